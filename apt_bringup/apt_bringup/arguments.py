@@ -1,0 +1,97 @@
+"""Arguments of a launch, as ``name:=value``: declared once, checked before anything starts.
+
+Serves ``ros2 launch`` (which declares them from :data:`ALOHA`) and the runner that replaces
+it; knows nothing of nodes.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+BOOLEAN = ('true', 'false')
+
+
+class ArgumentError(ValueError):
+    """An argument that cannot be used; the message names it and what is valid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """One launch argument."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+ALOHA = (
+    Argument(name='robot', default='sim', choices=('sim', 'aloha'),
+             description='the simulated ALOHA, or the real one with its Interbotix drivers'),
+    Argument(name='prompt', default='', description='first instruction; empty waits for one on apt/prompt'),
+    Argument(name='checkpoint', default='',
+             description='trained weights, a file or a folder; empty runs an untrained model'),
+    Argument(name='vlm', default='',
+             description='Qwen3-VL by hub name or folder, in place of the checkpoint\'s'),
+    Argument(name='device', default='',
+             description='where the model runs: auto, cpu, cuda or cuda:N; empty takes the parameter file\'s'),
+    Argument(name='contract', default='',
+             description='robot contract; empty takes the shipped one of the robot'),
+    Argument(name='params_file', default='',
+             description='node parameters; empty takes the shipped policy.yaml'),
+    Argument(name='namespace', default='', description='namespace of all nodes and topics, TF included'),
+    Argument(name='drivers', default='true', choices=BOOLEAN,
+             description='start the Interbotix drivers too; false where they run already (robot:=aloha)'),
+    Argument(name='use_cameras', default='true', choices=BOOLEAN,
+             description='start the camera drivers (on the robot), or render cameras (in simulation)'),
+    Argument(name='viewer', default='false', choices=BOOLEAN,
+             description='open MuJoCo\'s viewer (simulation)'),
+    Argument(name='speed', default='1.0',
+             description='simulated seconds per second (simulation); less on a slow machine'),
+    Argument(name='seed', default='0', description='of the scene (simulation) and of the policy\'s noise'),
+)
+
+
+def resolve(given: Mapping[str, str], declared: Sequence[Argument] = ALOHA) -> dict[str, str]:
+    """Defaults filled in, everything checked.
+
+    Raises:
+        ArgumentError: an unknown name (with the nearest valid one), or a value that is not a choice.
+    """
+    known = {argument.name: argument for argument in declared}
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(known)}'
+            raise ArgumentError(f'no argument {name!r}; {hint}')
+        choices = known[name].choices
+        if choices and value not in choices:
+            raise ArgumentError(f'{name} is {value!r}, expected one of {", ".join(choices)}')
+    return {name: given.get(name, argument.default) for name, argument in known.items()}
+
+
+def parse(words: Iterable[str]) -> dict[str, str]:
+    """``['robot:=sim']`` as ``{'robot': 'sim'}``.
+
+    Raises:
+        ArgumentError: a word that is not ``name:=value``, or a name given twice.
+    """
+    given: dict[str, str] = {}
+    for word in words:
+        name, separator, value = word.partition(':=')
+        if not separator or not name:
+            raise ArgumentError(f'{word!r} is not of the form name:=value')
+        if name in given:
+            raise ArgumentError(f'{name} is given twice: {given[name]!r} and {value!r}')
+        given[name] = value
+    return given
+
+
+def describe(declared: Sequence[Argument] = ALOHA) -> str:
+    """The arguments as a Markdown table."""
+    rows = ['| argument | default | meaning |', '|---|---|---|']
+    for argument in declared:
+        choices = f' (`{"`, `".join(argument.choices)}`)' if argument.choices else ''
+        default = f'`{argument.default}`' if argument.default else ''
+        rows.append(f'| `{argument.name}` | {default} | {argument.description}{choices} |')
+    return '\n'.join(rows) + '\n'

@@ -1,0 +1,99 @@
+"""The demonstration as a film: four cameras, the prompt and the plan of each arm drawn in.
+
+Frames become a mosaic: the overview camera large, with planned positions projected
+into it through its calibration, the others stacked at its side.
+"""
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from apt_bringup.demo.recording import Frame
+from apt_bringup.projection import project
+
+Picture = NDArray[np.uint8]
+
+_BIG = (640, 480)
+_SMALL = (214, 160)
+_BAR = 56
+_PLAN_COLOURS = ((255, 140, 0), (0, 160, 255), (160, 255, 0), (255, 0, 160))
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def write_film(frames: Iterable[Frame], path: Path, *, overview: str, intrinsics: NDArray[np.float64],
+               world_from_camera: NDArray[np.float64], rate_hz: float) -> None:
+    """Encode ``frames`` as H.264.
+
+    Args:
+        overview: camera shown large; plans are drawn into it.
+        intrinsics: (3, 3) of its images [px].
+        world_from_camera: (4, 4) optical frame.
+        rate_hz: frames a second.
+    """
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=Fraction(rate_hz).limit_denominator(1000))
+        stream.width, stream.height = _BIG[0] + _SMALL[0], _BIG[1] + _BAR
+        stream.pix_fmt = 'yuv420p'
+        for frame in frames:
+            picture = compose(frame, overview, intrinsics, world_from_camera)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def compose(frame: Frame, overview: str, intrinsics: NDArray[np.float64],
+            world_from_camera: NDArray[np.float64]) -> Picture:
+    """One (536, 854, 3) RGB picture of the film."""
+    canvas = np.zeros((_BIG[1] + _BAR, _BIG[0] + _SMALL[0], 3), np.uint8)
+    images = {name: _decode(jpeg) for name, jpeg in frame.jpegs.items()}
+    if overview in images:
+        image = images.pop(overview)
+        scale = np.array(_BIG) / image.shape[1::-1]
+        big: Any = cv2.resize(image, _BIG, interpolation=cv2.INTER_CUBIC)
+        _draw_plans(big, frame.plans, intrinsics, world_from_camera, scale)
+        canvas[:_BIG[1], :_BIG[0]] = big
+    for row, (name, image) in enumerate(images.items()):
+        top = row * _SMALL[1]
+        if top + _SMALL[1] <= _BIG[1]:
+            small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
+            cv2.putText(small, name, (6, 14), _FONT, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+            canvas[top:top + _SMALL[1], _BIG[0]:] = small
+    _write_bar(canvas, frame)
+    return canvas
+
+
+def _decode(jpeg: bytes) -> Picture:
+    rgb: Any = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return rgb
+
+
+def _draw_plans(image: Picture, plans: Mapping[str, NDArray[np.float64]],
+                intrinsics: NDArray[np.float64], world_from_camera: NDArray[np.float64],
+                scale: NDArray[np.float64]) -> None:
+    for colour, (name, points) in zip(_PLAN_COLOURS, plans.items(), strict=False):
+        pixels = scale * project(points, intrinsics, world_from_camera)
+        pixels = pixels[np.isfinite(pixels).all(axis=-1)]
+        # Far outside the image cv2 overflows; a plan that leaves it is cut at three image sizes.
+        dots = np.clip(pixels, -2 * _BIG[0], 3 * _BIG[0]).round().astype(np.int32)
+        cv2.polylines(image, [dots.reshape(-1, 1, 2)], False, colour, 2, cv2.LINE_AA)
+        for dot in dots[::4]:
+            cv2.circle(image, tuple(map(int, dot)), 3, colour, -1, cv2.LINE_AA)
+        if len(dots):
+            cv2.putText(image, name, tuple(map(int, dots[-1] + 6)), _FONT, 0.45, colour, 1, cv2.LINE_AA)
+
+
+def _write_bar(canvas: Picture, frame: Frame) -> None:
+    baseline = _BIG[1] + 23
+    # Hershey fonts know ASCII only; other letters would be drawn as question marks anyway.
+    prompt = frame.prompt.encode('ascii', 'replace').decode()
+    cv2.putText(canvas, f'"{prompt[:80]}"', (10, baseline), _FONT, 0.55, (255, 255, 255), 1, cv2.LINE_AA)
+    state = f'holding: {frame.holding}' if frame.holding else 'following the plan'
+    line = f't = {frame.stamp_ns / 1e9:6.2f} s   {state}'
+    cv2.putText(canvas, line, (10, baseline + 22), _FONT, 0.45, (170, 170, 170), 1, cv2.LINE_AA)

@@ -1,0 +1,122 @@
+"""Which nodes run, and with what: the one description behind every way of starting them.
+
+``launch/*.launch.py`` turns it into launch_ros actions, :mod:`apt_bringup.run` into
+processes. It starts nothing and needs no ROS.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from apt_bringup import transport
+from apt_bringup.arguments import ArgumentError, resolve
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpec:
+    """One node, one process."""
+
+    package: str
+    executable: str
+    name: str
+    namespace: str = ''
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    params_file: str = ''
+    """Laid under :attr:`parameters`; empty for none."""
+    remappings: tuple[tuple[str, str], ...] = ()
+    lifecycle: bool = False
+    """A managed node: configured and activated once it runs."""
+
+    @property
+    def full_name(self) -> str:
+        """With its namespace."""
+        return '/' + '/'.join(filter(None, (self.namespace, self.name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncludeSpec:
+    """A launch file of another package: it needs a ROS distribution."""
+
+    package: str
+    launch_file: str
+    arguments: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """Everything that runs. Nodes in the order in which they start; they stop in the reverse."""
+
+    nodes: tuple[NodeSpec, ...]
+    includes: tuple[IncludeSpec, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Set where the user has not set it."""
+
+
+def aloha(given: Mapping[str, str], share: Path) -> Graph:
+    """The bimanual ALOHA, simulated or real, with its policy.
+
+    Args:
+        given: arguments as in :data:`apt_bringup.arguments.ALOHA`; defaults are filled in.
+        share: the folder that holds ``config/``.
+
+    Raises:
+        ArgumentError: unknown name, or a value out of its choices or not a number.
+    """
+    arguments = resolve(given)
+    simulated = arguments['robot'] == 'sim'
+    shipped = share / 'config' / ('aloha_sim.yaml' if simulated else 'aloha.yaml')
+    common: dict[str, Value] = {'contract': arguments['contract'] or str(shipped), 'use_sim_time': simulated}
+    bridge = NodeSpec(package='apt_bringup', executable='ik_bridge', name='ik_bridge', parameters=common)
+    policy = NodeSpec(
+        package='apt_policy', executable='policy', name='apt_policy', lifecycle=True,
+        params_file=arguments['params_file'] or str(share / 'config' / 'policy.yaml'),
+        parameters={**common, **_policy_parameters(arguments)})
+    if simulated and not arguments['params_file']:
+        # Physics, rendering and model share the processor: what must keep time comes first.
+        policy = replace(policy, parameters={**policy.parameters, 'worker_nice': 10, 'replan_period_s': 0.5})
+    nodes = (_simulator(arguments, common['contract']), bridge, policy) if simulated else (bridge, policy)
+    return Graph(
+        nodes=tuple(_placed(node, arguments['namespace'].strip('/')) for node in nodes),
+        includes=() if simulated or arguments['drivers'] == 'false' else (_drivers(arguments),),
+        environment={'FASTRTPS_DEFAULT_PROFILES_FILE': str(transport.profile(share))})
+
+
+def _simulator(arguments: Mapping[str, str], contract: Value) -> NodeSpec:
+    # It publishes the clock, so it cannot follow it: no use_sim_time.
+    return NodeSpec(package='apt_bringup', executable='simulator', name='aloha_sim', parameters={
+        'contract': contract, 'seed': _number(arguments, 'seed', int),
+        'speed': _number(arguments, 'speed', float), 'viewer': arguments['viewer'] == 'true',
+        'render': arguments['use_cameras'] == 'true'})
+
+
+def _policy_parameters(arguments: Mapping[str, str]) -> dict[str, Value]:
+    """Only what was given: an argument left empty must not hide the parameter file's value."""
+    names = {'checkpoint': 'checkpoint', 'vlm': 'vlm', 'prompt': 'default_prompt', 'device': 'device'}
+    parameters: dict[str, Value] = {
+        parameter: arguments[name] for name, parameter in names.items() if arguments[name]}
+    return {**parameters, 'seed': _number(arguments, 'seed', int)}
+
+
+def _drivers(arguments: Mapping[str, str]) -> IncludeSpec:
+    if arguments['namespace']:
+        raise ArgumentError('namespace is set, but the Interbotix drivers take none: '
+                            'leave it empty with robot:=aloha')
+    return IncludeSpec(package='aloha', launch_file='aloha_bringup.launch.py', arguments={
+        'launch_leaders': 'false', 'is_mobile': 'false', 'use_cameras': arguments['use_cameras']})
+
+
+def _placed(node: NodeSpec, namespace: str) -> NodeSpec:
+    """In a namespace, with the names that ROS keeps global, so that two robots share a network."""
+    if not namespace:
+        return node
+    shared = ('tf', 'tf_static', 'diagnostics', 'clock')
+    return replace(node, namespace=namespace, remappings=tuple((f'/{topic}', topic) for topic in shared))
+
+
+def _number(arguments: Mapping[str, str], name: str, kind: Callable[[str], Value]) -> Value:
+    try:
+        return kind(arguments[name])
+    except ValueError:
+        raise ArgumentError(f'{name} is {arguments[name]!r}, expected a number') from None

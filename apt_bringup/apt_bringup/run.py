@@ -1,0 +1,94 @@
+"""Starts a graph where ``ros2 launch`` is missing: ``python -m apt_bringup.run aloha robot:=sim``.
+
+The same arguments, nodes and order as ``aloha.launch.py``; Ctrl-C ends everything, the
+policy first.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+import rclpy
+from ament_index_python.packages import get_package_share_directory
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from apt_bringup import arguments, graph
+from apt_bringup.managed import BringUpError, bring_up
+from apt_bringup.session import Session, StartError
+from apt_bringup.stop import stop_requests
+
+GRAPHS: Mapping[str, Callable[[Mapping[str, str], Path], graph.Graph]] = {'aloha': graph.aloha}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a graph until Ctrl-C, SIGTERM, or until every node has ended.
+
+    Returns:
+        0 when stopped by a signal, 1 when a node failed, 2 for arguments that cannot be used.
+    """
+    parser = argparse.ArgumentParser(
+        prog='run', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('graph', choices=GRAPHS)
+    parser.add_argument('arguments', nargs='*', metavar='name:=value')
+    parser.add_argument('-s', '--show-args', action='store_true', help='list the arguments and end')
+    options = parser.parse_args(words)
+    if options.show_args:
+        print(arguments.describe())
+        return 0
+    share = Path(get_package_share_directory('apt_bringup'))
+    try:
+        session = Session(GRAPHS[options.graph](arguments.parse(options.arguments), share))
+    except (arguments.ArgumentError, StartError) as error:
+        print(f'run: {error}', file=sys.stderr)
+        return 2
+    with stop_requests() as stop:
+        return _run(session, stop)
+
+
+def _run(session: Session, stop: Event) -> int:
+    reported: set[str] = set()
+    with session:
+        failed = not _bring_up_all(session, stop)
+        while not stop.wait(0.2):
+            for name in session.ended.keys() - reported:
+                reported.add(name)
+                failed = True
+                print(f'run: {name} ended by itself, status {session.ended[name]}; the others go on',
+                      flush=True)
+            if not session.running:
+                break
+        print('run: stopping, the policy first', flush=True)
+    return 1 if failed else 0
+
+
+def _bring_up_all(session: Session, stop: Event) -> bool:
+    """False when a managed node did not become active, which is printed; the rest goes on."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    asker = rclpy.create_node('bring_up')
+    executor = SingleThreadedExecutor()
+    executor.add_node(asker)
+    try:
+        for node in session.managed:
+            bring_up(asker, executor, node.full_name, give_up=partial(_hopeless, session, stop, node.name))
+            print(f'run: {node.name} is active; enable it to let the arms move', flush=True)
+    except BringUpError as error:
+        if not stop.is_set():
+            print(f'run: {error}', file=sys.stderr, flush=True)
+        return stop.is_set()
+    finally:
+        executor.shutdown()
+        asker.destroy_node()
+        rclpy.shutdown()
+    return True
+
+
+def _hopeless(session: Session, stop: Event, name: str) -> bool:
+    return stop.is_set() or not session.is_running(name)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

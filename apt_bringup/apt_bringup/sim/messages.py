@@ -1,0 +1,98 @@
+"""The simulation's state as ROS messages.
+
+It knows the frames and joint names that the contract gives, and neither topics nor rates.
+"""
+
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from tf2_msgs.msg import TFMessage
+
+from apt_bringup import vx300s
+from apt_bringup.sim.cameras import Shot, intrinsics
+from apt_bringup.sim.commands import motor_from_finger
+from apt_bringup.sim.physics import JointReadings, Simulation
+from apt_bringup.sim.scene import hand_from_wrist_camera
+from apt_policy.core.contract import Arm, RobotContract
+from apt_policy.core.geometry import make_pose
+from apt_policy.ros import encode
+from apt_policy.ros.stamps import to_time
+
+GRIPPER_JOINTS = ('gripper', 'left_finger', 'right_finger')
+
+
+def joint_states(stamp_ns: int, arm: Arm, readings: JointReadings) -> JointState:
+    """All joints of one arm, as the Interbotix driver orders them."""
+    gripper = arm.gripper_command
+    motor = motor_from_finger(readings.finger, gripper)
+    motor_velocity = motor_from_finger(readings.finger + readings.finger_velocity, gripper) - motor
+    message = encode.joint_state(
+        stamp_ns, (*arm.joints, *GRIPPER_JOINTS),
+        (*readings.position.tolist(), motor, readings.finger, -readings.finger),
+        (*readings.velocity.tolist(), motor_velocity, readings.finger_velocity, -readings.finger_velocity))
+    message.effort = [*readings.effort.tolist(), 0.0, 0.0, 0.0]
+    return message
+
+
+def image(contract: RobotContract, camera: str, shot: Shot) -> Image:
+    """What a camera took."""
+    return encode.image(shot.stamp_ns, contract.cameras[camera].frame, shot.rgb)
+
+
+def camera_info(simulation: Simulation, camera: str, stamp_ns: int) -> CameraInfo:
+    """The calibration of a camera."""
+    settings, frame = simulation.settings, simulation.contract.cameras[camera].frame
+    return encode.camera_info(stamp_ns, frame, intrinsics(simulation, camera),
+                              settings.image_width, settings.image_height)
+
+
+def static_frames(stamp_ns: int, contract: RobotContract) -> TFMessage:
+    """What never moves: bases and fixed cameras in the world, tool and wrist cameras on the hands."""
+    edges = []
+    for arm in contract.arms.values():
+        hand = link_frame(arm, vx300s.HAND_LINK)
+        edges.append((contract.world_frame, arm.base_frame, arm.world_from_base.matrix))
+        edges.append((hand, arm.ee_frame, make_pose(np.eye(3), vx300s.HAND_FROM_EE)))
+    for camera in contract.cameras.values():
+        if camera.world_from_camera is not None:
+            edges.append((contract.world_frame, camera.frame, camera.world_from_camera.matrix))
+        else:
+            hand = link_frame(contract.arms[str(camera.tf_anchor)], vx300s.HAND_LINK)
+            edges.append((hand, camera.frame, hand_from_wrist_camera()))
+    return TFMessage(transforms=[encode.transform(stamp_ns, *edge) for edge in edges])
+
+
+def link_frame(arm: Arm, link: str) -> str:
+    """The frame of a link, named beside the arm's base frame."""
+    folder, slash, _ = arm.base_frame.rpartition('/')
+    return f'{folder}{slash}{link}'
+
+
+class MovingFrames:
+    """The chain of links of every arm, from joint positions.
+
+    The messages are made once and filled anew at every tick: this is the busiest road out.
+    """
+
+    def __init__(self, contract: RobotContract) -> None:
+        self._chains = {name: _chain(arm) for name, arm in contract.arms.items()}
+        self._axes = np.array([link.axis for link in vx300s.LINKS])
+
+    def message(self, stamp_ns: int, joints: dict[str, NDArray[np.float64]]) -> TFMessage:
+        """All chains at one instant; ``joints`` holds (J,) positions by arm [rad]."""
+        stamp = to_time(stamp_ns)
+        for name, chain in self._chains.items():
+            half = joints[name] / 2
+            turns = np.column_stack([np.sin(half)[:, None] * self._axes, np.cos(half)]).tolist()
+            for edge, (x, y, z, w) in zip(chain, turns, strict=True):
+                edge.header.stamp = stamp
+                turn = edge.transform.rotation
+                turn.x, turn.y, turn.z, turn.w = x, y, z, w
+        return TFMessage(transforms=[edge for chain in self._chains.values() for edge in chain])
+
+
+def _chain(arm: Arm) -> list[TransformStamped]:
+    parents = [arm.base_frame, *(link_frame(arm, link.name) for link in vx300s.LINKS)]
+    return [encode.transform(0, parent, child, make_pose(np.eye(3), link.offset))
+            for parent, child, link in zip(parents, parents[1:], vx300s.LINKS, strict=False)]

@@ -1,0 +1,187 @@
+"""The moving simulation: arms that follow commands, cubes that can be pushed and grasped.
+
+Plain and deterministic: the same seed and the same commands give the same episode, as fast as the
+machine allows. It knows nothing of ROS, of wall-clock time or of pictures.
+"""
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from apt_bringup import vx300s
+from apt_bringup.sim.layout import Layout, draw_layout
+from apt_bringup.sim.scene import (
+    CUBE_PREFIX,
+    SERVO_DAMPING_S,
+    TRAY_PREFIX,
+    SceneSettings,
+    asset_name,
+    build_model,
+)
+from apt_bringup.sim.servo import Servo
+from apt_policy.core.contract import Arm, RobotContract
+from apt_policy.core.geometry import make_pose
+
+# Where the fingertips touch, and the widest opening [m]; commands may squeeze a little further.
+FINGER_CLOSED, FINGER_OPEN = 0.0224, 0.057
+FINGER_SQUEEZE = 0.021
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JointReadings:
+    """What the encoders of one arm say."""
+
+    position: NDArray[np.float64]
+    """(J,) in the contract's order [rad]."""
+    velocity: NDArray[np.float64]
+    """(J,) [rad/s]."""
+    effort: NDArray[np.float64]
+    """(J,) [N m]."""
+    finger: float
+    """Left finger [m]; the right one mirrors it."""
+    finger_velocity: float
+    """[m/s]."""
+
+
+class Simulation:
+    """One simulated ALOHA."""
+
+    def __init__(self, contract: RobotContract, settings: SceneSettings | None = None, *,
+                 seed: int = 0) -> None:
+        """Build the scene and start an episode.
+
+        Raises:
+            SceneError, LayoutError, AssetsMissing: see :func:`build_model`, :func:`draw_layout`.
+        """
+        self.contract = contract
+        self.settings = settings or SceneSettings()
+        self.model = build_model(contract, self.settings)
+        self.data = mujoco.MjData(self.model)
+        self._arms = {name: _Motors(self.model, name, arm, 1.0 / contract.control_rate_hz)
+                      for name, arm in contract.arms.items()}
+        self._step_ns = round(self.settings.timestep_s * 1e9)
+        self._steps = 0
+        self.layout = self.reset(seed)
+
+    @property
+    def time_ns(self) -> int:
+        """Simulated time since construction; a reset does not turn it back."""
+        return self._steps * self._step_ns
+
+    @property
+    def step_ns(self) -> int:
+        """Duration of one physics step."""
+        return self._step_ns
+
+    def reset(self, seed: int) -> Layout:
+        """Begin an episode: arms in the contract's start pose, cubes and trays where ``seed`` puts them."""
+        self.layout = draw_layout(cubes=len(self.settings.cubes), trays=len(self.settings.trays),
+                                  random=np.random.default_rng(seed))
+        mujoco.mj_resetData(self.model, self.data)
+        for motors in self._arms.values():
+            motors.restart(self.data)
+        self._lay_out(self.layout)
+        mujoco.mj_forward(self.model, self.data)
+        return self.layout
+
+    def step(self, count: int = 1) -> None:
+        """Advance by ``count`` physics steps."""
+        for _ in range(count):
+            now_s = self._steps * self.settings.timestep_s
+            for motors in self._arms.values():
+                motors.drive(self.data, now_s)
+            mujoco.mj_step(self.model, self.data)
+            self._steps += 1
+
+    def command_joints(self, arm: str, joints: NDArray[np.float64]) -> None:
+        """Position command (J,) within the joint limits [rad], kept until the next one."""
+        self._arms[arm].servo.accept(joints, self._steps * self.settings.timestep_s)
+
+    def command_finger(self, arm: str, position: float) -> None:
+        """Position command of the fingers [m], kept until the next one."""
+        self._arms[arm].finger_command = float(np.clip(position, FINGER_SQUEEZE, FINGER_OPEN))
+
+    def command_of(self, arm: str) -> NDArray[np.float64]:
+        """(J,) the last joint command [rad]."""
+        return self._arms[arm].servo.command
+
+    def readings(self, arm: str) -> JointReadings:
+        """The arm's encoders now."""
+        return self._arms[arm].readings(self.data)
+
+    def world_from_ee(self, arm: str) -> NDArray[np.float64]:
+        """(4, 4) pose of ``ee_gripper_link``."""
+        site = self.data.site(f'{asset_name(arm)}/{vx300s.EE_LINK}')
+        return make_pose(site.xmat.reshape(3, 3), site.xpos)
+
+    def world_from_link(self, arm: str, link: str) -> NDArray[np.float64]:
+        """(4, 4) pose of a link by its URDF name."""
+        name = asset_name(arm) if link == vx300s.BASE_LINK else f'{asset_name(arm)}/{link}'
+        body = self.data.body(name)
+        return make_pose(body.xmat.reshape(3, 3), body.xpos)
+
+    def world_from_cube(self, colour: str) -> NDArray[np.float64]:
+        """(4, 4) pose of a cube's centre."""
+        body = self.data.body(CUBE_PREFIX + colour)
+        return make_pose(body.xmat.reshape(3, 3), body.xpos)
+
+    def world_from_tray(self, colour: str) -> NDArray[np.float64]:
+        """(4, 4) pose of the centre of a tray's underside."""
+        body = self.data.body(TRAY_PREFIX + colour)
+        return make_pose(body.xmat.reshape(3, 3), body.xpos)
+
+    def touching(self) -> set[tuple[str, str]]:
+        """Pairs of bodies in contact, each pair's names sorted; the floor and the table are named so."""
+        pairs = set()
+        for contact in self.data.contact[:self.data.ncon]:
+            bodies = (self.model.geom_bodyid[geom] for geom in contact.geom)
+            first, second = sorted(self.model.body(body).name for body in bodies)
+            pairs.add((first, second))
+        return pairs
+
+    def _lay_out(self, layout: Layout) -> None:
+        for colour, position, yaw in zip(self.settings.cubes, layout.cubes, layout.yaws, strict=True):
+            quaternion = np.roll(Rotation.from_euler('z', yaw).as_quat(), 1)
+            self.data.joint(CUBE_PREFIX + colour).qpos = [*position, *quaternion]
+        for colour, position in zip(self.settings.trays, layout.trays, strict=True):
+            self.data.mocap_pos[self.model.body(TRAY_PREFIX + colour).mocapid[0]] = position
+
+
+class _Motors:
+    """Addresses of one arm's joints and actuators, and its commands."""
+
+    def __init__(self, model: mujoco.MjModel, name: str, arm: Arm, period_s: float) -> None:
+        prefix = asset_name(name)
+        joints = [model.joint(f'{prefix}/{joint}') for joint in arm.joints]
+        fingers = [model.joint(f'{prefix}/{joint}') for joint in ('left_finger', 'right_finger')]
+        drives = {model.actuator_trnid[k, 0]: k for k in range(model.nu)}
+        self._qpos = np.array([joint.qposadr[0] for joint in joints])
+        self._dofs = np.array([joint.dofadr[0] for joint in joints])
+        self._actuators = np.array([drives[joint.id] for joint in joints])
+        self._finger_qpos = np.array([finger.qposadr[0] for finger in fingers])
+        self._finger_dofs = np.array([finger.dofadr[0] for finger in fingers])
+        self._finger_actuators = np.array([drives[finger.id] for finger in fingers])
+        self._start = np.array(arm.start)
+        self.finger_command = FINGER_OPEN
+        self.servo = Servo(lower=np.array(arm.joint_lower), upper=np.array(arm.joint_upper),
+                           velocity=arm.joint_velocity, damping_s=SERVO_DAMPING_S, period_s=period_s)
+
+    def restart(self, data: mujoco.MjData) -> None:
+        self.finger_command = FINGER_OPEN
+        self.servo.settle(self._start)
+        data.qpos[self._qpos] = self._start
+        data.qpos[self._finger_qpos] = (FINGER_OPEN, -FINGER_OPEN)
+
+    def drive(self, data: mujoco.MjData, now_s: float) -> None:
+        data.ctrl[self._actuators] = self.servo.set_point(now_s)
+        data.ctrl[self._finger_actuators] = (self.finger_command, -self.finger_command)
+
+    def readings(self, data: mujoco.MjData) -> JointReadings:
+        return JointReadings(
+            position=data.qpos[self._qpos], velocity=data.qvel[self._dofs],
+            effort=data.actuator_force[self._actuators],
+            finger=float(data.qpos[self._finger_qpos[0]]),
+            finger_velocity=float(data.qvel[self._finger_dofs[0]]))

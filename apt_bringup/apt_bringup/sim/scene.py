@@ -1,0 +1,252 @@
+"""The simulated scene as one MuJoCo model: two ViperX arms, a table, cubes, trays, cameras.
+
+Arms and table come from gym-aloha's description; where the arms and the fixed cameras stand
+comes from the contract, so the two cannot disagree. Nothing moves here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from apt_bringup import vx300s
+from apt_bringup.sim import assets, layout
+from apt_bringup.sim.meshes import coarsen
+from apt_policy.core.contract import RobotContract
+
+CAMERA_PREFIX = 'camera/'
+CUBE_PREFIX = 'cube/'
+TRAY_PREFIX = 'tray/'
+ARMS = ('left', 'right')
+# MuJoCo draws groups 0 to 2 unless told otherwise.
+UNSEEN_GROUP = 3
+# MuJoCo's cameras look along -z with y up; optical frames along z with y down.
+CAMERA_FROM_OPTICAL = np.diag([1.0, -1.0, -1.0])
+# Where the wrist cameras sit on the hand: above it and turned down, so that the fingertips are in the
+# middle of the picture and the finger rail stays at its lower edge.
+WRIST_CAMERA_POSITION = (0.04, 0.0, 0.10)
+WRIST_CAMERA_TILT = np.deg2rad(42.0)
+
+CUBE_COLOURS: Mapping[str, tuple[float, float, float]] = {
+    'red': (0.85, 0.10, 0.10), 'green': (0.12, 0.65, 0.20), 'blue': (0.12, 0.30, 0.85),
+    'yellow': (0.95, 0.82, 0.10), 'purple': (0.52, 0.18, 0.72), 'orange': (0.97, 0.47, 0.06)}
+TRAY_COLOURS: Mapping[str, tuple[float, float, float]] = {
+    'white': (0.93, 0.93, 0.93), 'black': (0.13, 0.13, 0.14)}
+
+_TABLE_COLOUR = (0.80, 0.68, 0.52, 1.0)
+_FLOOR_COLOUR = (0.47, 0.50, 0.53, 1.0)
+_ARM_COLOUR = (0.27, 0.28, 0.30, 1.0)
+_FINGER_COLOUR = (0.42, 0.43, 0.46, 1.0)
+_DRAWN_PREFIX = 'drawn/'
+_DRAWN_CELL = 0.005
+_FLOOR_Z = -0.72
+_CUBE_MASS = 0.05
+_WALL = 0.004
+# Interbotix' own figure [N m]. The asset's 30 to 60 leave its wrist motors a dead band of 0.3 rad; there,
+# friction is the only damping, here velocity feedback is: on a 10 cm circle 0.5 mm of error, not 3.
+_FRICTION_LOSS = 0.1
+# Velocity feedback of the joint servos as a share of their stiffness [s].
+SERVO_DAMPING_S = 0.03
+
+
+class SceneError(ValueError):
+    """A contract or settings that the simulated robot cannot be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSettings:
+    """What the contract leaves open."""
+
+    cubes: tuple[str, ...] = tuple(CUBE_COLOURS)
+    trays: tuple[str, ...] = tuple(TRAY_COLOURS)
+    timestep_s: float = 0.002
+    fovy_deg: float = 58.0
+    """Vertical field of view of cameras that ``fovys_deg`` does not name."""
+    fovys_deg: Mapping[str, float] = field(default_factory=dict)
+    image_width: int = 320
+    image_height: int = 240
+
+    def __post_init__(self) -> None:
+        for names, known, what in ((self.cubes, CUBE_COLOURS, 'cubes'), (self.trays, TRAY_COLOURS, 'trays')):
+            if unknown := set(names) - set(known):
+                raise SceneError(f'{what}: no such colour as {", ".join(sorted(unknown))}; '
+                                 f'there are {", ".join(known)}')
+            if len(set(names)) != len(names):
+                raise SceneError(f'{what} names a colour twice: {", ".join(names)}')
+        if min(self.image_width, self.image_height) < 1:
+            raise SceneError(f'images of {self.image_width} x {self.image_height} px; '
+                             'both sides need at least 1')
+
+
+def asset_name(arm: str) -> str:
+    """Prefix of an arm's bodies, joints and actuators in the model."""
+    return f'vx300s_{arm}'
+
+
+def build_model(contract: RobotContract, settings: SceneSettings) -> mujoco.MjModel:
+    """Compile the scene.
+
+    Raises:
+        SceneError: the contract describes a robot that is not this one.
+        AssetsMissing: no robot description installed.
+    """
+    _check_arms(contract)
+    spec = _bare_robot()
+    spec.option.timestep = settings.timestep_s
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    _set_looks(spec, settings)
+    _draw_coarsely(spec)
+    _place_arms(spec, contract)
+    _add_surroundings(spec)
+    for colour in settings.cubes:
+        _add_cube(spec, colour)
+    for colour in settings.trays:
+        _add_tray(spec, colour)
+    _add_cameras(spec, contract, settings)
+    return spec.compile()
+
+
+def hand_from_wrist_camera() -> NDArray[np.float64]:
+    """(4, 4) pose of a wrist camera's optical frame on ``gripper_link``."""
+    pose = np.eye(4)
+    sine, cosine = np.sin(WRIST_CAMERA_TILT), np.cos(WRIST_CAMERA_TILT)
+    pose[:3, :3] = np.column_stack([(0.0, -1.0, 0.0), (-sine, 0.0, -cosine), (cosine, 0.0, -sine)])
+    pose[:3, 3] = WRIST_CAMERA_POSITION
+    return pose
+
+
+def _check_arms(contract: RobotContract) -> None:
+    if sorted(contract.arms) != sorted(ARMS):
+        raise SceneError(f'contract {contract.name!r} has the arms {", ".join(contract.arms)}; '
+                         f'the simulated ALOHA has {", ".join(ARMS)}')
+    for name, arm in contract.arms.items():
+        if arm.joints != vx300s.JOINTS:
+            raise SceneError(f'arms.{name}.joints is {", ".join(arm.joints)}; '
+                             f'the simulated arm has {", ".join(vx300s.JOINTS)}')
+
+
+def _bare_robot() -> mujoco.MjSpec:
+    spec = mujoco.MjSpec.from_file(str(assets.bimanual_viperx()))
+    spec.delete(spec.body('box'))
+    for superfluous in (*spec.keys, *spec.cameras):
+        spec.delete(superfluous)
+    # The asset counts only two groups, which would leave cubes without inertia.
+    spec.compiler.inertiagrouprange = [0, 5]
+    return spec
+
+
+def _draw_coarsely(spec: mujoco.MjSpec) -> None:
+    """Draw the arms with fewer triangles; what collides stays as it was, unseen."""
+    compiled = spec.compile()
+    for mesh in list(spec.meshes):
+        if mesh.name == 'tabletop':
+            continue
+        fine = compiled.mesh(mesh.name).id
+        start, first = compiled.mesh_vertadr[fine], compiled.mesh_faceadr[fine]
+        vertices, triangles = coarsen(
+            compiled.mesh_vert[start:start + compiled.mesh_vertnum[fine]],
+            compiled.mesh_face[first:first + compiled.mesh_facenum[fine]], _DRAWN_CELL)
+        spec.add_mesh(name=_DRAWN_PREFIX + mesh.name, uservert=vertices.ravel(), userface=triangles.ravel(),
+                      inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
+    for geom in list(spec.geoms):
+        if geom.name.startswith('vx300s'):
+            # The compiled pose is that of the mesh's inertial frame, and so are the compiled vertices.
+            placed = compiled.geom(geom.name)
+            geom.parent.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=_DRAWN_PREFIX + geom.meshname,
+                                 pos=placed.pos, quat=placed.quat, rgba=geom.rgba, contype=0, conaffinity=0)
+            geom.group = UNSEEN_GROUP
+
+
+def _set_looks(spec: mujoco.MjSpec, settings: SceneSettings) -> None:
+    spec.visual.quality.offsamples = 0
+    spec.visual.quality.shadowsize = 0
+    spec.visual.global_.offwidth = settings.image_width
+    spec.visual.global_.offheight = settings.image_height
+    spec.visual.map.znear = 0.005
+    spec.visual.headlight.ambient = [0.45, 0.45, 0.45]
+    spec.visual.headlight.diffuse = [0.25, 0.25, 0.25]
+    spec.visual.headlight.specular = [0.0, 0.0, 0.0]
+    for light in spec.lights:
+        light.castshadow = False
+    for geom in spec.geoms:
+        if geom.name == 'table':
+            geom.rgba = _TABLE_COLOUR
+        elif geom.name.startswith('vx300s'):
+            geom.rgba = _FINGER_COLOUR if 'finger' in geom.name else _ARM_COLOUR
+
+
+def _place_arms(spec: mujoco.MjSpec, contract: RobotContract) -> None:
+    for name, arm in contract.arms.items():
+        prefix = asset_name(name)
+        base = spec.body(prefix)
+        base.pos = arm.world_from_base.translation
+        base.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
+        base.quat = _wxyz(arm.world_from_base.matrix[:3, :3])
+        for body in spec.bodies:
+            if body.name.startswith(prefix):
+                body.gravcomp = 1.0
+        for joint in arm.joints:
+            spec.joint(f'{prefix}/{joint}').frictionloss = _FRICTION_LOSS
+        for actuator in spec.actuators:
+            if actuator.target.removeprefix(f'{prefix}/') in arm.joints:
+                gains = actuator.biasprm.copy()
+                gains[2] = SERVO_DAMPING_S * gains[1]
+                actuator.biasprm = gains
+        hand = spec.body(f'{prefix}/{vx300s.HAND_LINK}')
+        hand.add_site(name=f'{prefix}/{vx300s.EE_LINK}', pos=vx300s.HAND_FROM_EE, rgba=[0, 0, 0, 0])
+
+
+def _add_surroundings(spec: mujoco.MjSpec) -> None:
+    world = spec.worldbody
+    world.add_geom(name='floor', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, 0.1], pos=[0, 0.6, _FLOOR_Z],
+                   rgba=_FLOOR_COLOUR)
+    half = -(_FLOOR_Z + 0.03) / 2
+    for x in (-0.56, 0.56):
+        for y in (0.27, 0.93):
+            world.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.025, 0.025, half],
+                           pos=[x, y, -0.03 - half], rgba=_FINGER_COLOUR, contype=0, conaffinity=0)
+    spec.add_texture(name='sky', type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+                     builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+                     rgb1=[0.86, 0.90, 0.95], rgb2=[0.60, 0.66, 0.73], width=64, height=64 * 6)
+
+
+def _add_cube(spec: mujoco.MjSpec, colour: str) -> None:
+    body = spec.worldbody.add_body(name=CUBE_PREFIX + colour)
+    body.add_freejoint(name=CUBE_PREFIX + colour)
+    side = layout.CUBE_SIDE / 2
+    body.add_geom(name=CUBE_PREFIX + colour, type=mujoco.mjtGeom.mjGEOM_BOX, size=[side, side, side],
+                  mass=_CUBE_MASS, rgba=[*CUBE_COLOURS[colour], 1.0], condim=4,
+                  friction=[1.0, 0.005, 0.0001], solref=[0.01, 1.0], solimp=[0.99, 0.99, 0.01, 0.5, 2.0])
+
+
+def _add_tray(spec: mujoco.MjSpec, colour: str) -> None:
+    body = spec.worldbody.add_body(name=TRAY_PREFIX + colour, mocap=True)
+    width, depth, height = layout.TRAY_SIZE
+    x, y, z = width / 2, depth / 2, height / 2
+    slabs = [([x, y, _WALL / 2], [0, 0, _WALL / 2])]
+    slabs += [([_WALL / 2, y, z], [side * (x - _WALL / 2), 0, z]) for side in (-1, 1)]
+    slabs += [([x, _WALL / 2, z], [0, side * (y - _WALL / 2), z]) for side in (-1, 1)]
+    for size, pos in slabs:
+        body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, rgba=[*TRAY_COLOURS[colour], 1.0])
+
+
+def _add_cameras(spec: mujoco.MjSpec, contract: RobotContract, settings: SceneSettings) -> None:
+    if unknown := set(settings.fovys_deg) - set(contract.cameras):
+        raise SceneError(f'fovys_deg names {", ".join(sorted(unknown))}; '
+                         f'the contract has the cameras {", ".join(contract.cameras)}')
+    for name, camera in contract.cameras.items():
+        if camera.world_from_camera is not None:
+            parent, pose = spec.worldbody, camera.world_from_camera.matrix
+        else:
+            parent = spec.body(f'{asset_name(str(camera.tf_anchor))}/{vx300s.HAND_LINK}')
+            pose = hand_from_wrist_camera()
+        parent.add_camera(name=CAMERA_PREFIX + name, pos=pose[:3, 3],
+                          quat=_wxyz(pose[:3, :3] @ CAMERA_FROM_OPTICAL),
+                          fovy=settings.fovys_deg.get(name, settings.fovy_deg))
+
+
+def _wxyz(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.roll(Rotation.from_matrix(rotation).as_quat(), 1)

@@ -1,0 +1,143 @@
+"""What the graph says runs, and that everything it names exists."""
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from apt_bringup import graph
+from apt_bringup.arguments import ALOHA, ArgumentError, describe, parse, resolve
+from apt_bringup.ik.parameters import BridgeParams
+from apt_bringup.sim.parameters import SimulatorParams
+from apt_policy.ros.params import read_value, specs
+from apt_policy.ros.policy_params import PolicyParams
+
+PACKAGE = Path(__file__).resolve().parents[2]
+LAUNCH = PACKAGE / 'launch' / 'aloha.launch.py'
+PARAMETERS = {'simulator': SimulatorParams, 'ik_bridge': BridgeParams, 'policy': PolicyParams}
+
+
+def aloha(**given):
+    return graph.aloha(given, PACKAGE)
+
+
+def names(described):
+    return [node.name for node in described.nodes]
+
+
+def test_in_simulation_the_policy_starts_last_and_so_stops_first():
+    assert names(aloha()) == ['aloha_sim', 'ik_bridge', 'apt_policy']
+
+
+def test_on_the_robot_the_interbotix_drivers_take_the_place_of_the_simulator():
+    described = aloha(robot='aloha', use_cameras='false')
+    assert names(described) == ['ik_bridge', 'apt_policy']
+    assert [(i.package, i.launch_file) for i in described.includes] == [('aloha', 'aloha_bringup.launch.py')]
+    assert described.includes[0].arguments['launch_leaders'] == 'false'
+    assert described.includes[0].arguments['use_cameras'] == 'false'
+
+
+def test_drivers_that_run_already_are_not_started_again():
+    assert aloha(robot='aloha', drivers='false').includes == ()
+
+
+def test_only_the_simulation_follows_the_simulated_clock():
+    for robot, simulated in (('sim', True), ('aloha', False)):
+        followers = [n for n in aloha(robot=robot).nodes if n.name != 'aloha_sim']
+        assert all(node.parameters['use_sim_time'] is simulated for node in followers)
+
+
+def test_all_nodes_read_one_contract():
+    for given, expected in (({}, 'aloha_sim.yaml'), ({'robot': 'aloha'}, 'aloha.yaml'),
+                            ({'contract': '/my/robot.yaml'}, 'robot.yaml')):
+        contracts = {node.parameters['contract'] for node in aloha(**given).nodes}
+        assert [Path(str(contract)).name for contract in contracts] == [expected]
+
+
+def test_a_namespace_takes_along_the_names_that_ros_keeps_global():
+    for node in aloha(namespace='/cell_1/').nodes:
+        assert node.full_name == f'/cell_1/{node.name}'
+        assert dict(node.remappings) == {
+            '/tf': 'tf', '/tf_static': 'tf_static', '/diagnostics': 'diagnostics', '/clock': 'clock'}
+    assert all(not node.remappings for node in aloha().nodes)
+
+
+def test_arguments_left_empty_leave_the_parameter_file_in_charge():
+    policy = aloha().nodes[-1]
+    assert not {'checkpoint', 'vlm', 'device', 'default_prompt'} & policy.parameters.keys()
+    told = aloha(prompt='tidy up', checkpoint='ckpt.pt').nodes[-1]
+    assert (told.parameters['default_prompt'], told.parameters['checkpoint']) == ('tidy up', 'ckpt.pt')
+
+
+@pytest.mark.parametrize('robot', ['sim', 'aloha'])
+def test_every_executable_is_an_entry_point_of_its_package(robot):
+    for node in aloha(robot=robot).nodes:
+        setup = (PACKAGE.parent / node.package / 'setup.py').read_text()
+        assert re.search(rf"'{node.executable} = [\w.]+:main'", setup), node.executable
+
+
+@pytest.mark.parametrize('robot', ['sim', 'aloha'])
+def test_every_parameter_is_one_that_its_node_declares(robot):
+    for node in aloha(robot=robot, prompt='p', checkpoint='c', vlm='v', seed='3', device='cpu').nodes:
+        declared = {spec.name: spec for spec in specs(PARAMETERS[node.executable])}
+        for name, value in node.parameters.items():
+            if name != 'use_sim_time':
+                assert read_value(declared[name], value) == value
+
+
+def test_the_shipped_parameter_file_holds_the_defaults_of_the_code():
+    shipped = yaml.safe_load((PACKAGE / 'config' / 'policy.yaml').read_text())['/**']['ros__parameters']
+    declared = {spec.name: spec for spec in specs(PolicyParams)}
+    assert {name: read_value(declared[name], value) for name, value in shipped.items()} == {
+        name: declared[name].default for name in shipped}
+    from_arguments = {'contract', 'checkpoint', 'vlm', 'seed', 'default_prompt'}
+    assert shipped.keys() == declared.keys() - from_arguments
+
+
+@pytest.mark.parametrize(('given', 'complaint'), [
+    ({'promt': 'x'}, "no argument 'promt'; did you mean 'prompt'"),
+    ({'zzz': 'x'}, 'there are robot, prompt'),
+    ({'robot': 'ur5'}, "robot is 'ur5', expected one of sim, aloha"),
+    ({'seed': 'x'}, "seed is 'x', expected a number"),
+    ({'robot': 'aloha', 'namespace': 'cell'}, 'drivers take none'),
+])
+def test_a_wrong_argument_is_named_with_what_is_right(given, complaint):
+    with pytest.raises(ArgumentError, match=re.escape(complaint)):
+        aloha(**given)
+
+
+@pytest.mark.parametrize(('words', 'complaint'), [
+    (['robot=sim'], 'not of the form name:=value'),
+    ([':=sim'], 'not of the form'),
+    (['seed:=1', 'seed:=2'], 'given twice'),
+])
+def test_a_word_that_is_no_argument_is_refused(words, complaint):
+    with pytest.raises(ArgumentError, match=complaint):
+        parse(words)
+
+
+def test_a_value_may_contain_the_separator():
+    assert parse(['prompt:=a := b']) == {'prompt': 'a := b'}
+
+
+def test_every_default_is_a_valid_value_and_documented():
+    assert resolve({}) == {argument.name: argument.default for argument in ALOHA}
+    assert all(f'`{argument.name}`' in describe() for argument in ALOHA)
+    assert all(argument.default in argument.choices for argument in ALOHA if argument.choices)
+
+
+def attributes_read(path):
+    return {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+
+
+@pytest.mark.parametrize('starter', [LAUNCH, PACKAGE / 'apt_bringup' / 'session.py'], ids=lambda p: p.name)
+def test_both_ways_of_starting_use_all_that_the_graph_says(starter):
+    """Neither may grow a description of its own: each field of the graph is read by both."""
+    said = {field.name for cls in (graph.Graph, graph.NodeSpec, graph.IncludeSpec)
+            for field in dataclasses.fields(cls)}
+    if starter != LAUNCH:
+        said -= {'arguments'}   # the runner starts no launch files of others, and says so
+    assert said <= attributes_read(starter)

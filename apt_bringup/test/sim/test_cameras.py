@@ -1,0 +1,125 @@
+"""Pictures and calibration tell the same story."""
+
+import colorsys
+
+import cv2
+import numpy as np
+import pytest
+
+from apt_bringup.projection import project
+from apt_bringup.sim import graphics
+from apt_bringup.sim.cameras import intrinsics, world_from_camera
+from apt_bringup.sim.layout import CUBE_SIDE
+from apt_bringup.sim.meshes import coarsen
+from apt_bringup.sim.scene import CUBE_COLOURS
+
+FEWEST_PIXELS = 40
+
+
+def blob_of(rgb, colour):
+    """Mask of the largest patch of a cube's colour."""
+    hsv = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    hue = 360 * colorsys.rgb_to_hsv(*CUBE_COLOURS[colour])[0]
+    turn = np.abs((hsv[..., 0] - hue + 180) % 360 - 180)
+    alike = ((turn < 9) & (hsv[..., 1] > 0.5) & (hsv[..., 2] > 0.25)).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(alike, connectivity=4)
+    if count == 1:
+        return np.zeros(labels.shape, bool)
+    return labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+
+
+def silhouette_of(simulation, colour, camera):
+    """Mask of a whole cube in a picture, from geometry alone; None if it leaves the picture."""
+    corners = (np.indices((2, 2, 2)).reshape(3, 8).T - 0.5) * CUBE_SIDE
+    cube = simulation.world_from_cube(colour)
+    matrix, pose = intrinsics(simulation, camera), world_from_camera(simulation, camera)
+    pixels = project(corners @ cube[:3, :3].T + cube[:3, 3], matrix, pose)
+    height, width = simulation.settings.image_height, simulation.settings.image_width
+    if not (np.all(pixels > 1) and np.all(pixels < (width - 1, height - 1))):
+        return None
+    # Sixteen times as fine, because a drawing by whole pixels is half a pixel wrong.
+    mask = np.zeros((16 * height, 16 * width), np.uint8)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(16 * pixels - 0.5).astype(np.int32)), 255)
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA) / 255
+
+
+def centroid(weights):
+    rows, columns = np.indices(weights.shape) + 0.5
+    return np.array([(weights * columns).sum(), (weights * rows).sum()]) / weights.sum()
+
+
+def sightings(simulation, rig, camera):
+    """Projected centre, blob and silhouette of each cube that a camera sees whole and uncovered."""
+    rgb = rig.shoot(camera).rgb
+    for colour in simulation.settings.cubes:
+        silhouette, blob = silhouette_of(simulation, colour, camera), blob_of(rgb, colour)
+        if silhouette is None or blob.sum() < FEWEST_PIXELS or blob.sum() < 0.97 * silhouette.sum():
+            continue
+        centre = project(simulation.world_from_cube(colour)[None, :3, 3], intrinsics(simulation, camera),
+                         world_from_camera(simulation, camera))[0]
+        yield centre, blob, silhouette
+
+
+def look_down(simulation, contract):
+    """Turn both hands towards the table, so that the wrist cameras see some of it."""
+    for name in contract.arms:
+        simulation.command_joints(name, np.array([0.0, -0.7, 0.6, 0.0, 0.9, 0.0]))
+    simulation.step(1000)
+
+
+@pytest.mark.parametrize(('camera', 'at_least'), [
+    ('cam_high', 12), ('cam_low', 9), ('cam_left_wrist', 3), ('cam_right_wrist', 3)])
+def test_projected_cubes_lie_on_their_colours(simulation, contract, rig, camera, at_least):
+    seen = 0
+    for seed in range(3):
+        simulation.reset(seed)
+        look_down(simulation, contract)
+        for centre, blob, silhouette in sightings(simulation, rig, camera):
+            assert np.linalg.norm(centre - centroid(blob)) < 1.5
+            assert np.linalg.norm(centroid(silhouette) - centroid(blob)) < 0.5
+            assert blob.sum() == pytest.approx(silhouette.sum(), rel=0.1)
+            seen += 1
+    assert seen >= at_least
+
+
+def test_a_picture_knows_when_and_from_where_it_was_taken(simulation, rig):
+    simulation.step(25)
+    shot = rig.shoot('cam_left_wrist')
+    assert shot.stamp_ns == simulation.time_ns
+    np.testing.assert_array_equal(shot.world_from_camera, world_from_camera(simulation, 'cam_left_wrist'))
+    simulation.command_joints('left', np.array([0.5, -0.96, 1.16, 0.0, -0.3, 0.0]))
+    simulation.step(500)
+    assert np.linalg.norm(world_from_camera(simulation, 'cam_left_wrist') - shot.world_from_camera) > 0.1
+
+
+def test_pictures_follow_from_the_seed(simulation, rig):
+    first = rig.shoot('cam_high').rgb
+    simulation.reset(1)
+    other = rig.shoot('cam_high').rgb
+    simulation.reset(0)
+    np.testing.assert_array_equal(rig.shoot('cam_high').rgb, first)
+    assert (first != other).any()
+
+
+def test_missing_opengl_names_the_packages_to_install(monkeypatch):
+    monkeypatch.setattr(graphics, '_EGL_LIBRARY', 'libEGL_nobody_has_this.so.1')
+    with pytest.raises(graphics.GraphicsError, match='apt-get install libegl1 libgl1-mesa-dri'):
+        graphics.open_context(64, 64)
+
+
+def test_coarser_meshes_keep_their_shape_and_orientation():
+    steps = np.linspace(0.0, 1.0, 41)
+    u, v = np.meshgrid(2 * np.pi * steps, np.pi * steps)
+    sphere = np.stack([np.cos(u) * np.sin(v), np.sin(u) * np.sin(v), np.cos(v)], axis=-1).reshape(-1, 3)
+    corner = (np.arange(40)[:, None] * 41 + np.arange(40)).ravel()
+    faces = np.concatenate([np.stack([corner, corner + 41, corner + 1], 1),
+                            np.stack([corner + 1, corner + 41, corner + 42], 1)])
+
+    def volume(vertices, faces):
+        a, b, c = (vertices[faces[:, k]] for k in range(3))
+        return np.sum(np.cross(a, b) * c) / 6
+
+    vertices, fewer = coarsen(sphere, faces, 0.2)
+    assert len(fewer) < len(faces) / 4
+    assert volume(sphere, faces) == pytest.approx(4 / 3 * np.pi, rel=0.02)
+    assert volume(vertices, fewer) == pytest.approx(4 / 3 * np.pi, rel=0.06)

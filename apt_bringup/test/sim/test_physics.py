@@ -1,0 +1,110 @@
+"""The simulation moves as the robot would."""
+
+import numpy as np
+import pytest
+
+from apt_bringup.sim.layout import CUBE_SIDE
+from apt_bringup.sim.physics import FINGER_CLOSED, FINGER_OPEN, FINGER_SQUEEZE, Simulation
+from apt_bringup.sim.scene import SceneSettings
+from apt_policy.core.gripper import opening_from_reading, reading_from_opening
+
+
+def test_the_same_seed_and_commands_give_the_same_episode(contract):
+    def episode(simulation):
+        simulation.reset(7)
+        for tick in range(25):
+            simulation.command_joints('left', np.array(contract.arms['left'].start) + 0.01 * tick)
+            simulation.command_finger('right', FINGER_SQUEEZE)
+            simulation.step(10)
+        return simulation.data.qpos.copy()
+
+    used, fresh = Simulation(contract), Simulation(contract, seed=3)
+    first = episode(used)
+    assert np.array_equal(first, episode(used)), 'an earlier episode left something behind'
+    assert np.array_equal(first, episode(fresh))
+
+
+def test_cubes_rest_on_the_table_where_they_were_laid(simulation):
+    before = [simulation.world_from_cube(colour) for colour in simulation.settings.cubes]
+    simulation.step(500)
+    for colour, laid in zip(simulation.settings.cubes, before, strict=True):
+        cube = simulation.world_from_cube(colour)
+        assert cube[2, 3] == pytest.approx(CUBE_SIDE / 2, abs=1e-3)
+        np.testing.assert_allclose(cube[:2, 3], laid[:2, 3], atol=1e-3)
+
+
+def test_the_arms_stay_where_they_are_commanded_to_be(simulation, contract):
+    simulation.step(1000)
+    for name, arm in contract.arms.items():
+        np.testing.assert_allclose(simulation.readings(name).position, arm.start, atol=2e-3)
+
+
+def test_time_goes_on_through_a_reset(simulation):
+    simulation.step(5)
+    before_ns = simulation.time_ns
+    simulation.reset(1)
+    assert simulation.time_ns == before_ns
+    simulation.step(5)
+    assert simulation.time_ns - before_ns == 5 * simulation.step_ns == 10_000_000
+
+
+@pytest.mark.parametrize('plane', ['xy', 'yz', 'xz'])
+def test_a_hand_follows_a_circle_of_ten_centimetres_within_three_millimetres(
+        simulation, hand_of, from_above, plane):
+    hand, centre = hand_of('left'), from_above((-0.17, 0.5), 0.0, 0.20)
+    hand.go(centre)
+    axes = ['xyz'.index(axis) for axis in plane]
+    errors = []
+    for tick in range(200):
+        angle = 2 * np.pi * tick / 200
+        target = centre.copy()
+        target[axes, 3] += 0.05 * np.array([np.sin(angle), np.cos(angle) - 1.0])
+        hand.servo(target)
+        errors.append(np.linalg.norm(simulation.world_from_ee('left')[:3, 3] - target[:3, 3]))
+    assert max(errors) < 0.003
+
+
+def test_the_gripper_opens_as_far_as_it_is_told(simulation, contract):
+    arm = contract.arms['left']
+    for opening in (1.0, 0.5, 0.25, 0.75):
+        simulation.command_finger('left', reading_from_opening(opening, arm.gripper_command))
+        simulation.step(750)
+        measured = opening_from_reading(simulation.readings('left').finger, arm.gripper_state)
+        assert measured == pytest.approx(opening, abs=0.05)
+
+
+def test_closed_fingers_touch_where_the_contract_has_closed(simulation, contract):
+    simulation.command_finger('left', FINGER_SQUEEZE)
+    simulation.step(1000)
+    assert simulation.readings('left').finger == pytest.approx(FINGER_CLOSED, abs=5e-4)
+    assert contract.arms['left'].gripper_state.closed == FINGER_CLOSED
+    assert contract.arms['left'].gripper_state.open == FINGER_OPEN
+
+
+@pytest.mark.parametrize('arm', ['left', 'right'])
+def test_a_squeezed_cube_is_lifted_and_an_unsqueezed_one_is_not(simulation, hand_of, from_above, arm):
+    simulation.reset(0)
+    cubes = {colour: simulation.world_from_cube(colour) for colour in simulation.settings.cubes}
+    side = -1.0 if arm == 'left' else 1.0
+    colour = max(cubes, key=lambda c: side * cubes[c][0, 3])
+    cube, hand = cubes[colour], hand_of(arm)
+    yaw = np.arctan2(cube[1, 0], cube[0, 0]) + (0.0 if arm == 'left' else np.pi)
+    low, high = (from_above(cube[:3, 3], yaw, height) for height in (0.033, 0.15))
+    hand.go(high)
+    hand.go(low)
+    hand.go(high)
+    assert simulation.world_from_cube(colour)[2, 3] < 0.03
+    hand.go(low)
+    hand.squeeze(FINGER_SQUEEZE)
+    hand.go(high)
+    assert simulation.world_from_cube(colour)[2, 3] > 0.10
+    hand.squeeze(FINGER_OPEN)
+    assert simulation.world_from_cube(colour)[2, 3] < 0.03
+
+
+def test_objects_that_fall_off_the_table_land_on_the_floor(contract):
+    simulation = Simulation(contract, SceneSettings(cubes=('red',), trays=()))
+    simulation.data.joint('cube/red').qpos[:3] = (0.0, 0.05, 0.1)
+    simulation.step(1500)
+    assert ('cube/red', 'world') in simulation.touching()
+    assert -0.75 < simulation.world_from_cube('red')[2, 3] < -0.65

@@ -1,0 +1,285 @@
+"""The contract: every fact about the robot, once.
+
+One YAML file names arms, cameras, topics, frames, rates, ranges and limits. The
+node, the IK bridge, the simulator, the recorder and the converter all read it
+through :func:`load_contract`; a checkpoint stores the one that it was trained with.
+Nothing here knows how any of those facts is used.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from annotated_types import Ge, Gt, MinLen
+from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from scipy.spatial.transform import Rotation
+
+_STRICT = ConfigDict(extra='forbid')
+
+Positive = Annotated[float, Gt(0)]
+Vector3 = tuple[float, float, float]
+
+
+class ContractError(ValueError):
+    """A contract file that cannot be used; the message names the file and each field."""
+
+
+class ImageTransport(Enum):
+    """Which message type an image topic carries."""
+
+    RAW = 'raw'
+    COMPRESSED = 'compressed'
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Placement:
+    """A calibrated pose ``parent_from_child``."""
+
+    translation: Vector3
+    """[m]."""
+    quaternion_xyzw: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+
+    @model_validator(mode='after')
+    def _unit_quaternion(self) -> 'Placement':
+        norm = float(np.linalg.norm(self.quaternion_xyzw))
+        if not abs(norm - 1.0) < 1e-3:
+            raise ValueError(f'quaternion_xyzw has length {norm:.4f}; a rotation needs 1')
+        return self
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The same as a (4, 4) matrix."""
+        pose = np.eye(4)
+        pose[:3, :3] = Rotation.from_quat(self.quaternion_xyzw).as_matrix()
+        pose[:3, 3] = self.translation
+        return pose
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Camera:
+    """One camera: its streams and where it stands."""
+
+    image_topic: str
+    info_topic: str
+    transport: ImageTransport = ImageTransport.RAW
+    frame: str
+    """TF frame of the optical centre (x right, y down, z forward)."""
+    rate_hz: Positive
+    """Rate that the camera is expected to deliver."""
+    max_age_s: Positive
+    """An image older than this is not acted upon."""
+    world_from_camera: Placement | None = None
+    """Calibrated pose of a fixed camera; None: moves with the robot, looked up in TF."""
+    tf_anchor: str | None = None
+    """Arm whose base anchors the TF look-up of a moving camera."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class GripperRange:
+    """Readings of one gripper joint at the two ends of its opening."""
+
+    joint: str
+    closed: float
+    open: float
+
+    @model_validator(mode='after')
+    def _has_width(self) -> 'GripperRange':
+        if self.closed == self.open:
+            raise ValueError(f'gripper {self.joint!r}: closed and open are both {self.open}')
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Box:
+    """An axis-aligned box [m]."""
+
+    lower: Vector3
+    upper: Vector3
+
+    @model_validator(mode='after')
+    def _is_ordered(self) -> 'Box':
+        if not all(low < high for low, high in zip(self.lower, self.upper, strict=True)):
+            raise ValueError(f'box needs lower < upper on every axis, got {self.lower}, {self.upper}')
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Arm:
+    """One follower arm."""
+
+    namespace: str
+    joints: Annotated[tuple[str, ...], MinLen(1)]
+    """Arm joints in command order, as named in ``joint_states`` (not prefixed)."""
+    joint_lower: tuple[float, ...]
+    """[rad]."""
+    joint_upper: tuple[float, ...]
+    """[rad]."""
+    joint_velocity: Positive
+    """Limit of every arm joint [rad/s]."""
+    start: tuple[float, ...]
+    """Joint positions in which an episode begins [rad]."""
+    gripper_state: GripperRange
+    gripper_command: GripperRange
+    base_frame: str
+    ee_frame: str
+    world_from_base: Placement
+    """Calibrated, never the cosmetic ``world`` transform of the driver."""
+    reference_cameras: Annotated[tuple[str, ...], MinLen(1)]
+    """Candidates for the frame that actions are expressed in, best first."""
+    state_rate_hz: Positive
+    max_age_s: Positive
+    workspace: Box | None = None
+    """In the world; where the end-effector may be sent. None warns loudly."""
+
+    @model_validator(mode='after')
+    def _lengths_agree(self) -> 'Arm':
+        for name in ('joint_lower', 'joint_upper', 'start'):
+            got = len(getattr(self, name))
+            if got != len(self.joints):
+                raise ValueError(f'{name} has {got} entries, joints has {len(self.joints)}')
+        return self
+
+    @property
+    def joint_states_topic(self) -> str:
+        """sensor_msgs/JointState."""
+        return f'{self.namespace}/joint_states'
+
+    @property
+    def joint_group_topic(self) -> str:
+        """interbotix_xs_msgs/JointGroupCommand of the arm joints."""
+        return f'{self.namespace}/commands/joint_group'
+
+    @property
+    def joint_single_topic(self) -> str:
+        """interbotix_xs_msgs/JointSingleCommand of the gripper."""
+        return f'{self.namespace}/commands/joint_single'
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SafetyLimits:
+    """What no target may exceed; None leaves a bound unset and warns loudly."""
+
+    linear_speed: Positive | None = None
+    """[m/s] of the end-effector."""
+    angular_speed: Positive | None = None
+    """[rad/s] of the end-effector."""
+    gripper_speed: Positive | None = None
+    """[1/s] of the opening 0..1."""
+    first_target_distance: Positive = 0.1
+    """[m] from the measured pose; a first target farther off is refused."""
+    first_target_angle: Positive = 0.5
+    """[rad], likewise."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class RobotContract:
+    """All facts about one robot. Mappings keep the order of the file: it is the model's order."""
+
+    name: str
+    world_frame: str
+    prompt_topic: str
+    image_size: Annotated[int, Gt(0)]
+    """Side of the square image that the model sees [px]."""
+    horizon: Annotated[int, Gt(0)]
+    """Future states in a chunk."""
+    history: Annotated[int, Ge(1)]
+    """States of the past given to the model, the present included."""
+    step_s: Positive
+    """Time between two states of a chunk [s]; not the control period."""
+    control_rate_hz: Positive
+    arms: Mapping[str, Arm]
+    cameras: Mapping[str, Camera]
+    safety: SafetyLimits
+
+    @model_validator(mode='after')
+    def _references_exist(self) -> 'RobotContract':
+        for name, arm in self.arms.items():
+            for reference in arm.reference_cameras:
+                if reference not in self.cameras:
+                    raise ValueError(f'arms.{name}.reference_cameras names {reference!r}; '
+                                     f'cameras are {", ".join(self.cameras)}')
+        for name, camera in self.cameras.items():
+            if camera.world_from_camera is None and camera.tf_anchor not in self.arms:
+                raise ValueError(f'cameras.{name} needs world_from_camera, or tf_anchor as one of '
+                                 f'{", ".join(self.arms)}; tf_anchor is {camera.tf_anchor!r}')
+        return self
+
+    @property
+    def step_ns(self) -> int:
+        """:attr:`step_s` in nanoseconds."""
+        return round(self.step_s * 1e9)
+
+    def policy_facts(self) -> dict[str, Any]:
+        """The part that trained weights depend on, flat, ready for JSON."""
+        facts: dict[str, Any] = {
+            'arms': list(self.arms), 'cameras': list(self.cameras), 'image_size': self.image_size,
+            'horizon': self.horizon, 'history': self.history, 'step_s': self.step_s}
+        for name, arm in self.arms.items():
+            facts[f'arms.{name}.reference_cameras'] = list(arm.reference_cameras)
+        return facts
+
+
+def contract_from_dict(fields: Mapping[str, Any], *, source: str) -> RobotContract:
+    """Check ``fields`` and build the contract; ``source`` is named in errors.
+
+    Raises:
+        ContractError: naming every field that is missing, unknown or out of range.
+    """
+    try:
+        return TypeAdapter(RobotContract).validate_python(dict(fields))
+    except ValidationError as error:
+        lines = [f'  {".".join(map(str, e["loc"])) or "contract"}: {e["msg"]} (got {e["input"]!r:.80})'
+                 for e in error.errors()]
+        raise ContractError(f'{source} is not a robot contract:\n' + '\n'.join(lines)) from error
+
+
+def contract_to_dict(contract: RobotContract) -> dict[str, Any]:
+    """The inverse of :func:`contract_from_dict`, in plain JSON types."""
+    return TypeAdapter(RobotContract).dump_python(contract, mode='json')
+
+
+def load_contract(path: str | Path) -> RobotContract:
+    """Read a contract file; ``extends: other.yaml`` lays it over another in the same folder.
+
+    Raises:
+        ContractError: file missing, not YAML, or a field is wrong.
+    """
+    return contract_from_dict(_read_layers(Path(path), above=()), source=str(path))
+
+
+def mismatches(trained: Mapping[str, Any], robot: Mapping[str, Any]) -> list[str]:
+    """Name each fact (:meth:`RobotContract.policy_facts`) in which two contracts differ."""
+    absent = object()
+    return [f'{key}: checkpoint has {trained.get(key)!r}, robot has {robot.get(key)!r}'
+            for key in sorted({*trained, *robot})
+            if trained.get(key, absent) != robot.get(key, absent)]
+
+
+def _read_layers(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise ContractError(f'{path} extends itself')
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ContractError(f'cannot read contract {path}: {error.strerror}') from error
+    except yaml.YAMLError as error:
+        raise ContractError(f'{path} is not YAML: {error}') from error
+    if not isinstance(fields, dict):
+        raise ContractError(f'{path} holds {type(fields).__name__}, expected a mapping of fields')
+    base = fields.pop('extends', None)
+    if base is None:
+        return fields
+    return _overlay(_read_layers(path.parent / base, (*above, path.resolve())), fields)
+
+
+def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        nested = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        merged[key] = _overlay(base[key], value) if nested else value
+    return merged

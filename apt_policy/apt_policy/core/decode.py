@@ -1,0 +1,172 @@
+"""From messages to numbers: images, camera intrinsics, joint positions, transforms, stamps.
+
+Messages are read by attribute, so those of ``rclpy`` and those of ``rosbags`` both do;
+neither is imported. Whatever cannot be trusted is refused with a :class:`DecodeError`.
+Nothing here knows which camera or arm a message belongs to: callers name it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from apt_policy.core.pixels import BYTES_PER_PIXEL, PackedImage, PixelReader, pixel_readers
+from apt_policy.core.transforms import StampedTransform
+
+Rgb = NDArray[np.uint8]
+
+_JPEG, _PNG = b'\xff\xd8', b'\x89PNG'
+# Cameras may append padding to a JPEG; its end marker stands this close to the end [bytes].
+_TAIL = 256
+
+
+class DecodeError(ValueError):
+    """A message that cannot be used: says what was got and what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CameraModel:
+    """The pinhole model of the images that a camera delivers."""
+
+    intrinsics: NDArray[np.float64]
+    """(3, 3) [px]."""
+    width: int
+    height: int
+
+
+def stamp_to_ns(stamp: Any) -> int:
+    """builtin_interfaces/Time as nanoseconds."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def stamp_from_ns(stamp_ns: int) -> tuple[int, int]:
+    """The inverse of :func:`stamp_to_ns`: ``sec`` and ``nanosec``."""
+    return divmod(int(stamp_ns), 1_000_000_000)
+
+
+def decode_image(message: Any, reader: PixelReader | None = None) -> Rgb:
+    """sensor_msgs/Image or CompressedImage as (H, W, 3) uint8, red first.
+
+    An rgb8 image comes back as a view of the message, everything else costs one copy.
+
+    Args:
+        message: either type, told apart by the field ``format``.
+        reader: the library to use; None takes the best one present.
+
+    Raises:
+        DecodeError: unknown encoding, wrong amount of data, truncated or corrupt file.
+    """
+    if reader is None:
+        reader = next(iter(pixel_readers().values()))
+    return _decompress(message, reader) if hasattr(message, 'format') else _raw(message, reader)
+
+
+def decode_camera_info(message: Any) -> CameraModel:
+    """sensor_msgs/CameraInfo, with binning and region of interest applied.
+
+    Raises:
+        DecodeError: the camera is not calibrated (K zero), or K is no pinhole matrix.
+    """
+    matrix = np.asarray(message.k, np.float64).reshape(3, 3).copy()
+    usable = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1], matrix[2, 2]) > 0
+    if not usable:
+        raise DecodeError(f'camera info has K {matrix.ravel().tolist()}; expected fx, fy > 0: '
+                          'calibrate the camera or load its calibration in the driver')
+    roi = message.roi
+    matrix[:2, 2] -= (roi.x_offset, roi.y_offset)
+    binning = np.maximum((message.binning_x, message.binning_y), 1)
+    matrix[:2] /= binning[:, None]
+    return CameraModel(intrinsics=matrix, width=int(roi.width or message.width) // int(binning[0]),
+                       height=int(roi.height or message.height) // int(binning[1]))
+
+
+def decode_joint_positions(message: Any, joints: Sequence[str]) -> dict[str, float]:
+    """sensor_msgs/JointState positions of ``joints``, in whatever order the message has them.
+
+    Raises:
+        DecodeError: naming the joint that is missing or whose position is not finite.
+    """
+    names = list(message.name)
+    if len(names) != len(message.position):
+        raise DecodeError(f'joint state has {len(names)} names and {len(message.position)} positions')
+    positions: dict[str, float] = {}
+    for joint in joints:
+        if joint not in names:
+            raise DecodeError(f'joint state lacks {joint!r}; it has {", ".join(names) or "no joints"}')
+        positions[joint] = float(message.position[names.index(joint)])
+        if not math.isfinite(positions[joint]):
+            raise DecodeError(f'joint {joint!r} has position {positions[joint]}, expected a number')
+    return positions
+
+
+def decode_transform(message: Any) -> StampedTransform:
+    """geometry_msgs/TransformStamped, unchecked: the buffer that takes it checks."""
+    offset, turn = message.transform.translation, message.transform.rotation
+    return StampedTransform(
+        parent=message.header.frame_id, child=message.child_frame_id,
+        stamp_ns=stamp_to_ns(message.header.stamp), translation=(offset.x, offset.y, offset.z),
+        quaternion_xyzw=(turn.x, turn.y, turn.z, turn.w))
+
+
+def _raw(message: Any, reader: PixelReader) -> Rgb:
+    encoding, height, width, step = message.encoding, message.height, message.width, message.step
+    if encoding not in BYTES_PER_PIXEL:
+        raise DecodeError(f'image encoding {encoding!r} is not supported; supported are '
+                          f'{", ".join(BYTES_PER_PIXEL)}')
+    row, got = width * BYTES_PER_PIXEL[encoding], len(message.data)
+    if height <= 0 or width <= 0 or step < row:
+        raise DecodeError(f'{encoding} image is {width}x{height} with step {step}; '
+                          f'a row needs {row} bytes, and both sides at least one pixel')
+    if got != height * step:
+        raise DecodeError(f'{encoding} image of {width}x{height} has {got} bytes; '
+                          f'height * step is {height} * {step} = {height * step}')
+    if encoding == 'rgb8':
+        return np.ndarray((height, width, 3), np.uint8, memoryview(message.data), strides=(step, 3, 1))
+    return _guarded(reader.to_rgb, message, f'{encoding} image of {width}x{height}')
+
+
+def _decompress(message: Any, reader: PixelReader) -> Rgb:
+    data = memoryview(message.data)
+    head, tail = bytes(data[:4]), bytes(data[-_TAIL:])
+    if head.startswith(_JPEG):
+        kind, complete = 'jpeg', b'\xff\xd9' in tail
+    elif head == _PNG:
+        kind, complete = 'png', b'IEND' in tail
+    else:
+        raise DecodeError(f'compressed image with format {message.format!r} starts with '
+                          f'{head.hex() or "nothing"}; supported are jpeg and png')
+    if not complete:
+        raise DecodeError(f'{kind} image of {len(data)} bytes is truncated: its end marker is missing')
+    source, _, stored = message.format.partition(';')
+    if stored and 'compressed rgb' in stored:
+        raise DecodeError(f'compressed image has format {message.format!r}, which leaves open whether red '
+                          "and blue are swapped; expected 'jpeg', 'png' or '...; jpeg compressed bgr8'")
+    pixels = _guarded(reader.decompress, message, f'{kind} image of {len(data)} bytes')
+    if pixels.ndim == 3:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    if source in BYTES_PER_PIXEL and source.startswith('bayer') and 'mono' not in stored:
+        # image_transport keeps a raw sensor mosaic in a gray file and says so in the format.
+        return _raw(_as_image(source, pixels), reader)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
+
+
+def _as_image(encoding: str, pixels: Rgb) -> PackedImage:
+    height, width = pixels.shape
+    return PackedImage(encoding=encoding, height=height, width=width, step=width, is_bigendian=0,
+                       data=pixels.reshape(-1))
+
+
+def _guarded(read: Callable[[Any], Rgb], message: Any, what: str) -> Rgb:
+    try:
+        pixels = read(message)
+    # Image libraries raise whatever they like, assertions included.
+    except Exception as error:
+        raise DecodeError(f'{what} cannot be read: {type(error).__name__} {error}'.rstrip()) from error
+    # Under python -O the assertion is gone and nothing comes back.
+    if pixels is None:
+        raise DecodeError(f'{what} cannot be read: it is corrupt')
+    return pixels

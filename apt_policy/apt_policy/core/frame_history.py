@@ -1,0 +1,156 @@
+"""One frame's motion relative to its parent, over the last seconds, and rotation by quaternion.
+
+Plain floats, because one transform at a time is what a look-up composes and small arrays
+would cost more than the arithmetic. Knows nothing of the tree of frames or of errors.
+"""
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import Enum, auto
+
+Vector = tuple[float, float, float]
+Quaternion = tuple[float, float, float, float]
+
+
+class Gap(Enum):
+    """Why a history has nothing to say about an instant."""
+
+    EMPTY = auto()
+    ONLY_ONE = auto()
+    """One sample, at another instant."""
+    FUTURE = auto()
+    PAST = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Where the frame stands in ``parent``: ``parent_from_frame``."""
+
+    parent: str
+    translation: Vector
+    quaternion: Quaternion
+    """Unit, x y z w."""
+
+
+class FrameHistory:
+    """Samples of a moving frame, oldest first, as far back as ``duration_ns`` from the newest."""
+
+    def __init__(self, duration_ns: int) -> None:
+        self._duration_ns = duration_ns
+        self._stamps: list[int] = []
+        self._samples: list[Sample] = []
+
+    def insert(self, stamp_ns: int, sample: Sample) -> bool:
+        """Store in order of time; False if older than the history reaches back.
+
+        Several samples of one instant are kept and the last one inserted counts.
+        """
+        stamps, samples = self._stamps, self._samples
+        if stamps and stamp_ns < stamps[-1] - self._duration_ns:
+            return False
+        place = bisect_right(stamps, stamp_ns)
+        if place and stamps[place - 1] == stamp_ns and samples[place - 1] == sample:
+            return True
+        stamps.insert(place, stamp_ns)
+        samples.insert(place, sample)
+        if stamps[0] < stamps[-1] - self._duration_ns:
+            stale = bisect_right(stamps, stamps[-1] - self._duration_ns - 1)
+            del stamps[:stale], samples[:stale]
+        return True
+
+    def at(self, stamp_ns: int) -> Sample | Gap:
+        """Interpolated between the neighbours; across a change of parent the older one holds."""
+        stamps = self._stamps
+        if not stamps:
+            return Gap.EMPTY
+        place = bisect_right(stamps, stamp_ns)
+        if place and stamps[place - 1] == stamp_ns:
+            return self._samples[place - 1]
+        if len(stamps) == 1:
+            return Gap.ONLY_ONE
+        if place == 0:
+            return Gap.PAST
+        if place == len(stamps):
+            return Gap.FUTURE
+        older, newer = self._samples[place - 1], self._samples[place]
+        if older.parent != newer.parent:
+            return older
+        ratio = (stamp_ns - stamps[place - 1]) / (stamps[place] - stamps[place - 1])
+        (ax, ay, az), (bx, by, bz) = older.translation, newer.translation
+        return Sample(older.parent, (ax + ratio * (bx - ax), ay + ratio * (by - ay), az + ratio * (bz - az)),
+                      slerp(older.quaternion, newer.quaternion, ratio))
+
+    def newest(self) -> Sample | None:
+        """The newest sample, if any."""
+        return self._samples[-1] if self._samples else None
+
+    @property
+    def newest_ns(self) -> int:
+        """Stamp of the newest sample, 0 if there is none."""
+        return self._stamps[-1] if self._stamps else 0
+
+    @property
+    def oldest_ns(self) -> int:
+        """Stamp of the oldest sample, 0 if there is none."""
+        return self._stamps[0] if self._stamps else 0
+
+
+class FixedFrame:
+    """A static frame: the same at every instant, with no stamp of its own."""
+
+    newest_ns = 0
+    oldest_ns = 0
+
+    def __init__(self, sample: Sample) -> None:
+        self._sample = sample
+
+    def at(self, stamp_ns: int) -> Sample | Gap:
+        """The one sample, at any instant."""
+        return self._sample
+
+    def newest(self) -> Sample | None:
+        """The one sample."""
+        return self._sample
+
+
+def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
+    """The rotation ``b`` followed by ``a``."""
+    ax, ay, az, aw = a
+    bx, by, bz, bw = b
+    return (aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+            aw * bw - ax * bx - ay * by - az * bz)
+
+
+def rotate(q: Quaternion, v: Vector) -> Vector:
+    """``v`` turned by the unit quaternion ``q``."""
+    x, y, z, w = q
+    vx, vy, vz = v
+    # v + 2 u x (u x v + w v), u the vector part
+    cx, cy, cz = y * vz - z * vy + w * vx, z * vx - x * vz + w * vy, x * vy - y * vx + w * vz
+    return vx + 2 * (y * cz - z * cy), vy + 2 * (z * cx - x * cz), vz + 2 * (x * cy - y * cx)
+
+
+def slerp(a: Quaternion, b: Quaternion, ratio: float) -> Quaternion:
+    """From ``a`` to ``b`` along the shorter arc at constant speed."""
+    cosine = a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
+    sign = 1.0 if cosine >= 0 else -1.0
+    angle = math.acos(min(1.0, sign * cosine))
+    sine = math.sin(angle)
+    if sine < 1e-6:
+        # So close that the chord is the arc; also avoids 0 / 0.
+        share_a, share_b = 1.0 - ratio, sign * ratio
+    else:
+        share_a = math.sin((1.0 - ratio) * angle) / sine
+        share_b = sign * math.sin(ratio * angle) / sine
+    return normalised((share_a * a[0] + share_b * b[0], share_a * a[1] + share_b * b[1],
+                       share_a * a[2] + share_b * b[2], share_a * a[3] + share_b * b[3]))
+
+
+def normalised(q: Quaternion) -> Quaternion:
+    """``q`` scaled to length 1."""
+    x, y, z, w = q
+    length = math.sqrt(x * x + y * y + z * z + w * w)
+    return x / length, y / length, z / length, w / length

@@ -1,0 +1,121 @@
+"""Rigid transforms as numpy arrays: the few operations that the suite needs.
+
+A pose is a (4, 4) float64 matrix, a rotation a (3, 3) one; functions work over any
+leading axes. Quaternions are ``x, y, z, w``. Nothing here knows what a frame is called
+or where a pose came from.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+Array = NDArray[np.float64]
+
+
+def make_pose(rotation: ArrayLike, translation: ArrayLike) -> Array:
+    """Assemble (..., 4, 4) from (..., 3, 3) and (..., 3) [m]."""
+    rotation, translation = np.asarray(rotation, np.float64), np.asarray(translation, np.float64)
+    leading = np.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1])
+    pose = np.zeros((*leading, 4, 4))
+    pose[..., :3, :3] = rotation
+    pose[..., :3, 3] = translation
+    pose[..., 3, 3] = 1.0
+    return pose
+
+
+def pose_from_quaternion(translation: ArrayLike, quaternion_xyzw: ArrayLike) -> Array:
+    """(..., 4, 4) from (..., 3) [m] and (..., 4), which is normalised."""
+    quaternion = np.asarray(quaternion_xyzw, np.float64)
+    rotation = Rotation.from_quat(quaternion.reshape(-1, 4)).as_matrix()
+    return make_pose(rotation.reshape(*quaternion.shape[:-1], 3, 3), translation)
+
+
+def pose_to_quaternion(pose: ArrayLike) -> tuple[Array, Array]:
+    """The inverse of :func:`pose_from_quaternion`: (..., 3) [m] and unit (..., 4) with w >= 0."""
+    pose = np.asarray(pose, np.float64)
+    quaternion = Rotation.from_matrix(pose[..., :3, :3].reshape(-1, 3, 3)).as_quat()
+    quaternion = np.where(quaternion[:, 3:] < 0, -quaternion, quaternion)
+    return pose[..., :3, 3].copy(), quaternion.reshape(*pose.shape[:-2], 4)
+
+
+def rotation_to_6d(rotation: ArrayLike) -> Array:
+    """(..., 6): the first two rows of (..., 3, 3)."""
+    rotation = np.asarray(rotation, np.float64)
+    return rotation[..., :2, :].reshape(*rotation.shape[:-2], 6)
+
+
+def rotation_from_6d(six: ArrayLike) -> Array:
+    """The inverse of :func:`rotation_to_6d`; any two independent rows are orthogonalised.
+
+    Gram-Schmidt from the first row; the third row is the cross product.
+    """
+    six = np.asarray(six, np.float64)
+    first = _normalised(six[..., :3])
+    second = six[..., 3:]
+    second = _normalised(second - np.sum(first * second, axis=-1, keepdims=True) * first)
+    return np.stack([first, second, np.cross(first, second)], axis=-2)
+
+
+def invert_pose(pose: ArrayLike) -> Array:
+    """``a_from_b`` of ``b_from_a``, by transposing the rotation."""
+    pose = np.asarray(pose, np.float64)
+    rotation = np.swapaxes(pose[..., :3, :3], -1, -2)
+    return make_pose(rotation, -np.einsum('...ij,...j->...i', rotation, pose[..., :3, 3]))
+
+
+def angle_between(a: ArrayLike, b: ArrayLike) -> Array:
+    """(...) angle of the rotation that takes (..., 3, 3) ``a`` to ``b`` [rad], 0..pi."""
+    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    # The square of 2 sqrt(2) sin(angle / 2): much cheaper than a rotation vector, for every control tick.
+    chord = np.minimum(np.sum(difference * difference, axis=(-2, -1)), 8.0)
+    return 2.0 * np.arctan2(np.sqrt(chord), np.sqrt(8.0 - chord))
+
+
+def interpolate_rotation(start: ArrayLike, end: ArrayLike, fraction: ArrayLike) -> Array:
+    """Along the shortest arc of SO(3) at constant speed; fraction 0 is start, 1 is end."""
+    turn = np.asarray(fraction, np.float64)[..., None] * _rotation_vector(start, end)
+    step = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(*turn.shape, 3)
+    return np.asarray(start, np.float64) @ step
+
+
+def interpolate_pose(start: ArrayLike, end: ArrayLike, fraction: ArrayLike) -> Array:
+    """Between (..., 4, 4) poses: translation linear, rotation on SO(3)."""
+    start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
+    share = np.asarray(fraction, np.float64)[..., None]
+    rotation = interpolate_rotation(start[..., :3, :3], end[..., :3, :3], fraction)
+    return make_pose(rotation, (1.0 - share) * start[..., :3, 3] + share * end[..., :3, 3])
+
+
+def mean_rotation(rotations: ArrayLike, weights: ArrayLike) -> Array:
+    """Weighted chordal mean over the axis before the matrix: (..., N, 3, 3), (..., N) to (..., 3, 3).
+
+    The mean quaternion is the leading eigenvector of the weighted outer products
+    (Markley et al., Averaging Quaternions, 2007), so the sign of a quaternion does not matter.
+    """
+    rotations = np.asarray(rotations, np.float64)
+    quaternion = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_quat()
+    quaternion = quaternion.reshape(*rotations.shape[:-2], 4)
+    moment = np.einsum('...n,...ni,...nj->...ij', np.asarray(weights, np.float64), quaternion, quaternion)
+    leading = np.linalg.eigh(moment)[1][..., -1]
+    return Rotation.from_quat(leading.reshape(-1, 4)).as_matrix().reshape(*leading.shape[:-1], 3, 3)
+
+
+def is_rigid(pose: ArrayLike, tolerance: float = 1e-3) -> bool:
+    """Whether (..., 4, 4) is finite and every rotation in it orthonormal and right-handed."""
+    pose = np.asarray(pose, np.float64)
+    if not np.isfinite(pose).all():
+        return False
+    rotation = pose[..., :3, :3]
+    gram = rotation @ np.swapaxes(rotation, -1, -2)
+    return bool((np.abs(gram - np.eye(3)) < tolerance).all() and (np.linalg.det(rotation) > 0).all()
+                and (np.abs(pose[..., 3, :] - (0.0, 0.0, 0.0, 1.0)) < tolerance).all())
+
+
+def _rotation_vector(start: ArrayLike, end: ArrayLike) -> Array:
+    """(..., 3) turn from start to end, in start's axes [rad]."""
+    relative = np.swapaxes(np.asarray(start, np.float64), -1, -2) @ np.asarray(end, np.float64)
+    return Rotation.from_matrix(relative.reshape(-1, 3, 3)).as_rotvec().reshape(relative.shape[:-1])
+
+
+def _normalised(vector: Array) -> Array:
+    return vector / np.linalg.norm(vector, axis=-1, keepdims=True)

@@ -1,0 +1,256 @@
+"""What one camera and one arm contribute to an observation, as of an instant.
+
+Adding stores a reference and returns; looking decodes. A missing, stale or bad input is a
+:class:`Hold` that names the stream, never a zero or an identity. Knows neither
+subscriptions nor the wall clock: every instant is given.
+"""
+
+import math
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apt_policy.core.contract import Arm, Camera
+from apt_policy.core.decode import (
+    DecodeError,
+    decode_camera_info,
+    decode_image,
+    decode_joint_positions,
+    stamp_to_ns,
+)
+from apt_policy.core.gripper import opening_from_reading
+from apt_policy.core.images import letterbox
+from apt_policy.core.sample import ArmState, Hold, HoldReason, View
+from apt_policy.core.streams import Arrival, Stamped, Stream, StreamReport, TimeBase
+from apt_policy.core.transforms import TransformError, TransformSource
+
+Array = NDArray[np.float64]
+
+# Deep enough that an image from before the newest TF is still there: a 20 Hz publisher is 3 images late.
+_IMAGES_KEPT = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Link:
+    """A frame that TF places relative to an arm's base, whose own place the contract knows."""
+
+    base: str
+    frame: str
+    world_from_base: Array
+    """(4, 4)."""
+    transforms: TransformSource
+
+    @property
+    def name(self) -> str:
+        """As a stream is called in reports and holds."""
+        return f'TF {self.base} -> {self.frame}'
+
+    def newest_ns(self) -> int | Hold:
+        """The newest instant at which the frame's place is known; 0 if it never moves."""
+        try:
+            return self.transforms.latest_common_ns(self.base, self.frame)
+        except TransformError as error:
+            return Hold(reason=HoldReason.MISSING_STREAM, detail=f'{self.name}: {error}')
+
+    def pose(self, stamp_ns: int) -> Array | Hold:
+        """``world_from_frame`` (4, 4) at an instant not after :meth:`newest_ns`."""
+        try:
+            base_from_frame = self.transforms.lookup(self.base, self.frame, stamp_ns)
+        except TransformError as error:
+            return Hold(reason=HoldReason.MISSING_STREAM, detail=f'{self.name}: {error}')
+        if not np.isfinite(base_from_frame).all():
+            return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self.name}: the transform is not finite')
+        return self.world_from_base @ base_from_frame
+
+    def report(self, tick_ns: int, max_age_s: float) -> StreamReport:
+        """Age of the newest transform; TF has no rate of its own."""
+        newest = self.newest_ns()
+        age_s = -1.0 if isinstance(newest, Hold) else max(0, tick_ns - newest) / 1e9 if newest else 0.0
+        return StreamReport(stream=self.name, age_s=age_s, max_age_s=max_age_s, rate_hz=0.0,
+                            expected_hz=0.0, ok=0.0 <= age_s <= max_age_s)
+
+
+class CameraInput:
+    """The images of one camera, its intrinsics and its pose."""
+
+    def __init__(self, name: str, camera: Camera, size: int, link: Link | None, base: TimeBase) -> None:
+        """``link`` places a moving camera, whose contract has no fixed pose; ``size`` is the view's [px]."""
+        self.name = name
+        self._camera, self._size, self._link, self._base = camera, size, link, base
+        fixed = camera.world_from_camera
+        self._fixed = np.full((4, 4), np.nan) if fixed is None else fixed.matrix
+        self._lock = Lock()
+        self._images: Stream[Any] = Stream(_IMAGES_KEPT)
+        self._info: Any = None
+        self._seen: tuple[Any, Any, View] | None = None
+
+    def add_image(self, message: Any, receive_ns: int) -> Arrival:
+        """Keep a reference to sensor_msgs/Image or CompressedImage."""
+        with self._lock:
+            return self._images.add(_instant(message, receive_ns, self._base), message)
+
+    def add_info(self, message: Any) -> None:
+        """Keep a reference to the newest sensor_msgs/CameraInfo."""
+        with self._lock:
+            self._info = message
+
+    def clear(self) -> None:
+        """Forget the images; the intrinsics outlive a jump of the clock."""
+        with self._lock:
+            self._images.clear()
+            self._seen = None
+
+    def view(self, tick_ns: int) -> View | Hold:
+        """The newest image not after the tick whose camera pose is known, decoded once."""
+        with self._lock:
+            images, info, seen = self._images.until(tick_ns), self._info, self._seen
+            absent = _absence(self.name, self._images, tick_ns)
+        if not images:
+            return absent
+        if info is None:
+            return Hold(reason=HoldReason.MISSING_STREAM,
+                        detail=f'{self.name}: no camera_info yet on {self._camera.info_topic}')
+        found = self._placed(images, tick_ns)
+        if isinstance(found, Hold):
+            return found
+        image, pose = found
+        if seen is not None and seen[0] is image.value and seen[1] is info:
+            return seen[2]
+        view = self._decoded(image, info, pose)
+        if isinstance(view, View):
+            with self._lock:
+                self._seen = (image.value, info, view)
+        return view
+
+    def reports(self, tick_ns: int) -> tuple[StreamReport, ...]:
+        """The images, and the TF link of a moving camera."""
+        with self._lock:
+            images = self._images.report(self.name, tick_ns, max_age_s=self._camera.max_age_s,
+                                         expected_hz=self._camera.rate_hz)
+        if self._link is None:
+            return (images,)
+        return images, self._link.report(tick_ns, self._camera.max_age_s)
+
+    def _placed(self, images: tuple[Stamped[Any], ...], tick_ns: int) -> tuple[Stamped[Any], Array] | Hold:
+        fresh = [image for image in images if (tick_ns - image.stamp_ns) / 1e9 <= self._camera.max_age_s]
+        if not fresh:
+            return _stale(self.name, (tick_ns - images[0].stamp_ns) / 1e9, self._camera.max_age_s)
+        if self._link is None:
+            return fresh[0], self._fixed
+        newest = self._link.newest_ns()
+        if isinstance(newest, Hold):
+            return newest
+        known = next((image for image in fresh if newest == 0 or image.stamp_ns <= newest), None)
+        if known is None:
+            behind = (fresh[0].stamp_ns - newest) / 1e9
+            return Hold(reason=HoldReason.STALE_STREAM, detail=(
+                f'{self._link.name}: {behind:.3f} s older than the newest image of {self.name}, and no '
+                f'image within {self._camera.max_age_s:g} s is as old as that'))
+        pose = self._link.pose(known.stamp_ns)
+        return pose if isinstance(pose, Hold) else (known, pose)
+
+    def _decoded(self, image: Stamped[Any], info: Any, pose: Array) -> View | Hold:
+        try:
+            model = decode_camera_info(info)
+            rgb = decode_image(image.value)
+        except DecodeError as error:
+            return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self.name}: {error}')
+        if rgb.shape[:2] != (model.height, model.width):
+            return Hold(reason=HoldReason.BAD_INPUT, detail=(
+                f'{self.name}: image is {rgb.shape[1]}x{rgb.shape[0]}, its camera_info on '
+                f'{self._camera.info_topic} describes {model.width}x{model.height}'))
+        boxed = letterbox(rgb, model.intrinsics, self._size)
+        return View(rgb=boxed.rgb, mask=boxed.mask, intrinsics=boxed.intrinsics, world_from_camera=pose,
+                    stamp_ns=image.stamp_ns)
+
+
+class ArmInput:
+    """The joint states of one arm and its end-effector's place in TF."""
+
+    def __init__(self, name: str, arm: Arm, link: Link, base: TimeBase, reach_s: float) -> None:
+        """``reach_s`` is how far back :meth:`state` must be able to answer [s]."""
+        self.name = name
+        self._stream = f'{name} joint_states'
+        self._arm, self._link, self._base = arm, link, base
+        self._joints = (*arm.joints, arm.gripper_state.joint)
+        self._lock = Lock()
+        # Twice what the rate asks for, should the driver publish faster than the contract says.
+        self._states: Stream[Any] = Stream(8 + math.ceil(2 * arm.state_rate_hz * (reach_s + arm.max_age_s)))
+
+    def add_joint_state(self, message: Any, receive_ns: int) -> Arrival:
+        """Keep a reference to sensor_msgs/JointState."""
+        with self._lock:
+            return self._states.add(_instant(message, receive_ns, self._base), message)
+
+    def clear(self) -> None:
+        """Forget the joint states."""
+        with self._lock:
+            self._states.clear()
+
+    def state(self, stamp_ns: int) -> ArmState | Hold:
+        """The arm at an instant: pose interpolated in TF, or the newest if TF ends before it."""
+        opening = self._opening(stamp_ns)
+        if isinstance(opening, Hold):
+            return opening
+        newest = self._link.newest_ns()
+        if isinstance(newest, Hold):
+            return newest
+        age_s = (stamp_ns - newest) / 1e9
+        if newest and age_s > self._arm.max_age_s:
+            return _stale(self._link.name, age_s, self._arm.max_age_s)
+        pose = self._link.pose(min(stamp_ns, newest) if newest else stamp_ns)
+        return pose if isinstance(pose, Hold) else ArmState(world_from_ee=pose, gripper=opening)
+
+    def reports(self, tick_ns: int) -> tuple[StreamReport, ...]:
+        """The joint states and the TF link."""
+        with self._lock:
+            states = self._states.report(self._stream, tick_ns, max_age_s=self._arm.max_age_s,
+                                         expected_hz=self._arm.state_rate_hz)
+        return states, self._link.report(tick_ns, self._arm.max_age_s)
+
+    def _opening(self, stamp_ns: int) -> float | Hold:
+        """As of the instant; between two states that are both known, linear."""
+        with self._lock:
+            before, after = self._states.around(stamp_ns)
+            absent = _absence(self._stream, self._states, stamp_ns)
+        if before is None:
+            return absent
+        age_s = (stamp_ns - before.stamp_ns) / 1e9
+        if age_s > self._arm.max_age_s:
+            return _stale(self._stream, age_s, self._arm.max_age_s)
+        try:
+            reading = self._reading(before.value)
+            if after is not None:
+                share = (stamp_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)
+                reading += share * (self._reading(after.value) - reading)
+        except DecodeError as error:
+            return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self._stream}: {error}')
+        return opening_from_reading(reading, self._arm.gripper_state)
+
+    def _reading(self, message: Any) -> float:
+        # All joints are checked: TF made from a bad one cannot be trusted either.
+        return decode_joint_positions(message, self._joints)[self._arm.gripper_state.joint]
+
+
+def _instant(message: Any, receive_ns: int, base: TimeBase) -> int:
+    return receive_ns if base is TimeBase.RECEIVE else stamp_to_ns(message.header.stamp)
+
+
+def _absence(name: str, stream: Stream[Any], tick_ns: int) -> Hold:
+    """Why nothing of the stream may be used at the tick."""
+    if stream.newest_ns is not None:
+        ahead = (stream.newest_ns - tick_ns) / 1e9
+        detail = f'nothing before the tick yet; its newest message is stamped {ahead:.3f} s after it'
+    elif stream.unstamped:
+        detail = (f'{stream.unstamped} messages without a stamp were refused; set header.stamp in the '
+                  'driver, or the time base of this stream to receive')
+    else:
+        detail = 'no message yet'
+    return Hold(reason=HoldReason.MISSING_STREAM, detail=f'{name}: {detail}')
+
+
+def _stale(name: str, age_s: float, max_age_s: float) -> Hold:
+    return Hold(reason=HoldReason.STALE_STREAM, detail=f'{name}: {age_s:.3f} s old, limit {max_age_s:g} s')

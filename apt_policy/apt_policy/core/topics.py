@@ -1,0 +1,43 @@
+"""The topics that are the suite's own; those of the robot stand in its contract.
+
+All are relative, so that a namespace holds for them too.
+"""
+
+from enum import Enum
+
+CHUNK = 'apt/chunk'
+PLAN_MARKERS = 'apt/plan_markers'
+ACTIVE_PROMPT = 'apt/active_prompt'
+STATUS = 'apt/status'
+DEAD_MAN = 'apt/dead_man'
+EPISODE = 'apt/episode'
+"""std_msgs/String: one :class:`EpisodeMark` where a demonstration begins or ends."""
+
+
+class EpisodeMark(Enum):
+    """What is said on :data:`EPISODE`."""
+
+    BEGIN = 'begin'
+    END = 'end'
+    DISCARD = 'discard'
+    """Ends the episode; it is not to be learned from."""
+
+
+def target(arm: str) -> str:
+    """apt_msgs/EndEffectorTarget."""
+    return f'apt/{arm}/target'
+
+
+def target_pose(arm: str) -> str:
+    """geometry_msgs/PoseStamped, in the frame of the arm's base."""
+    return f'apt/{arm}/target_pose'
+
+
+def target_gripper(arm: str) -> str:
+    """std_msgs/Float64, opening 0 closed .. 1 open."""
+    return f'apt/{arm}/target_gripper'
+
+
+def ik_status(arm: str) -> str:
+    """apt_msgs/IkStatus of the IK bridge."""
+    return f'apt/{arm}/ik_status'

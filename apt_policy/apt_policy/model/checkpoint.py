@@ -1,0 +1,198 @@
+"""Checkpoints on disk: our own folders, and the published ``ckpt_latest.pt``.
+
+A folder holds ``checkpoint.json`` (model configuration, the robot contract's facts that
+the weights depend on, stage, iteration, git revision), ``expert.safetensors``, and
+``vlm.safetensors`` where the VLM is not somebody else's to download. A published file is a
+dict of tensors under ``weights``, ``vlm_weights`` if tuned, and ``current_iters``. Nothing
+read here can run code. Building a model from what was read is ``restore``'s.
+"""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from apt_policy.core.contract import mismatches
+from apt_policy.model.config import (
+    ExpertConfig,
+    PolicyConfig,
+    Stage,
+    VlmConfig,
+    expert_config_of,
+    policy_config_from_dict,
+    policy_config_to_dict,
+)
+
+FORMAT = 'apt-policy-checkpoint/1'
+FACTS_FILE, EXPERT_FILE, VLM_FILE = 'checkpoint.json', 'expert.safetensors', 'vlm.safetensors'
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says what was found, expected, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """What a checkpoint says, on the CPU."""
+
+    source: str
+    weights: Mapping[str, Tensor]
+    """The expert's state dict."""
+    vlm_weights: Mapping[str, Tensor] | None
+    """Of the VLM, where it learned."""
+    expert: ExpertConfig
+    vlm: VlmConfig | None
+    """None in a published file, which does not say over which VLM it was trained."""
+    contract: Mapping[str, Any] | None
+    """``RobotContract.policy_facts()`` of the training data; None in a published file."""
+    iteration: int
+    git_revision: str
+
+    def require_stage(self, stage: Stage) -> None:
+        """Refuse weights of another stage.
+
+        Raises:
+            CheckpointError: they are.
+        """
+        if self.expert.stage is not stage:
+            raise CheckpointError(f'{self.source} holds a {self.expert.stage.value}, expected a '
+                                  f'{stage.value}; give a checkpoint of that stage, or transfer the prior')
+
+    def require_contract(self, facts: Mapping[str, Any]) -> None:
+        """Refuse weights trained for another robot; a published file names none and passes.
+
+        Raises:
+            CheckpointError: naming every field that differs.
+        """
+        if self.contract is None:
+            return
+        differing = mismatches(self.contract, facts)
+        if differing:
+            raise CheckpointError(f'{self.source} was trained for another robot:\n  '
+                                  + '\n  '.join(differing)
+                                  + '\nUse the contract it was trained with, or fine-tune it for this robot')
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint folder, or a published file.
+
+    Raises:
+        CheckpointError: absent, corrupt, holding code, or not a checkpoint.
+    """
+    path = Path(path)
+    if path.is_file():
+        return _read_published(path)
+    for folder in (path, previous_of(path)):
+        if folder.is_dir():
+            return _read_folder(folder)
+    raise CheckpointError(f'there is no checkpoint at {path}; give a folder with a {FACTS_FILE}, '
+                          'or a ckpt_latest.pt')
+
+
+def save_checkpoint(folder: str | Path, *, weights: Mapping[str, Tensor],
+                    vlm_weights: Mapping[str, Tensor] | None, config: PolicyConfig,
+                    contract: Mapping[str, Any], iteration: int, git_revision: str) -> None:
+    """Write a checkpoint folder, complete or not at all.
+
+    It is written beside the target and renamed; whatever goes wrong on the way, an older
+    checkpoint of that name stays readable.
+
+    Raises:
+        OSError: the disk is full, or the folder may not be written.
+    """
+    folder = Path(folder)
+    facts = {'format': FORMAT, 'model': policy_config_to_dict(config), 'contract': dict(contract),
+             'stage': config.expert.stage.value, 'iteration': iteration, 'git_revision': git_revision}
+    partial = folder.with_name(f'.{folder.name}.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        _save_tensors(weights, partial / EXPERT_FILE)
+        if vlm_weights is not None:
+            _save_tensors(vlm_weights, partial / VLM_FILE)
+        (partial / FACTS_FILE).write_text(json.dumps(facts, indent=2) + '\n')
+        for file in partial.iterdir():
+            _sync(file)
+        _replace(folder, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def previous_of(folder: Path) -> Path:
+    """Where a checkpoint stands during the moment in which a newer one takes its place."""
+    return folder.with_name(f'.{folder.name}.previous')
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    previous = previous_of(folder)
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        os.rename(folder, previous)
+    os.rename(partial, folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, file)
+
+
+def _sync(file: Path) -> None:
+    with file.open('rb') as handle:
+        os.fsync(handle.fileno())
+
+
+def _read_folder(folder: Path) -> Checkpoint:
+    try:
+        facts = json.loads((folder / FACTS_FILE).read_text())
+        if facts.get('format') != FORMAT:
+            raise CheckpointError(f'{folder} has format {facts.get("format")!r}, expected {FORMAT!r}')
+        config = policy_config_from_dict(facts['model'])
+        weights = load_file(folder / EXPERT_FILE)
+        vlm_weights = load_file(folder / VLM_FILE) if (folder / VLM_FILE).exists() else None
+        return Checkpoint(source=str(folder), weights=weights, vlm_weights=vlm_weights,
+                          expert=config.expert, vlm=config.vlm, contract=facts['contract'],
+                          iteration=int(facts['iteration']), git_revision=str(facts['git_revision']))
+    except FileNotFoundError as error:
+        raise CheckpointError(f'{folder} is not a complete checkpoint, a file is missing: {error}; '
+                              'copy the whole folder') from error
+    except (SafetensorError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f'{folder} is corrupt: {type(error).__name__}: {error}; '
+                              'copy it again or use an older checkpoint') from error
+
+
+def _read_published(path: Path) -> Checkpoint:
+    content = _unpickle_tensors(path)
+    weights = content.get('weights') if isinstance(content, dict) else None
+    if not isinstance(weights, dict):
+        held = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f"{path} holds {held}; a published checkpoint has its weights under 'weights'")
+    try:
+        expert = expert_config_of(weights)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"the 'weights' of {path} are not those of an APT expert: {error}") from error
+    return Checkpoint(source=str(path), weights=weights, vlm_weights=content.get('vlm_weights'),
+                      expert=expert, vlm=None, contract=None,
+                      iteration=int(content.get('current_iters', 0)), git_revision='')
+
+
+def _unpickle_tensors(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split('\n')[0]
+        if 'nsupported' in str(error):
+            raise CheckpointError(f'{path} contains pickled code, which is never run: {reason}\n'
+                                  'Ask for a file that holds tensors, numbers and text only') from error
+        raise CheckpointError(f'{path} is corrupt: {reason}; copy it again') from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f'{path} is corrupt: {reason}; copy it again') from error

@@ -1,0 +1,151 @@
+"""The sizes and choices that define a model, as frozen values; no tensor is made here.
+
+Whatever follows from a weight's shape is not repeated: :func:`expert_config_of` reads
+it back from a state dict, so a published checkpoint needs no configuration beside it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+MAX_ARMS = 4
+TAP_STRIDE = 3
+TINY_VLM = 'tiny'
+"""The name under which :class:`VlmConfig` asks for the VLM built in code."""
+
+
+class Stage(Enum):
+    """What the expert has learned. The paper counts from 1, the released code from 0."""
+
+    VA_PRIOR = 'va_prior'
+    """Vision to action; language is masked."""
+    VLA = 'vla'
+    """Language-reading blocks inserted between the prior's."""
+
+    @classmethod
+    def parse(cls, text: str) -> 'Stage':
+        """Read a command line's ``0``/``va`` or ``1``/``vla``.
+
+        Raises:
+            ValueError: none of these.
+        """
+        names = {'0': cls.VA_PRIOR, 'va': cls.VA_PRIOR, cls.VA_PRIOR.value: cls.VA_PRIOR,
+                 '1': cls.VLA, 'vla': cls.VLA}
+        if text not in names:
+            raise ValueError(f'stage is {text!r}; expected one of {", ".join(names)}')
+        return names[text]
+
+
+class ExpertSize(Enum):
+    """Published sizes: width and heads."""
+
+    TINY = (192, 3)
+    SMALL = (384, 6)
+    BASE = (768, 12)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertConfig:
+    """The action expert."""
+
+    stage: Stage
+    width: int
+    """Channels of the stream (D)."""
+    heads: int
+    vlm_width: int
+    """Channels of the VLM's features."""
+    taps: int
+    """VLM layers read (N)."""
+    train_steps: int = 100
+    """Noise levels of the diffusion."""
+    denoising_steps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.head_dim % 8:
+            raise ValueError(f'width {self.width} over {self.heads} heads gives a head of '
+                             f'{self.width / self.heads:g} channels; it must be a multiple of 8, '
+                             'because half of it is turned in groups of 4')
+        if self.taps < 2:
+            raise ValueError(f'taps is {self.taps}; the VA prior needs at least 2')
+        if not 0 < self.denoising_steps <= self.train_steps:
+            raise ValueError(f'denoising_steps is {self.denoising_steps}; '
+                             f'expected 1 to train_steps ({self.train_steps})')
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one head."""
+        return self.width // self.heads
+
+    @property
+    def blocks(self) -> int:
+        """Attention blocks."""
+        return self.taps if self.stage is Stage.VLA else self.taps // 2
+
+
+class VlmMode(Enum):
+    """How much of the VLM learns."""
+
+    FROZEN = 'frozen'
+    LORA = 'lora'
+    FULL = 'full'
+
+
+@dataclass(frozen=True, kw_only=True)
+class VlmConfig:
+    """The vision-language backbone."""
+
+    name: str = 'Qwen/Qwen3-VL-2B-Instruct'
+    """Name on the hub, a local folder, or :data:`TINY_VLM`."""
+    mode: VlmMode = VlmMode.FROZEN
+    dtype: str = 'bfloat16'
+    gradient_checkpointing: bool = False
+    max_text_tokens: int = 2048
+    """A longer instruction is refused: it would cost seconds of inference."""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ('bfloat16', 'float32'):
+            raise ValueError(f"dtype is {self.dtype!r}; expected 'bfloat16' or 'float32'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """The whole model."""
+
+    expert: ExpertConfig
+    vlm: VlmConfig = field(default_factory=VlmConfig)
+
+
+def expert_config_of(weights: Mapping[str, Any], *, denoising_steps: int = 20) -> ExpertConfig:
+    """Read the sizes from an expert's state dict (names as in published checkpoints).
+
+    Raises:
+        KeyError: a weight that fixes a size is absent.
+    """
+    stack = 'dp_head.traj_context_attn'
+    width, vlm_width = weights['context_encoder.proj_input.weight'].shape
+    taps = weights[f'{stack}.gate'].shape[0]
+    head_dim = weights[f'{stack}.layers.0.attn.q_norm.weight'].shape[0]
+    blocks = len({key.split('.')[3] for key in weights if key.startswith(f'{stack}.layers.')})
+    stage = Stage.VLA if blocks == taps else Stage.VA_PRIOR
+    return ExpertConfig(stage=stage, width=width, heads=width // head_dim, vlm_width=vlm_width,
+                        taps=taps, denoising_steps=denoising_steps)
+
+
+def policy_config_to_dict(config: PolicyConfig) -> dict[str, Any]:
+    """Plain JSON types."""
+    fields = asdict(config)
+    fields['expert']['stage'] = config.expert.stage.value
+    fields['vlm']['mode'] = config.vlm.mode.value
+    return fields
+
+
+def policy_config_from_dict(fields: Mapping[str, Any]) -> PolicyConfig:
+    """The inverse of :func:`policy_config_to_dict`.
+
+    Raises:
+        TypeError, KeyError, ValueError: a field is missing, unknown or out of range.
+    """
+    expert, vlm = dict(fields['expert']), dict(fields['vlm'])
+    return PolicyConfig(expert=ExpertConfig(**{**expert, 'stage': Stage(expert['stage'])}),
+                        vlm=VlmConfig(**{**vlm, 'mode': VlmMode(vlm['mode'])}))

@@ -1,0 +1,82 @@
+"""Diffusion of action chunks: the schedule, the loss, and denoising by DDIM.
+
+``diffusers.DDIMScheduler`` with the constants of the released weights. Knows nothing of
+how noise is predicted: that is a callable.
+
+Letters: B batch, A arms, T horizon, K held steps; actions are (B, A, T, 10).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+POSITION_WEIGHT, ROTATION_WEIGHT, GRIPPER_WEIGHT = 30.0, 10.0, 10.0
+
+NoisePredictor = Callable[[Tensor, int], Tensor]
+"""From the noisy (B, A, T, 10) and the index of the denoising step to the noise in it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Held:
+    """The head of a chunk that is decided already (real-time chunking)."""
+
+    actions: Tensor
+    """(B, A, K, 10)."""
+    arms: Tensor
+    """(B, A) bool; the other arms are free."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loss:
+    """L1 errors on the noise, means over valid arms; scalars."""
+
+    position: Tensor
+    rotation: Tensor
+    gripper: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return (POSITION_WEIGHT * self.position + ROTATION_WEIGHT * self.rotation
+                + GRIPPER_WEIGHT * self.gripper)
+
+
+def make_scheduler(train_steps: int, denoising_steps: int) -> DDIMScheduler:
+    """Squared cosine, epsilon, no clipping; timesteps 95, 90 .. 0 for 20 of 100."""
+    scheduler = DDIMScheduler(
+        num_train_timesteps=train_steps, beta_schedule='squaredcos_cap_v2', prediction_type='epsilon',
+        clip_sample=False, set_alpha_to_one=True, steps_offset=0, timestep_spacing='leading')
+    scheduler.set_timesteps(denoising_steps)
+    return scheduler
+
+
+def noise_loss(predicted: Tensor, noise: Tensor, valid_arms: Tensor) -> Loss:
+    """Of (B, A, T, 10) against (B, A, T, 10); absent arms do not count, (B, A)."""
+    count = valid_arms.sum().clamp(min=1) * noise.shape[2]
+    error = ((predicted - noise).abs() * valid_arms[..., None, None]).sum((0, 1, 2)) / count
+    return Loss(position=error[:3].mean(), rotation=error[3:9].mean(), gripper=error[9])
+
+
+def denoise(predict: NoisePredictor, noise: Tensor, scheduler: DDIMScheduler,
+            held: Held | None = None) -> Tensor:
+    """From (B, A, T, 10) unit noise to actions, eta 0.
+
+    Held actions enter every step at that step's noise level, with their own noise, so what is
+    free is denoised around them; they leave unchanged.
+    """
+    x = noise.float()
+    for step, timestep in enumerate(scheduler.timesteps.tolist()):
+        if held is not None:
+            known = scheduler.add_noise(held.actions, noise[:, :, :held.actions.shape[2]].float(),
+                                        torch.tensor([timestep]))
+            x = _hold(x, known, held)
+        x = scheduler.step(predict(x, step), timestep, x, return_dict=False)[0]
+    return x if held is None else _hold(x, held.actions, held)
+
+
+def _hold(x: Tensor, known: Tensor, held: Held) -> Tensor:
+    head, tail = x.split([known.shape[2], x.shape[2] - known.shape[2]], dim=2)
+    return torch.cat([torch.where(held.arms[..., None, None], known, head), tail], dim=2)

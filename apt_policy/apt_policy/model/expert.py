@@ -1,0 +1,181 @@
+"""The APT action expert: predicts the noise in an action chunk, for both stages.
+
+``observe`` does once per observation what does not depend on the noise; ``predict_noise``
+does the rest. Parameter names are those of published checkpoints. Knows nothing of the
+VLM behind the features, of schedulers or of losses.
+
+Letters: B batch, L vision-language (VL) tokens, N taps, A arms, H history states,
+T horizon, S = H + T, D width, d the VLM's width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from apt_policy.model.actions import ACTION_SIZE, camera_from_ee, encode_states
+from apt_policy.model.batch import RobotState, VlFeatures
+from apt_policy.model.config import MAX_ARMS, ExpertConfig
+from apt_policy.model.frames import centre, invert_pose, move_robot
+from apt_policy.model.fusion import GatedStack, Memory, Modulation
+from apt_policy.model.layers import NoiseLevelEmbedding, RmsNorm, mlp
+from apt_policy.model.scene import Scene, build_scene, vision_places
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Context:
+    """All that denoising needs of one batch of observations."""
+
+    scene: Scene
+    memories: tuple[Memory, ...]
+    """Cached keys and values, one per block."""
+    history: Tensor
+    """(B, A, H, D) history tokens."""
+    ee_in_reference: Tensor
+    """(B, A, 1, 3) where each end-effector is now, in its reference camera's frame [m]."""
+
+    def repeated(self, samples: int) -> 'Context':
+        """Every observation ``samples`` times in a row; nothing is computed again."""
+        return Context(scene=self.scene.repeated(samples),
+                       memories=tuple(memory.repeated(samples) for memory in self.memories),
+                       history=self.history.repeat_interleave(samples, 0),
+                       ee_in_reference=self.ee_in_reference.repeat_interleave(samples, 0))
+
+
+class ContextEncoder(nn.Module):
+    """From the VLM's channels to the expert's."""
+
+    def __init__(self, config: ExpertConfig) -> None:
+        super().__init__()
+        self.proj_input = nn.Linear(config.vlm_width, config.width)
+        self.proj_vl = nn.ModuleList(nn.Linear(config.vlm_width, config.width) for _ in range(config.taps))
+        self.proj_pe = nn.Linear(2, config.width)
+        nn.init.zeros_(self.proj_pe.weight)
+        nn.init.zeros_(self.proj_pe.bias)
+
+    def start(self, features: VlFeatures) -> Tensor:
+        """The VL tokens (B, L, D) float32 that enter the stack."""
+        dtype = self.proj_input.weight.dtype
+        camera, place = vision_places(features)
+        sample = torch.arange(len(camera), device=camera.device)[:, None]
+        spot = self.proj_pe(features.norm_xy[sample, camera, place].to(dtype))
+        tokens = self.proj_input(features.inputs_embeds.to(dtype)).float()
+        return tokens + spot.float() * features.is_vision[..., None]
+
+    def highway(self, features: VlFeatures, tap: int) -> Tensor:
+        """What the stack may mix in of a tap, (B, L, D) float32."""
+        dtype = self.proj_input.weight.dtype
+        return self.proj_vl[tap](features.hidden_states[tap].to(dtype)).float()
+
+
+class ActionHead(nn.Module):
+    """The diffusion head: tokens in, blocks, noise out."""
+
+    def __init__(self, config: ExpertConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.hist_enc = mlp(ACTION_SIZE - 1, width)
+        self.traj_enc = mlp(ACTION_SIZE, width)
+        self.abs_pos_enc = mlp(3, width, zero_last=True)
+        self.arm_id_embed = nn.Parameter(0.02 * torch.randn(1, MAX_ARMS, 1, width))
+        self.denoising_time_embed = nn.Sequential(NoiseLevelEmbedding(width), mlp(width, width))
+        self.traj_context_attn = GatedStack(config)
+        self.final_norm = RmsNorm(width)
+        self.act_head = nn.Linear(width, ACTION_SIZE)
+        nn.init.zeros_(self.act_head.weight)
+        nn.init.zeros_(self.act_head.bias)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are in."""
+        return self.act_head.weight.dtype
+
+    def place(self, translation: Tensor, ee_in_reference: Tensor) -> Tensor:
+        """Tokens' absolute position: (B, A, K, 3) relative [m] to (B, A, K, D), without gradient."""
+        return self.abs_pos_enc((translation + ee_in_reference).detach().to(self.dtype))
+
+    def history_tokens(self, actions: Tensor, ee_in_reference: Tensor) -> Tensor:
+        """(B, A, H, 10) encoded history to (B, A, H, D); the gripper is withheld."""
+        arms = self.arm_id_embed[:, :actions.shape[1]]
+        return (self.hist_enc(actions[..., :-1].to(self.dtype))
+                + self.place(actions[..., :3], ee_in_reference) + arms).float()
+
+    def future_tokens(self, noisy: Tensor, ee_in_reference: Tensor) -> Tensor:
+        """(B, A, T, 10) noisy actions to (B, A, T, D)."""
+        arms = self.arm_id_embed[:, :noisy.shape[1]]
+        return (self.traj_enc(noisy.to(self.dtype)) + self.place(noisy[..., :3], ee_in_reference)
+                + arms).float()
+
+    def modulate(self, level: Tensor) -> tuple[Modulation, ...]:
+        """What (B,) noise levels 0..99 do to the norms of action tokens."""
+        sinusoids, embed = self.denoising_time_embed
+        return self.traj_context_attn.modulate(embed(sinusoids(level).to(self.dtype)))
+
+    def read_noise(self, tokens: Tensor) -> Tensor:
+        """(..., D) future tokens to (..., 10) float32."""
+        return self.act_head(self.final_norm(tokens)).float()
+
+
+class Expert(nn.Module):
+    """Context encoder and action head."""
+
+    def __init__(self, config: ExpertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.context_encoder = ContextEncoder(config)
+        self.dp_head = ActionHead(config)
+
+    def local_robot(self, features: VlFeatures, robot: RobotState) -> RobotState:
+        """``robot`` in a frame centred on its valid cameras.
+
+        It only guards precision: the blocks depend on relative poses alone.
+        """
+        world_from_local = centre(robot.world_from_camera, features.camera_valid)
+        return move_robot(invert_pose(world_from_local), robot)
+
+    def observe(self, features: VlFeatures, robot: RobotState, *, horizon: int,
+                history: Tensor | None = None) -> Context:
+        """Everything that is the same for all noise levels and all noise.
+
+        Args:
+            features: what the VLM says of the sample.
+            robot: poses in any common frame.
+            horizon: future states in a chunk (T).
+            history: (B, A, H, 10) encoded history in place of ``robot``'s own.
+
+        Raises:
+            ValueError: sizes that this expert was not built for.
+        """
+        self._check(features, robot)
+        robot = self.local_robot(features, robot)
+        encoded = encode_states(robot.history, robot) if history is None else history
+        ee_in_reference = camera_from_ee(robot)[..., None, :3, 3]
+        scene = build_scene(features, robot, head_dim=self.config.head_dim, horizon=horizon)
+        memories = self.dp_head.traj_context_attn.remember(
+            self.context_encoder.start(features),
+            lambda tap: self.context_encoder.highway(features, tap), scene)
+        return Context(scene=scene, ee_in_reference=ee_in_reference, memories=memories,
+                       history=self.dp_head.history_tokens(encoded, ee_in_reference))
+
+    def predict_noise(self, context: Context, noisy: Tensor, level: Tensor) -> Tensor:
+        """Noise in (B, A, T, 10) actions at (B,) levels 0..99; the same shape, float32."""
+        return self.denoise(context, noisy, self.dp_head.modulate(level))
+
+    def denoise(self, context: Context, noisy: Tensor, modulations: Sequence[Modulation]) -> Tensor:
+        """:meth:`predict_noise` with the noise level's part already computed."""
+        head = self.dp_head
+        tokens = torch.cat([context.history, head.future_tokens(noisy, context.ee_in_reference)], dim=2)
+        done = head.traj_context_attn.denoise(tokens.flatten(1, 2), modulations, context.memories,
+                                              context.scene)
+        return head.read_noise(done.view_as(tokens)[:, :, context.history.shape[2]:])
+
+    def _check(self, features: VlFeatures, robot: RobotState) -> None:
+        taps, *_, vlm_width = features.hidden_states.shape
+        if (taps, vlm_width) != (self.config.taps, self.config.vlm_width):
+            raise ValueError(f'the VLM gives {taps} taps of width {vlm_width}; this expert was built for '
+                             f'{self.config.taps} of width {self.config.vlm_width}: use the VLM that it '
+                             'was trained with')
+        arms = robot.valid_arms.shape[1]
+        if arms > MAX_ARMS:
+            raise ValueError(f'{arms} arms; the expert has embeddings for {MAX_ARMS}')

@@ -1,0 +1,99 @@
+"""The whole policy: vision-language model, expert, loss and prediction.
+
+Joins the parts; each of them is described where it lives. Which camera serves as
+reference and what a checkpoint looks like is decided elsewhere.
+
+Letters: B batch, A arms, T horizon, K held steps.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from apt_policy.model.actions import decode_actions, encode_states
+from apt_policy.model.batch import Images, RobotState, VlFeatures
+from apt_policy.model.config import PolicyConfig
+from apt_policy.model.diffusion import Held, Loss, make_scheduler, noise_loss
+from apt_policy.model.expert import Expert
+from apt_policy.model.frames import centre, invert_pose, move_robot, move_states
+from apt_policy.model.perturb import (
+    TURN_ONLY,
+    Perturbation,
+    drop_cameras,
+    shake_current,
+    shake_history,
+    turn_world,
+)
+from apt_policy.model.sampler import ActionSampler
+from apt_policy.model.vlm import VlmBridge
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingBatch:
+    """Samples with the answer."""
+
+    images: Images
+    robot: RobotState
+    future: Tensor
+    """(B, T, A, 17) states, in the frame of ``robot``."""
+
+
+class Policy(nn.Module):
+    """``forward`` is the training step's loss, so that wrappers for many devices fit around it."""
+
+    def __init__(self, config: PolicyConfig, vlm: VlmBridge, expert: Expert | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.vlm = vlm
+        self.expert = Expert(config.expert) if expert is None else expert
+        self._scheduler = make_scheduler(config.expert.train_steps, config.expert.denoising_steps)
+
+    def forward(self, batch: TrainingBatch, perturbation: Perturbation = TURN_ONLY,
+                generator: torch.Generator | None = None) -> Loss:
+        """Loss on noise of random levels; ``generator`` is on the batch's device."""
+        images = batch.images
+        if perturbation.camera_dropout > 0:
+            images = drop_cameras(images, perturbation.camera_dropout, generator)
+        return self.loss(self.vlm(images), batch.robot, batch.future, perturbation, generator)
+
+    def loss(self, features: VlFeatures, robot: RobotState, future: Tensor,
+             perturbation: Perturbation = TURN_ONLY,
+             generator: torch.Generator | None = None) -> Loss:
+        """The same from features that a frozen VLM gave before."""
+        if perturbation.turn_world:
+            robot, future = turn_world(robot, future, features.camera_valid, generator)
+        if perturbation.noise.current_translation > 0:
+            robot = shake_current(robot, perturbation.noise, generator)
+        history = shake_history(encode_states(robot.history, robot), perturbation.noise, generator)
+        clean = encode_states(future, robot)
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        level = torch.randint(self.config.expert.train_steps, (len(clean),), generator=generator,
+                              device=clean.device)
+        context = self.expert.observe(features, robot, horizon=clean.shape[2], history=history)
+        predicted = self.expert.predict_noise(context, self._scheduler.add_noise(clean, noise, level), level)
+        return noise_loss(predicted, noise, robot.valid_arms)
+
+    def sampler(self, denoising_steps: int | None = None) -> ActionSampler:
+        """For prediction with the weights as they are now."""
+        return ActionSampler(self.expert, denoising_steps)
+
+
+@torch.inference_mode()
+def predict_states(sampler: ActionSampler, features: VlFeatures, robot: RobotState, noise: Tensor,
+                   held: Held | None = None) -> Tensor:
+    """(B * S, T, A, 17) future states in the frame of ``robot``.
+
+    Args:
+        sampler: of the trained expert.
+        features: of B observations.
+        robot: where cameras and arms are.
+        noise: (B * S, A, T, 10) unit noise, the S samples of an observation in a row.
+        held: what is decided already, for as many samples.
+    """
+    context = sampler.observe(features, robot, horizon=noise.shape[2])
+    actions = sampler.sample(context, noise, held)
+    samples = len(noise) // len(robot.valid_arms)
+    world_from_local = centre(robot.world_from_camera, features.camera_valid)
+    local = move_robot(invert_pose(world_from_local), robot).repeated(samples)
+    return move_states(world_from_local.repeat_interleave(samples, 0), decode_actions(actions, local))

@@ -1,0 +1,59 @@
+"""The conversation that the VLM sees: one user turn, images first, then the instruction.
+
+Images before text and a causal model: vision features are free of language, which is
+what makes a pure vision-action prior possible. Knows nothing of pixels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+IMAGE_TOKEN = '<|image_pad|>'
+
+
+class PromptError(ValueError):
+    """An instruction that cannot be put before the model; the message says why."""
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, images: Sequence[int],
+             tokens_per_image: int, max_text_tokens: int) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask (B, L), left padded, with room for every image token.
+
+    Args:
+        tokenizer: with the backbone's chat template.
+        prompts: raw instructions.
+        images: how many images go before each.
+        tokens_per_image: placeholders per image.
+        max_text_tokens: an instruction of more tokens is refused.
+
+    Raises:
+        PromptError: reserved token in an instruction, or too long.
+    """
+    for prompt in prompts:
+        _check(tokenizer, prompt, max_text_tokens)
+    texts = [conversation(tokenizer, prompt, count).replace(IMAGE_TOKEN, IMAGE_TOKEN * tokens_per_image)
+             for prompt, count in zip(prompts, images, strict=True)]
+    batch = tokenizer(texts, padding=True, padding_side='left', add_special_tokens=False,
+                      return_tensors='pt')
+    return batch['input_ids'], batch['attention_mask'].to(torch.bool)
+
+
+def conversation(tokenizer: PreTrainedTokenizerBase, prompt: str, images: int) -> str:
+    """The templated text, one :data:`IMAGE_TOKEN` per image, generation prompt appended."""
+    content = [*({'type': 'image'} for _ in range(images)), {'type': 'text', 'text': prompt}]
+    text = tokenizer.apply_chat_template([{'role': 'user', 'content': content}], tokenize=False,
+                                         add_generation_prompt=True)
+    return str(text)
+
+
+def _check(tokenizer: PreTrainedTokenizerBase, prompt: str, max_text_tokens: int) -> None:
+    reserved = sorted(token for token in tokenizer.get_added_vocab() if token in prompt)
+    if reserved:
+        raise PromptError(f'the instruction contains {reserved[0]!r}, which is reserved for the model; '
+                          'remove it')
+    count = len(tokenizer(prompt, add_special_tokens=False)['input_ids'])
+    if count > max_text_tokens:
+        raise PromptError(f'the instruction has {count} tokens, at most {max_text_tokens} are allowed: '
+                          'shorten it')

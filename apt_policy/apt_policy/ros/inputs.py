@@ -1,0 +1,98 @@
+"""Subscriptions to what the robot says, stored in the assembler and nowhere else.
+
+Callbacks store a reference and return. Which streams exist is the contract's matter,
+whether they suffice the assembler's.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+
+from apt_policy.core.align import ObservationAssembler
+from apt_policy.core.contract import ImageTransport, RobotContract
+from apt_policy.ros.notes import Notes
+from apt_policy.ros.policy_params import PolicyParams
+from apt_policy.ros.qos import Role, deadline_events, profile
+from apt_policy.ros.transforms import TOPICS as TF_TOPICS
+
+
+class RobotInputs:
+    """Feeds one assembler from one node's subscriptions."""
+
+    def __init__(self, node: Node, contract: RobotContract, params: PolicyParams,
+                 assembler: ObservationAssembler, notes: Notes) -> None:
+        """Subscribe to the cameras in use and to every arm.
+
+        Args:
+            notes: told of missed deadlines.
+        """
+        self._node = node
+        self._contract = contract
+        self._assembler = assembler
+        self._notes = notes
+        self._topics: dict[str, tuple[str, ...]] = {}
+        self.subscriptions: list[Subscription] = []
+        """Of this node, for whoever checks their other ends."""
+        for name in params.cameras or contract.cameras:
+            self._listen_to_camera(name, params)
+        for name in contract.arms:
+            self._listen_to_arm(name, params)
+
+    def notes_about(self, detail: str) -> tuple[str, ...]:
+        """What is known of the topics behind the streams that a hold's detail names."""
+        topics = [topic for stream, topics in self._topics.items() if stream in detail for topic in topics]
+        return self._notes.about((*topics, *(TF_TOPICS if 'TF ' in detail else ())))
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in self.subscriptions:
+            self._node.destroy_subscription(subscription)
+        self.subscriptions = []
+
+    def _listen_to_camera(self, name: str, params: PolicyParams) -> None:
+        camera = self._contract.cameras[name]
+        kind = CompressedImage if camera.transport is ImageTransport.COMPRESSED else Image
+        arrival_ns = self._arrival_clock(name, params)
+
+        def store_image(message: Any) -> None:
+            self._assembler.add_image(name, message, arrival_ns())
+
+        def store_info(message: CameraInfo) -> None:
+            self._assembler.add_camera_info(name, message)
+
+        quality = profile(Role.SENSOR, reliability=params.image_reliability,
+                          deadline_s=params.image_deadline_s)
+        self._subscribe(kind, camera.image_topic, store_image, quality, params.image_deadline_s)
+        # Best effort hears every publisher; calibration comes with each image or latched.
+        self._subscribe(CameraInfo, camera.info_topic, store_info, profile(Role.SENSOR))
+        self._topics[name] = (self._resolved(camera.image_topic), self._resolved(camera.info_topic))
+
+    def _listen_to_arm(self, name: str, params: PolicyParams) -> None:
+        topic = self._contract.arms[name].joint_states_topic
+        arrival_ns = self._arrival_clock(name, params)
+
+        def store_state(message: JointState) -> None:
+            self._assembler.add_joint_state(name, message, arrival_ns())
+
+        self._subscribe(JointState, topic, store_state, profile(Role.STATE))
+        self._topics[f'{name} joint_states'] = (self._resolved(topic),)
+
+    def _subscribe(self, kind: type, topic: str, store: Callable[[Any], None], quality: QoSProfile,
+                   deadline_s: float = 0.0) -> None:
+        events = deadline_events(self._resolved(topic), self._notes.momentary, deadline_s=deadline_s)
+        self.subscriptions.append(self._node.create_subscription(
+            kind, topic, store, quality, event_callbacks=events))
+
+    def _arrival_clock(self, name: str, params: PolicyParams) -> Callable[[], int]:
+        """When a message arrived [ns]; reading the clock is worth it only where that counts."""
+        clock = self._node.get_clock()
+        if name in params.stamp_on_receipt:
+            return lambda: int(clock.now().nanoseconds)
+        return int
+
+    def _resolved(self, topic: str) -> str:
+        return str(self._node.resolve_topic_name(topic))

@@ -1,0 +1,79 @@
+"""The process of the policy node: signals, executor, exit code.
+
+Nothing heavy is imported before the signal handlers stand, so that a signal ends the
+process cleanly at any moment; the node itself is ``policy_node``.
+"""
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from apt_policy.ros.policy_node import MakeFactory
+
+_SPIN_S = 0.2
+_SWITCH_INTERVAL_S = 0.001
+
+
+class _Stop:
+    """SIGINT and SIGTERM: remembered, and passed on once there is somebody to tell."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.tell: Callable[[], None] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, _signum: int, _frame: Any) -> None:
+        self.asked = True
+        if self.tell is not None:
+            self.tell()
+
+
+def main(args: list[str] | None = None, make_factory: 'MakeFactory | None' = None) -> int:
+    """Run the node until it is told to end.
+
+    Args:
+        args: of the command line.
+        make_factory: what plans, in place of the trained policy.
+
+    Returns:
+        0 after SIGINT or SIGTERM at any moment, 1 if a parameter cannot be used.
+    """
+    stop = _Stop()
+    import cv2
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    from apt_policy.ros.params import ParameterError
+    from apt_policy.ros.policy_node import NODE_NAME, PolicyNode, trained_planner
+
+    # The control timer's thread gets Python's lock back sooner from one that computes.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # Waiting for a helper thread on a busy machine takes longer than resizing alone.
+    cv2.setNumThreads(1)
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = PolicyNode(make_factory=make_factory or trained_planner)
+    except ParameterError as error:
+        rclpy.logging.get_logger(NODE_NAME).fatal(str(error))
+        rclpy.shutdown()
+        return 1
+    stop.tell = node.end_soon
+    # rclpy's events executor is quicker, but its timers never fire (rclpy 7.1.6).
+    executor = rclpy.executors.SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stop.asked and rclpy.ok():
+            executor.spin_once(timeout_sec=_SPIN_S)
+    finally:
+        node.take_down()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

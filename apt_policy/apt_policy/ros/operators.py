@@ -1,0 +1,98 @@
+"""What people say to the node: enable, reset, prompts, the dead-man switch.
+
+Every request gets the loop's own answer; without a configured policy it is refused with
+what to do.
+"""
+
+from collections.abc import Callable
+
+from apt_msgs.srv import SetPrompt
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from std_msgs.msg import Bool, String
+from std_srvs.srv import SetBool, Trigger
+
+from apt_policy.core import topics
+from apt_policy.ros.notes import Notes
+from apt_policy.ros.qos import Role, deadline_events, profile
+from apt_policy.runtime.loop import PolicyLoop
+from apt_policy.runtime.report import Answer
+
+UNCONFIGURED = Answer(accepted=False, message='the node is not configured: configure and activate it first',
+                      epoch=0)
+
+
+class OperatorServices:
+    """The services, which exist as long as the node does."""
+
+    def __init__(self, node: Node, loop: Callable[[], PolicyLoop | None]) -> None:
+        """Offer them; ``loop`` gives the present loop, None while unconfigured."""
+        self._node = node
+        self._loop = loop
+        node.create_service(SetBool, '~/enable', self._enable)
+        node.create_service(Trigger, '~/reset', self._reset)
+        node.create_service(SetPrompt, '~/set_prompt', self._set_prompt)
+
+    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        loop = self._loop()
+        answer = UNCONFIGURED if loop is None else loop.enable(request.data)
+        response.success, response.message = answer.accepted, answer.message
+        return self._told('enable' if request.data else 'disable', answer, response)
+
+    def _reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        loop = self._loop()
+        answer = UNCONFIGURED if loop is None else loop.reset()
+        response.success, response.message = answer.accepted, answer.message
+        return self._told('reset', answer, response)
+
+    def _set_prompt(self, request: SetPrompt.Request, response: SetPrompt.Response) -> SetPrompt.Response:
+        loop = self._loop()
+        answer = UNCONFIGURED if loop is None else loop.set_prompt(request.prompt)
+        response.accepted, response.message, response.epoch = answer.accepted, answer.message, answer.epoch
+        return self._told('set_prompt', answer, response)
+
+    def _told(self, request: str, answer: Answer, response: object) -> object:
+        # rclpy wants one place in the code per severity.
+        if answer.accepted:
+            self._node.get_logger().info(f'{request}: {answer.message}')
+        else:
+            self._node.get_logger().warning(f'{request}: {answer.message}')
+        return response
+
+
+class OperatorTopics:
+    """The topics, whose names a configured policy knows."""
+
+    def __init__(self, node: Node, loop: PolicyLoop, notes: Notes, *, prompt_topic: str,
+                 dead_man: bool) -> None:
+        """Subscribe to prompts and, if ``dead_man``, to the switch; ``notes`` keeps refusals."""
+        self._node = node
+        self._loop = loop
+        self._notes = notes
+        self.prompt_topic = str(node.resolve_topic_name(prompt_topic))
+        self.subscriptions = [self._subscribe(String, prompt_topic, self._take_prompt, Role.COMMAND)]
+        if dead_man:
+            self.subscriptions.append(
+                self._subscribe(Bool, topics.DEAD_MAN, self._take_dead_man, Role.TARGET))
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in self.subscriptions:
+            self._node.destroy_subscription(subscription)
+        self.subscriptions = []
+
+    def _subscribe(self, kind: type, topic: str, take: Callable[..., None], role: Role) -> Subscription:
+        events = deadline_events(topic, self._notes.momentary, deadline_s=0.0)
+        return self._node.create_subscription(kind, topic, take, profile(role), event_callbacks=events)
+
+    def _take_prompt(self, message: String) -> None:
+        answer = self._loop.set_prompt(message.data)
+        self._notes.clear(self.prompt_topic)
+        if answer.accepted:
+            self._node.get_logger().info(answer.message)
+        else:
+            self._notes.standing(self.prompt_topic,
+                                 f'a prompt on {self.prompt_topic} was refused: {answer.message}')
+
+    def _take_dead_man(self, message: Bool) -> None:
+        self._loop.dead_man(message.data)

@@ -1,0 +1,93 @@
+"""Publishers of what the policy decides: targets, plans, the active prompt.
+
+It publishes what it is given, at once, and knows nothing of why.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from apt_msgs.msg import ActionChunk, EndEffectorTarget
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from std_msgs.msg import Float64, String
+from visualization_msgs.msg import MarkerArray
+
+from apt_policy.core import topics
+from apt_policy.core.contract import RobotContract
+from apt_policy.core.geometry import invert_pose
+from apt_policy.core.sample import Chunk, Target
+from apt_policy.ros import encode_policy
+from apt_policy.ros.qos import Role, no_events, profile
+
+
+class PolicyOutputs:
+    """The topics of one configured policy."""
+
+    def __init__(self, node: Node, contract: RobotContract, sequence: Iterator[int]) -> None:
+        """Advertise every topic; ``sequence`` numbers the targets and outlives a reconfiguration."""
+        self._node = node
+        self._contract = contract
+        self._arms = tuple(contract.arms)
+        self._frames = tuple(arm.base_frame for arm in contract.arms.values())
+        self._base_from_world = np.stack(
+            [invert_pose(arm.world_from_base.matrix) for arm in contract.arms.values()])
+        self._sequence = sequence
+        self.publishers: list[Publisher] = []
+        """Of this node, for whoever checks their other ends."""
+        self._poses = [self._advertise(PoseStamped, topics.target_pose(arm), Role.TARGET)
+                       for arm in self._arms]
+        self._grippers = [self._advertise(Float64, topics.target_gripper(arm), Role.TARGET)
+                          for arm in self._arms]
+        self._targets = [self._advertise(EndEffectorTarget, topics.target(arm), Role.TARGET)
+                         for arm in self._arms]
+        self._chunks = self._advertise(ActionChunk, topics.CHUNK, Role.PLAN)
+        self._markers = self._advertise(MarkerArray, topics.PLAN_MARKERS, Role.TARGET)
+        self._prompt = self._advertise(String, topics.ACTIVE_PROMPT, Role.LATCHED)
+
+    @property
+    def target_publishers(self) -> tuple[Publisher, ...]:
+        """Those whose topics must have no other publisher."""
+        return *self._poses, *self._grippers, *self._targets
+
+    def send_target(self, target: Target) -> None:
+        """One control tick's target, to every arm that it is valid for, in the frame of its base."""
+        base_from_ee = self._base_from_world @ target.world_from_ee
+        sequence = next(self._sequence)
+        for index in np.flatnonzero(target.valid_arms):
+            message = encode_policy.end_effector_target(
+                stamp_ns=target.due_ns, arm=self._arms[index], frame=self._frames[index],
+                base_from_ee=base_from_ee[index], gripper=float(target.gripper[index]),
+                sequence=sequence, epoch=target.epoch)
+            self._targets[index].publish(message)
+            self._poses[index].publish(PoseStamped(header=message.header, pose=message.pose))
+            self._grippers[index].publish(Float64(data=message.gripper))
+
+    def send_chunk(self, chunk: Chunk) -> None:
+        """A whole plan, if somebody listens: encoding it takes time from the control tick."""
+        if self._chunks.get_subscription_count() == 0:
+            return
+        self._chunks.publish(encode_policy.action_chunk(
+            chunk, arms=self._arms, world_frame=self._contract.world_frame))
+
+    def send_markers(self, chunk: Chunk) -> None:
+        """The same plan for RViz, likewise."""
+        if self._markers.get_subscription_count() == 0:
+            return
+        self._markers.publish(encode_policy.plan_markers(
+            chunk, arms=self._arms, world_frame=self._contract.world_frame))
+
+    def send_prompt(self, prompt: str) -> None:
+        """The instruction that is followed now, empty for none; late subscribers get it too."""
+        self._prompt.publish(String(data=prompt))
+
+    def close(self) -> None:
+        """Withdraw every topic."""
+        for publisher in self.publishers:
+            self._node.destroy_publisher(publisher)
+        self.publishers = []
+
+    def _advertise(self, kind: type, topic: str, role: Role) -> Publisher:
+        publisher = self._node.create_publisher(kind, topic, profile(role), event_callbacks=no_events())
+        self.publishers.append(publisher)
+        return publisher

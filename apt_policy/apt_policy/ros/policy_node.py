@@ -1,0 +1,215 @@
+"""The policy as a managed ROS node: wiring only.
+
+Configure loads and warms up, activate arms the gate, enable (a person) lets targets flow;
+every decision is the loop's. A transition that fails is logged with its reason and leaves
+the node alive, to be configured again.
+"""
+
+import itertools
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from apt_policy.core.contract import RobotContract, load_contract
+from apt_policy.core.sample import Hold, HoldReason
+from apt_policy.ros.bridge import PolicyBridge
+from apt_policy.ros.lifecycle import answer_every_transition
+from apt_policy.ros.notes import Notes
+from apt_policy.ros.operators import OperatorServices
+from apt_policy.ros.params import ParameterSet
+from apt_policy.ros.pipeline import Interrupted, Pipeline
+from apt_policy.ros.planner_factory import trained_policy
+from apt_policy.ros.policy_params import PolicyParams
+from apt_policy.ros.run_action import RunAction
+from apt_policy.ros.status import Report, StatusPublisher
+from apt_policy.ros.transforms import TransformFeed, listen
+from apt_policy.runtime.ports import PlannerFactory
+from apt_policy.runtime.worker import WorkerError
+
+NODE_NAME = 'apt_policy'
+_STATUS_PERIOD_S = 0.1
+_DIAGNOSTICS_PERIOD_S = 1.0
+
+MakeFactory = Callable[[PolicyParams, RobotContract], PlannerFactory]
+
+
+def trained_planner(params: PolicyParams, contract: RobotContract) -> PlannerFactory:
+    """The real planner, as the parameters say."""
+    return trained_policy(
+        contract, checkpoint=params.checkpoint, vlm=params.vlm, device=params.device,
+        dtype=params.dtype.value, denoising_steps=params.denoising_steps, seed=params.seed)
+
+
+class _NodeClock:
+    """The clock of the stamps."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def now_ns(self) -> int:
+        return int(self._clock.now().nanoseconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Configured:
+    pipeline: Pipeline
+    transforms: TransformFeed
+    bridge: PolicyBridge
+
+
+class PolicyNode(LifecycleNode):
+    """The node ``apt_policy``."""
+
+    def __init__(self, *, make_factory: MakeFactory = trained_planner, **node_arguments: Any) -> None:
+        """Declare the parameters and offer the services.
+
+        Args:
+            make_factory: from parameters and contract to what builds the planner in the worker.
+            node_arguments: for ``rclpy.node.Node``.
+
+        Raises:
+            ParameterError: naming every parameter that cannot be used.
+        """
+        super().__init__(NODE_NAME, **node_arguments)
+        self._configured: _Configured | None = None
+        self._configuring = False
+        self._why_inactive = 'the node is not configured'
+        self._make_factory = make_factory
+        self._ending = False
+        self._sequence = itertools.count()
+        self._params = ParameterSet(self, PolicyParams, is_configured=self._is_configured)
+        self._status = StatusPublisher(self)
+        OperatorServices(self, lambda: self._configured.pipeline.loop if self._configured else None)
+        self._run = RunAction(self, lambda: self._configured.pipeline.session if self._configured else None)
+        answer_every_transition(self)
+        # Reports go on when /clock does not.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_STATUS_PERIOD_S, self._report_status, clock=steady)
+        self.create_timer(_DIAGNOSTICS_PERIOD_S, self._report_diagnostics, clock=steady)
+
+    def end_soon(self) -> None:
+        """Give up a transition that is waiting; for signal handlers."""
+        self._ending = True
+
+    def take_down(self) -> None:
+        """Stop the arms and end what configure started; a second call does nothing."""
+        configured, self._configured = self._configured, None
+        if configured is not None:
+            configured.bridge.close()
+            configured.transforms.close()
+            configured.pipeline.close()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the contract and the planner, warm up, subscribe and advertise."""
+        self._configuring = True
+        self._why_inactive = 'the node is being configured'
+        try:
+            self._configured = self._configure()
+        except Interrupted:
+            return self._refused('the node is told to end')
+        except (ValueError, WorkerError) as error:
+            return self._refused(str(error))
+        except Exception:
+            return self._refused(traceback.format_exc())
+        finally:
+            self._configuring = False
+        self.get_logger().info('configured; waiting to be activated')
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Arm the gate; targets flow only once somebody enables."""
+        if self._configured is None:
+            return TransitionCallbackReturn.FAILURE
+        self._configured.pipeline.loop.activate()
+        self._configured.bridge.check_graph()
+        self.get_logger().info('active and disabled: call ~/enable to let the arms move')
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the arms at once, whatever is being inferred."""
+        if self._configured is not None:
+            self._configured.pipeline.loop.deactivate()
+            self._configured.bridge.settle()
+        self.get_logger().info('inactive; the arms keep their last command')
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give back the planner and every topic."""
+        self.take_down()
+        self._why_inactive = 'the node is not configured'
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As :meth:`on_cleanup`, for good."""
+        return self.on_cleanup(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A transition broke: back to unconfigured."""
+        return self.on_cleanup(state)
+
+    def destroy_node(self) -> None:
+        """Take everything down first."""
+        self.take_down()
+        self._run.destroy()
+        super().destroy_node()
+
+    def _is_configured(self) -> bool:
+        return self._configuring or self._configured is not None
+
+    def _configure(self) -> _Configured:
+        params = self._params.values
+        contract = load_contract(params.contract)
+        notes = Notes(self.get_logger().warning)
+        transforms = listen(self, notes.momentary)
+        pipeline: Pipeline | None = None
+        try:
+            pipeline = Pipeline(
+                contract=contract, params=params, transforms=transforms, clock=_NodeClock(self.get_clock()),
+                factory=self._make_factory(params, contract), report=self.get_logger().error)
+            pipeline.warm_up(self._still_wanted)
+            if params.default_prompt:
+                answer = pipeline.loop.set_prompt(params.default_prompt)
+                if not answer.accepted:
+                    raise ValueError(f'default_prompt: {answer.message}')
+            bridge = PolicyBridge(self, pipeline, self._params, notes=notes, status=self._status,
+                                  run=self._run, sequence=self._sequence)
+        except BaseException:
+            transforms.close()
+            if pipeline is not None:
+                pipeline.close()
+            raise
+        if not params.checkpoint:
+            self.get_logger().warning('no checkpoint is given: the policy is UNTRAINED')
+        for warning in pipeline.warnings:
+            self.get_logger().warning(f'UNBOUNDED: {warning}')
+        return _Configured(pipeline=pipeline, transforms=transforms, bridge=bridge)
+
+    def _still_wanted(self) -> bool:
+        """Asked while configure waits, which keeps the executor: reports are given from here."""
+        self._report_status()
+        return not self._ending and self.context.ok()
+
+    def _refused(self, reason: str) -> TransitionCallbackReturn:
+        self._why_inactive = f'configure failed: {reason}'
+        self.get_logger().error(self._why_inactive)
+        return TransitionCallbackReturn.FAILURE
+
+    def _report(self) -> Report:
+        if self._configured is None:
+            return Report(hold=Hold(reason=HoldReason.INACTIVE, detail=self._why_inactive), status=None)
+        return self._configured.bridge.report()
+
+    def _report_status(self) -> None:
+        if self._configured is not None:
+            self._configured.bridge.check_graph()
+            self._configured.bridge.settle()
+        self._status.send_status(self._report())
+
+    def _report_diagnostics(self) -> None:
+        if self._configured is not None:
+            self._configured.bridge.check_rates()
+        self._status.send_diagnostics(self._report())

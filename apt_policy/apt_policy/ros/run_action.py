@@ -1,0 +1,92 @@
+"""The RunPolicy action: ``runtime.session`` on ``~/run``.
+
+One goal at a time; another is refused while it lasts. The execute callback is a coroutine
+that waits for the session's end, so it never blocks the executor.
+"""
+
+from collections.abc import Callable
+
+from apt_msgs.action import RunPolicy
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.node import Node
+from rclpy.task import Future
+
+from apt_policy.ros.operators import UNCONFIGURED
+from apt_policy.ros.stamps import from_duration, to_duration
+from apt_policy.runtime.session import Finished, Progress, RunSession, Termination
+
+_FEEDBACK_NS = 100_000_000
+
+
+class RunAction:
+    """Serves the action as long as the node exists."""
+
+    def __init__(self, node: Node, session: Callable[[], RunSession | None]) -> None:
+        """Offer it; ``session`` gives the present one, None while unconfigured."""
+        self._node = node
+        self._session = session
+        self._goal: ServerGoalHandle | None = None
+        self._ended: Future = Future()
+        self._told_ns = 0
+        self._server = ActionServer(
+            node, RunPolicy, '~/run', self._execute, goal_callback=self._consider,
+            cancel_callback=self._cancel)
+
+    def update(self, now_ns: int) -> None:
+        """Give feedback and notice the end; once per control tick, and when the policy is taken down.
+
+        Args:
+            now_ns: on the clock of the stamps.
+        """
+        session = self._session()
+        outcome = session.update(now_ns) if session is not None else None
+        if isinstance(outcome, Finished):
+            # The goal itself may not be executing yet; it then finds the end when it begins.
+            self._ended.set_result(outcome)
+            self._goal = None
+        elif outcome is not None and self._goal is not None and abs(now_ns - self._told_ns) >= _FEEDBACK_NS:
+            self._told_ns = now_ns
+            self._goal.publish_feedback(_feedback(outcome))
+
+    def destroy(self) -> None:
+        """Withdraw the action."""
+        self._server.destroy()
+
+    def _consider(self, request: RunPolicy.Goal) -> GoalResponse:
+        session = self._session()
+        answer = UNCONFIGURED if session is None else session.begin(
+            request.prompt, max_duration_s=from_duration(request.max_duration) / 1e9,
+            now_ns=self._node.get_clock().now().nanoseconds)
+        if not answer.accepted:
+            self._node.get_logger().warning(f'run refused: {answer.message}')
+            return GoalResponse.REJECT
+        self._ended = Future()
+        return GoalResponse.ACCEPT
+
+    def _cancel(self, _goal: ServerGoalHandle) -> CancelResponse:
+        session = self._session()
+        if session is not None:
+            session.cancel()
+        return CancelResponse.ACCEPT
+
+    async def _execute(self, goal: ServerGoalHandle) -> RunPolicy.Result:
+        if not self._ended.done():
+            self._goal = goal
+        finished: Finished = await self._ended
+        if goal.is_cancel_requested:
+            goal.canceled()
+        elif finished.termination is Termination.TIME_UP:
+            goal.succeed()
+        else:
+            goal.abort()
+        self._node.get_logger().info(f'run ended, {finished.termination.name}: {finished.message}')
+        return RunPolicy.Result(
+            termination_reason=int(finished.termination), message=finished.message,
+            elapsed=to_duration(round(finished.elapsed_s * 1e9)))
+
+
+def _feedback(progress: Progress) -> RunPolicy.Feedback:
+    return RunPolicy.Feedback(
+        hold_reason=int(progress.hold_reason), elapsed=to_duration(round(progress.elapsed_s * 1e9)),
+        targets_sent=progress.targets_sent)

@@ -1,0 +1,138 @@
+"""What the node tells about itself: status, diagnostics, and one log line per hold.
+
+It reads the loop and the streams and writes messages; it decides nothing.
+"""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from apt_msgs.msg import PolicyStatus
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+
+from apt_policy.core import topics
+from apt_policy.core.sample import Hold, HoldReason
+from apt_policy.core.streams import StreamReport
+from apt_policy.ros import encode, encode_policy
+from apt_policy.ros.qos import Role, no_events, profile
+from apt_policy.runtime.ports import Clock, SteadyClock
+from apt_policy.runtime.report import LoopStatus
+
+_OK, _WARN, _ERROR = 0, 1, 2
+_REPEAT_S = 1.0
+_NUMBERS = re.compile(r'[0-9.]+')
+_QUIET = (HoldReason.NONE, HoldReason.INACTIVE, HoldReason.DISABLED, HoldReason.NO_PROMPT)
+"""Holds that an operator wants."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What there is to tell at one instant."""
+
+    hold: Hold
+    """As the user is to see it."""
+    status: LoopStatus | None
+    """None while there is no configured policy."""
+    streams: Sequence[StreamReport] = ()
+
+
+class StatusPublisher:
+    """Publishes ``apt/status`` and ``/diagnostics``, in every state of the node."""
+
+    def __init__(self, node: Node) -> None:
+        """Advertise both."""
+        self._node = node
+        self._status = node.create_publisher(
+            PolicyStatus, topics.STATUS, profile(Role.STATUS), event_callbacks=no_events())
+        self._diagnostics = node.create_publisher(
+            DiagnosticArray, '/diagnostics', profile(Role.STATUS), event_callbacks=no_events())
+
+    def send_status(self, report: Report) -> None:
+        """One ``apt/status``."""
+        now_ns = self._node.get_clock().now().nanoseconds
+        if report.status is None:
+            self._status.publish(PolicyStatus(
+                header=encode.header(now_ns, ''), hold_reason=int(report.hold.reason),
+                detail=report.hold.detail, holds=[0] * len(HoldReason), inference_time_p50=math.nan,
+                inference_time_p95=math.nan, latency_p50=math.nan, latency_p95=math.nan))
+        else:
+            self._status.publish(encode_policy.policy_status(
+                replace(report.status, hold=report.hold), report.streams, stamp_ns=now_ns,
+                detail=report.hold.detail))
+
+    def send_diagnostics(self, report: Report) -> None:
+        """One ``/diagnostics``: the policy, and each stream beside the contract."""
+        name = self._node.get_fully_qualified_name()
+        rows = [_policy_row(name, report), *(_stream_row(name, stream) for stream in report.streams)]
+        self._diagnostics.publish(encode.diagnostics(self._node.get_clock().now().nanoseconds, name, rows))
+
+
+class HoldLog:
+    """One log line per hold, and none for a flicker between causes already told."""
+
+    def __init__(self, node: Node, clock: Clock | None = None) -> None:
+        """Log through ``node``."""
+        self._logger = node.get_logger()
+        self._clock = clock or SteadyClock()
+        self._told_ns: dict[tuple[HoldReason, str], int] = {}
+
+    def tell(self, hold: Hold) -> None:
+        """``hold`` began; reason NONE tells that targets flow."""
+        now_ns = self._clock.now_ns()
+        cause = (hold.reason, _NUMBERS.sub('', hold.detail))
+        if now_ns - self._told_ns.get(cause, -10**12) < _REPEAT_S * 1e9:
+            return
+        self._told_ns[cause] = now_ns
+        if hold.reason is HoldReason.NONE:
+            self._logger.info('targets flow')
+        elif hold.reason in _QUIET:
+            self._logger.info(f'hold {hold.reason.name}: {hold.detail}')
+        else:
+            self._logger.warning(f'hold {hold.reason.name}: {hold.detail}; the arms keep their last command')
+
+
+def slow_streams(streams: Sequence[StreamReport]) -> dict[str, str]:
+    """A sentence per stream that comes, but at less than the contract's rate."""
+    return {s.stream: f'{s.stream} comes at {s.rate_hz:.1f} Hz, the contract says {s.expected_hz:g}: '
+                      f'messages are missing{_transport_hint()}'
+            for s in streams if not s.ok and 0.0 <= s.age_s <= s.max_age_s}
+
+
+def _transport_hint() -> str:
+    if os.environ.get('FASTRTPS_DEFAULT_PROFILES_FILE') or os.environ.get('RMW_IMPLEMENTATION'):
+        return ''
+    return ('; FASTRTPS_DEFAULT_PROFILES_FILE is not set, and Fast DDS loses images without the suite\'s '
+            'profile: source scripts/env.sh')
+
+
+def _policy_row(name: str, report: Report) -> tuple[str, int, str, dict[str, str]]:
+    level = _OK if report.hold.reason in _QUIET else _ERROR
+    message = report.hold.reason.name + (f': {report.hold.detail}' if report.hold.detail else '')
+    if report.status is None:
+        return f'{name}: policy', level, message, {}
+    status, counts = report.status, report.status.counts
+    held = {f'ticks held {reason.name}': str(count)
+            for reason, count in zip(HoldReason, counts.holds, strict=True) if count}
+    return f'{name}: policy', level, message, {
+        'enabled': str(status.enabled), 'prompt': status.prompt, 'epoch': str(status.epoch),
+        'worker': status.worker.value, 'targets sent': str(counts.targets_sent), 'chunks': str(counts.chunks),
+        'chunks dropped': str(counts.chunks_dropped), 'ticks clamped': str(status.clamped_ticks),
+        'inference p50 [s]': f'{counts.inference.p50_s:.3f}',
+        'latency p50 [s]': f'{counts.latency.p50_s:.3f}', **held}
+
+
+def _stream_row(name: str, stream: StreamReport) -> tuple[str, int, str, dict[str, str]]:
+    values = {'age [s]': f'{stream.age_s:.3f}', 'max age [s]': f'{stream.max_age_s:g}',
+              'rate [Hz]': f'{stream.rate_hz:.1f}', 'expected [Hz]': f'{stream.expected_hz:g}'}
+    if stream.ok:
+        level, message = _OK, 'ok'
+    elif stream.age_s < 0:
+        level, message = _ERROR, 'nothing came yet'
+    elif stream.age_s > stream.max_age_s:
+        level, message = _ERROR, 'too old'
+    else:
+        level, message = _WARN, 'too few messages'
+    return f'{name}: {stream.stream}', level, message, values

@@ -1,0 +1,167 @@
+"""The architecture, as executable rules.
+
+One table says who may import whom; the tests hold the tree to it. Everything is
+read with ``ast``, so they need neither ROS nor torch, and imports hidden inside
+functions count as well (that is where cycles usually hide).
+"""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_LINES = 300
+MAX_LAUNCH_LINES = 80
+VAGUE_NAMES = {'utils', 'util', 'common', 'helpers', 'misc'}
+
+# Layer -> the layers it may import, besides itself. The nearest entry of a module counts.
+MAY_IMPORT = {
+    'apt_policy.core': (),
+    'apt_policy.model': ('apt_policy.core',),
+    'apt_policy.runtime': ('apt_policy.core', 'apt_policy.model'),
+    'apt_policy.ros': ('apt_policy.core', 'apt_policy.runtime'),
+    'apt_training': ('apt_policy.core', 'apt_policy.model', 'apt_policy.runtime.planner'),
+    'apt_bringup': ('apt_policy.core', 'apt_policy.ros.qos', 'apt_policy.ros.params', 'apt_policy.ros.encode',
+                    'apt_policy.ros.stamps'),
+}
+ROS_HOMES = ('apt_policy.ros', 'apt_bringup')
+# External package -> the only modules that may import it; a name that ends in * is a prefix.
+ONLY_IN = {
+    **dict.fromkeys((
+        'rclpy', 'apt_msgs', 'action_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'geometry_msgs',
+        'interbotix_xs_msgs', 'lifecycle_msgs', 'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'std_srvs',
+        'tf2_msgs', 'tf2_ros', 'visualization_msgs'), ROS_HOMES),
+    'torch': ('apt_policy.model', 'apt_policy.runtime.planner', 'apt_training'),
+    'transformers': ('apt_policy.model.vlm*',),
+    'mujoco': ('apt_bringup.sim', 'apt_bringup.ik'),
+    'mink': ('apt_bringup.sim', 'apt_bringup.ik'),
+}
+CORE_USES = {'numpy', 'scipy', 'cv2', 'pydantic', 'annotated_types', 'yaml', 'rosbags'}
+# What describes the graph is read by launch files and documentation, without ROS.
+WITHOUT_ROS = ('apt_bringup.graph', 'apt_bringup.arguments', 'apt_bringup.transport')
+PACKAGES = tuple(p for p in ('apt_policy', 'apt_training', 'apt_bringup')
+                 if (ROOT / p / 'package.xml').exists())
+
+
+def find_modules():
+    for package in PACKAGES:
+        base = ROOT / package
+        for path in sorted((base / package).rglob('*.py')):
+            name = '.'.join(path.relative_to(base).with_suffix('').parts)
+            yield name.removesuffix('.__init__'), path
+
+
+MODULES = dict(find_modules())
+TESTS = {str(path.relative_to(ROOT)): path for folder in ('test', *(f'{p}/test' for p in PACKAGES))
+         for path in sorted((ROOT / folder).rglob('*.py'))}
+
+
+def imports(name):
+    """Every dotted name that module ``name`` imports, wherever the import stands."""
+    path = MODULES[name]
+    parent = name.split('.') if path.stem == '__init__' else name.split('.')[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = parent[:len(parent) - node.level + 1] if node.level else []
+            stem = '.'.join([*base, *filter(None, [node.module])])
+            for alias in node.names:
+                full = f'{stem}.{alias.name}'
+                yield full if full in MODULES else stem
+
+
+def within(name, prefix):
+    if prefix.endswith('*'):
+        return name.startswith(prefix[:-1])
+    return name == prefix or name.startswith(prefix + '.')
+
+
+def layer_of(name):
+    return max((layer for layer in MAY_IMPORT if within(name, layer)), key=len, default=None)
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_imports_point_one_way(name):
+    if MODULES[name].stem == '__init__':
+        assert not list(imports(name)), f'{name}/__init__.py marks a package; it imports nothing'
+        return
+    layer = layer_of(name)
+    assert layer, f'{name} is in no layer; give it a home in MAY_IMPORT'
+    for target in imports(name):
+        if target.split('.')[0] in PACKAGES:
+            allowed = (layer, *MAY_IMPORT[layer])
+            assert any(within(target, a) for a in allowed), f'{name} may not import {target}'
+        for external, homes in ONLY_IN.items():
+            if within(target, external):
+                assert any(within(name, h) for h in homes), f'{name} may not import {external}'
+
+
+@pytest.mark.parametrize('name', [n for n in MODULES if within(n, 'apt_policy.core')])
+def test_the_core_stays_small(name):
+    external = {target.split('.')[0] for target in imports(name)} - set(sys.stdlib_module_names)
+    external -= set(PACKAGES)
+    assert external <= CORE_USES, f'{name} imports {sorted(external - CORE_USES)}'
+
+
+@pytest.mark.parametrize('name', WITHOUT_ROS)
+def test_the_graph_can_be_read_without_ros(name):
+    external = {target.split('.')[0] for target in imports(name)} - set(sys.stdlib_module_names)
+    assert external <= {'apt_bringup'}
+
+
+def test_no_import_cycles():
+    graph = {n: {t for t in imports(n) if t in MODULES and t != n} for n in MODULES}
+    done, path = set(), []
+
+    def visit(node):
+        assert node not in path, ' -> '.join([*path[path.index(node):], node])
+        if node not in done:
+            path.append(node)
+            for target in sorted(graph[node]):
+                visit(target)
+            path.pop()
+            done.add(node)
+
+    for node in graph:
+        visit(node)
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_module_is_short_and_says_what_it_is_for(name):
+    text = MODULES[name].read_text()
+    lines = len(text.splitlines())
+    assert lines <= MAX_LINES, f'{name} has {lines} lines; split it by responsibility'
+    if MODULES[name].stem != '__init__':
+        assert ast.get_docstring(ast.parse(text)), f'{name} does not say what it is for'
+    assert name.split('.')[-1] not in VAGUE_NAMES, f'{name} is named after nothing it does'
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_importing_does_nothing(name):
+    """At module level only definitions: no call statements, loops or bare ``if``s."""
+    quiet = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    for node in ast.parse(MODULES[name].read_text()).body:
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        guard = isinstance(node, ast.If) and ast.unparse(node.test) in (
+            'TYPE_CHECKING', "__name__ == '__main__'")
+        assert isinstance(node, quiet) or docstring or guard, f'{name}:{node.lineno}'
+
+
+@pytest.mark.parametrize('path', TESTS)
+def test_tests_use_real_things_and_skip_nothing_silently(path):
+    tree = ast.parse(TESTS[path].read_text())
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert not any(within(m, 'unittest.mock') or within(m, 'mock') for m in modules), f'{path} mocks'
+    marks = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not marks & {'pytest.mark.skip', 'pytest.mark.xfail'}, f'{path} skips a test without looking'
+
+
+def test_launch_files_only_translate_the_graph():
+    files = sorted((ROOT / 'apt_bringup' / 'launch').glob('*.launch.py'))
+    assert files
+    for path in files:
+        assert len(path.read_text().splitlines()) < MAX_LAUNCH_LINES, path.name
