@@ -33,7 +33,7 @@ class CameraModel:
     """The pinhole model of the images that a camera delivers."""
 
     intrinsics: NDArray[np.float64]
-    """(3, 3) [px]."""
+    """(3, 3) [px], pixel centres at +0.5."""
     width: int
     height: int
 
@@ -68,6 +68,9 @@ def decode_image(message: Any, reader: PixelReader | None = None) -> Rgb:
 def decode_camera_info(message: Any) -> CameraModel:
     """sensor_msgs/CameraInfo, with binning and region of interest applied.
 
+    ROS counts from the centre of the first pixel, the suite from its corner (centres at +0.5),
+    where resizing and cropping are exact.
+
     Raises:
         DecodeError: the camera is not calibrated (K zero), or K is no pinhole matrix.
     """
@@ -77,7 +80,7 @@ def decode_camera_info(message: Any) -> CameraModel:
         raise DecodeError(f'camera info has K {matrix.ravel().tolist()}; expected fx, fy > 0: '
                           'calibrate the camera or load its calibration in the driver')
     roi = message.roi
-    matrix[:2, 2] -= (roi.x_offset, roi.y_offset)
+    matrix[:2, 2] += (0.5 - roi.x_offset, 0.5 - roi.y_offset)
     binning = np.maximum((message.binning_x, message.binning_y), 1)
     matrix[:2] /= binning[:, None]
     return CameraModel(intrinsics=matrix, width=int(roi.width or message.width) // int(binning[0]),

@@ -86,12 +86,15 @@ def camera_info(stamp_ns: int, frame: str, intrinsics: NDArray[np.float64], widt
     """The calibration of a rectified pinhole camera.
 
     Args:
-        intrinsics: (3, 3) [px], ROS's convention: the centre of the first pixel is at (0, 0).
+        intrinsics: (3, 3) [px], pixel centres at +0.5; the message has ROS's convention, in which the
+            centre of the first pixel is at (0, 0).
     """
-    projection = np.hstack([intrinsics, np.zeros((3, 1))])
+    matrix = np.array(intrinsics, np.float64)
+    matrix[:2, 2] -= 0.5
+    projection = np.hstack([matrix, np.zeros((3, 1))])
     return CameraInfo(
         header=header(stamp_ns, frame), width=width, height=height, distortion_model='plumb_bob',
-        d=[0.0] * 5, k=intrinsics.ravel().tolist(), r=np.eye(3).ravel().tolist(),
+        d=[0.0] * 5, k=matrix.ravel().tolist(), r=np.eye(3).ravel().tolist(),
         p=projection.ravel().tolist())
 
 

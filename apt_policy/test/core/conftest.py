@@ -141,7 +141,7 @@ class Robot:
             header=self.header(stamp_s), height=48, width=width, encoding=encoding, is_bigendian=0,
             step=3 * width, data=self.messages.pixels(bytes([value]) * (48 * width * 3)))
 
-    def info(self, k: Any = (60.0, 0, 32, 0, 60, 24, 0, 0, 1)) -> Any:
+    def info(self, k: Any = (60.0, 0, 31.5, 0, 60, 23.5, 0, 0, 1)) -> Any:
         return self.messages.camera_info(header=self.header(1.0), height=48, width=64,
                                          k=np.array(k, np.float64))
 

@@ -14,6 +14,9 @@ from apt_policy.core.decode import (
 
 K = [600.0, 0.0, 320.0, 0.0, 610.0, 240.0, 0.0, 0.0, 1.0]
 
+# ROS counts from the centre of the first pixel.
+HALF_A_PIXEL = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
+
 
 def _info(messages, k, **fields):
     header = messages.Header(stamp=messages.Time(sec=1, nanosec=2), frame_id='cam')
@@ -26,9 +29,9 @@ def _joints(messages, names, positions):
                                velocity=np.zeros(0), effort=np.zeros(0))
 
 
-def test_intrinsics_are_the_k_of_the_camera_info(messages):
+def test_intrinsics_are_the_k_of_the_camera_info_counted_from_the_corner_of_the_first_pixel(messages):
     model = decode_camera_info(_info(messages, K))
-    np.testing.assert_array_equal(model.intrinsics, np.reshape(K, (3, 3)))
+    np.testing.assert_array_equal(model.intrinsics, np.reshape(K, (3, 3)) + HALF_A_PIXEL)
     assert (model.width, model.height) == (640, 480)
 
 
@@ -38,7 +41,7 @@ def test_a_region_of_interest_and_binning_move_the_intrinsics_with_the_image(mes
     assert (model.width, model.height) == (200, 150)
     # The pixel of the whole image, cut and binned, is where the new intrinsics project the point.
     point = np.array([0.1, -0.05, 1.0])
-    whole = np.reshape(K, (3, 3)) @ point
+    whole = (np.reshape(K, (3, 3)) + HALF_A_PIXEL) @ point
     np.testing.assert_allclose((model.intrinsics @ point)[:2], (whole[:2] - (100, 40)) / 2)
 
 

@@ -58,12 +58,14 @@ def test_an_image_keeps_its_pixels_and_its_colours_over_the_wire(rng):
 
 
 def test_camera_info_keeps_the_intrinsics():
-    camera = np.array([[500.0, 0.0, 319.5], [0.0, 510.0, 239.5], [0.0, 0.0, 1.0]])
+    camera = np.array([[500.0, 0.0, 320.0], [0.0, 510.0, 240.0], [0.0, 0.0, 1.0]])
     info = encode.camera_info(STAMP_NS, 'cam', camera, 640, 480)
     model = decode_camera_info(info)
     assert (model.width, model.height) == (640, 480)
-    np.testing.assert_allclose(np.reshape(info.k, (3, 3)), camera)
-    np.testing.assert_allclose(np.reshape(info.p, (3, 4))[:, :3], camera)
+    np.testing.assert_allclose(model.intrinsics, camera)
+    # To ROS the centre of the first pixel is (0, 0): the camera's axis meets the middle of 640 x 480 there.
+    assert (info.k[2], info.k[5]) == (319.5, 239.5)
+    np.testing.assert_allclose(np.reshape(info.p, (3, 4))[:, :3], np.reshape(info.k, (3, 3)))
 
 
 def test_joint_states_keep_names_and_positions():
