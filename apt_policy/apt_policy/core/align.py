@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.inputs import ArmInput, CameraInput, Link
 from apt_policy.core.sample import ArmState, Hold, HoldReason, Observation, View
@@ -128,7 +131,9 @@ class ObservationAssembler:
         camera = self._contract.cameras[name]
         link = None
         if camera.world_from_camera is None and camera.tf_anchor is not None:
-            link = self._link(camera.tf_anchor, camera.frame)
+            mount = camera.ee_from_camera
+            frame = camera.frame if mount is None else self._contract.arms[camera.tf_anchor].ee_frame
+            link = self._link(camera.tf_anchor, frame, None if mount is None else mount.matrix)
         return CameraInput(name, camera, self._contract.image_size, link, base)
 
     def _arm_input(self, name: str, base: TimeBase) -> ArmInput:
@@ -136,10 +141,10 @@ class ObservationAssembler:
         reach_s = (self._contract.history - 1) * self._contract.step_s
         return ArmInput(name, arm, self._link(name, arm.ee_frame), base, reach_s)
 
-    def _link(self, anchor: str, frame: str) -> Link:
+    def _link(self, anchor: str, frame: str, mount: NDArray[np.float64] | None = None) -> Link:
         arm = self._contract.arms[anchor]
         return Link(base=arm.base_frame, frame=frame, world_from_base=arm.world_from_base.matrix,
-                    transforms=self._transforms)
+                    transforms=self._transforms, frame_from_mounted=mount)
 
 
 def _require_known(what: str, names: Iterable[str], valid: Iterable[str]) -> None:

@@ -77,6 +77,8 @@ class Camera:
     """Calibrated pose of a fixed camera; None: moves with the robot, looked up in TF."""
     tf_anchor: str | None = None
     """Arm whose base anchors the TF look-up of a moving camera."""
+    ee_from_camera: Placement | None = None
+    """Calibrated mount on that arm's end-effector, where TF does not know :attr:`frame`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -207,6 +209,9 @@ class RobotContract:
             if camera.world_from_camera is None and camera.tf_anchor not in self.arms:
                 raise ValueError(f'cameras.{name} needs world_from_camera, or tf_anchor as one of '
                                  f'{", ".join(self.arms)}; tf_anchor is {camera.tf_anchor!r}')
+            if camera.world_from_camera is not None and camera.ee_from_camera is not None:
+                raise ValueError(f'cameras.{name} has both world_from_camera and ee_from_camera: '
+                                 'it stands still or moves with an arm')
         return self
 
     @property

@@ -35,13 +35,18 @@ _IMAGES_KEPT = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Link:
-    """A frame that TF places relative to an arm's base, whose own place the contract knows."""
+    """A frame that TF places relative to an arm's base, whose own place the contract knows.
+
+    What is asked for is the frame, or something that is mounted on it.
+    """
 
     base: str
     frame: str
     world_from_base: Array
     """(4, 4)."""
     transforms: TransformSource
+    frame_from_mounted: Array | None = None
+    """(4, 4) place in the frame of what is fixed to it and meant; None means the frame itself."""
 
     @property
     def name(self) -> str:
@@ -56,14 +61,15 @@ class Link:
             return Hold(reason=HoldReason.MISSING_STREAM, detail=f'{self.name}: {error}')
 
     def pose(self, stamp_ns: int) -> Array | Hold:
-        """``world_from_frame`` (4, 4) at an instant not after :meth:`newest_ns`."""
+        """Its place in the world (4, 4) at an instant not after :meth:`newest_ns`."""
         try:
             base_from_frame = self.transforms.lookup(self.base, self.frame, stamp_ns)
         except TransformError as error:
             return Hold(reason=HoldReason.MISSING_STREAM, detail=f'{self.name}: {error}')
         if not np.isfinite(base_from_frame).all():
             return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self.name}: the transform is not finite')
-        return self.world_from_base @ base_from_frame
+        pose = self.world_from_base @ base_from_frame
+        return pose if self.frame_from_mounted is None else pose @ self.frame_from_mounted
 
     def report(self, tick_ns: int, max_age_s: float) -> StreamReport:
         """Age of the newest transform; TF has no rate of its own."""

@@ -1,11 +1,14 @@
 """Observations assembled from real messages, and holds that name what is wrong."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from apt_policy.core.align import ObservationAssembler
+from apt_policy.core.contract import Placement
+from apt_policy.core.geometry import pose_to_quaternion
 from apt_policy.core.sample import Hold, HoldReason, Observation
 from apt_policy.core.streams import Arrival, TimeBase
 from apt_policy.core.transforms import TransformBuffer
@@ -50,6 +53,19 @@ def test_fixed_cameras_stand_where_the_contract_says_and_wrist_cameras_where_tf_
         else:
             expected = robot.world_from_ee(camera.tf_anchor, view.stamp_ns / 1e9) @ robot.mount
         np.testing.assert_allclose(view.world_from_camera, expected, atol=1e-6)
+
+
+def test_a_wrist_camera_that_tf_does_not_know_hangs_on_its_arm_as_the_contract_says(robot):
+    translation, quaternion = pose_to_quaternion(robot.mount)
+    mount = Placement(translation=tuple(translation), quaternion_xyzw=tuple(quaternion))
+    cameras = {name: replace(camera, frame='unknown_to_tf', ee_from_camera=mount) if camera.tf_anchor else camera
+               for name, camera in robot.contract.cameras.items()}
+    robot.assembler = ObservationAssembler(replace(robot.contract, cameras=cameras), robot.transforms)
+    robot.run(until_s=2.0)
+    views = dict(zip(cameras, robot.assembler.snapshot(robot.ns(2.0), '').views, strict=True))
+    view = views['cam_left_wrist']
+    expected = robot.world_from_ee('left', view.stamp_ns / 1e9) @ robot.mount
+    np.testing.assert_allclose(view.world_from_camera, expected, atol=1e-6)
 
 
 def test_a_wrist_image_newer_than_tf_gives_way_to_one_whose_camera_pose_is_known(robot):

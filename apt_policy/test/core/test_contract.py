@@ -41,6 +41,8 @@ def test_a_contract_survives_the_way_through_json(aloha):
     ('arms.left.reference_cameras', ['cam_top'], "names 'cam_top'; cameras are cam_high, cam_low"),
     ('cameras.cam_left_wrist.tf_anchor', 'leg',
      "needs world_from_camera, or tf_anchor as one of left, right; tf_anchor is 'leg'"),
+    ('cameras.cam_high.ee_from_camera', {'translation': [0, 0, 0]},
+     'cameras.cam_high has both world_from_camera and ee_from_camera'),
     ('cameras.cam_high.world_from_camera', {'translation': [0, 0, 0], 'quaternion_xyzw': [0, 0, 1, 1]},
      'quaternion_xyzw has length 1.4142; a rotation needs 1')])
 def test_a_wrong_field_is_refused_by_name(path, value, message, change):
