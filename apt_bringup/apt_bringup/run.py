@@ -50,30 +50,44 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(session: Session, stop: Event) -> int:
-    reported: set[str] = set()
     with session:
-        failed = not _bring_up_all(session, stop)
+        ends = _Ends(session)
+        is_up = _bring_up_all(session, stop, ends)
         while not stop.wait(0.2):
-            for name in session.ended.keys() - reported:
-                reported.add(name)
-                failed = True
-                print(f'run: {name} ended by itself, status {session.ended[name]}; the others go on',
-                      flush=True)
+            ends.look()
             if not session.running:
                 break
         print('run: stopping, the policy first', flush=True)
-    return 1 if failed else 0
+    return 0 if is_up and not ends.seen else 1
 
 
-def _bring_up_all(session: Session, stop: Event) -> bool:
+class _Ends:
+    """Says once of each node that it ended by itself."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.seen: set[str] = set()
+
+    def look(self) -> None:
+        ended = self._session.ended
+        for name in ended.keys() - self.seen:
+            self.seen.add(name)
+            print(f'run: {name} ended by itself, status {ended[name]}; the others go on', flush=True)
+
+
+def _bring_up_all(session: Session, stop: Event, ends: _Ends) -> bool:
     """False when a managed node did not become active, which is printed; the rest goes on."""
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     asker = rclpy.create_node('bring_up')
     executor = SingleThreadedExecutor()
     executor.add_node(asker)
+
+    def is_hopeless(name: str) -> bool:
+        ends.look()
+        return stop.is_set() or not session.is_running(name)
     try:
         for node in session.managed:
-            bring_up(asker, executor, node.full_name, give_up=partial(_hopeless, session, stop, node.name))
+            bring_up(asker, executor, node.full_name, give_up=partial(is_hopeless, node.name))
             print(f'run: {node.name} is active; enable it to let the arms move', flush=True)
     except BringUpError as error:
         if not stop.is_set():
@@ -84,10 +98,6 @@ def _bring_up_all(session: Session, stop: Event) -> bool:
         asker.destroy_node()
         rclpy.shutdown()
     return True
-
-
-def _hopeless(session: Session, stop: Event, name: str) -> bool:
-    return stop.is_set() or not session.is_running(name)
 
 
 if __name__ == '__main__':

@@ -105,18 +105,19 @@ def wait_until(done, what):
 
 
 @pytest.mark.usefixtures('isolated')
-def test_a_crash_of_the_policy_leaves_bridge_and_simulator_running():
+@pytest.mark.parametrize(('victim', 'name'), [('policy', 'apt_policy'), ('simulator', 'aloha_sim')])
+def test_a_crash_during_bring_up_is_said_at_once_and_leaves_the_others_running(victim, name):
     with run('aloha', 'robot:=sim', 'use_cameras:=false') as runner:
         try:
             wait_until(lambda: children_of(runner).keys() == set(NODES), 'three nodes')
             family = children_of(runner)
-            os.kill(family['policy'], signal.SIGKILL)
+            os.kill(family[victim], signal.SIGKILL)
             seen = ''
-            while 'policy ended by itself' not in seen:
+            while f'{name} ended by itself' not in seen:
                 line = runner.stdout.readline()
                 assert line, f'run ended: {seen}'
                 seen += line
-            assert children_of(runner).keys() == {'simulator', 'ik_bridge'}
+            assert children_of(runner).keys() == set(NODES) - {victim}
         finally:
             runner.send_signal(signal.SIGTERM)
             output = runner.communicate(timeout=60)[0]
