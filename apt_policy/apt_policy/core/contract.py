@@ -11,18 +11,16 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import yaml
 from annotated_types import Ge, Gt, MinLen
-from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
-from scipy.spatial.transform import Rotation
+
+from apt_policy.core.placement import Chain, Placement, Vector3
 
 _STRICT = ConfigDict(extra='forbid')
 
 Positive = Annotated[float, Gt(0)]
-Vector3 = tuple[float, float, float]
 
 
 class ContractError(ValueError):
@@ -34,30 +32,6 @@ class ImageTransport(Enum):
 
     RAW = 'raw'
     COMPRESSED = 'compressed'
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Placement:
-    """A calibrated pose ``parent_from_child``."""
-
-    translation: Vector3
-    """[m]."""
-    quaternion_xyzw: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
-
-    @model_validator(mode='after')
-    def _unit_quaternion(self) -> 'Placement':
-        norm = float(np.linalg.norm(self.quaternion_xyzw))
-        if not abs(norm - 1.0) < 1e-3:
-            raise ValueError(f'quaternion_xyzw has length {norm:.4f}; a rotation needs 1')
-        return self
-
-    @property
-    def matrix(self) -> NDArray[np.float64]:
-        """The same as a (4, 4) matrix."""
-        pose = np.eye(4)
-        pose[:3, :3] = Rotation.from_quat(self.quaternion_xyzw).as_matrix()
-        pose[:3, 3] = self.translation
-        return pose
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -137,9 +111,13 @@ class Arm:
     max_age_s: Positive
     workspace: Box | None = None
     """In the world; where the end-effector may be sent. None warns loudly."""
+    chain: Chain | None = None
+    """Where the end-effector is for joint positions, for whoever has no TF; None: it cannot be said."""
 
     @model_validator(mode='after')
     def _lengths_agree(self) -> 'Arm':
+        if self.chain is not None and len(self.chain.links) != len(self.joints):
+            raise ValueError(f'chain.links has {len(self.chain.links)} entries, joints has {len(self.joints)}')
         for name in ('joint_lower', 'joint_upper', 'start'):
             got = len(getattr(self, name))
             if got != len(self.joints):
@@ -251,6 +229,8 @@ def contract_to_dict(contract: RobotContract) -> dict[str, Any]:
 def load_contract(path: str | Path) -> RobotContract:
     """Read a contract file; ``extends: other.yaml`` lays it over another in the same folder.
 
+    ``null`` there removes a camera, an arm or any other group of fields of the file below.
+
     Raises:
         ContractError: file missing, not YAML, or a field is wrong.
     """
@@ -285,6 +265,10 @@ def _read_layers(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 def _overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
-        nested = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-        merged[key] = _overlay(base[key], value) if nested else value
+        below = base.get(key)
+        if value is None and isinstance(below, Mapping):
+            del merged[key]
+        else:
+            nested = isinstance(value, Mapping) and isinstance(below, Mapping)
+            merged[key] = _overlay(base[key], value) if nested else value
     return merged

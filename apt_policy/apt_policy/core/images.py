@@ -39,6 +39,16 @@ def letterbox(rgb: NDArray[np.uint8], intrinsics: NDArray[np.float64], size: int
     return Letterboxed(rgb=canvas, mask=mask, intrinsics=fit @ intrinsics)
 
 
+def whole_halvings(height: int, width: int, size: int) -> int:
+    """How often both sides of an image are halved, exactly, before :func:`letterbox` does anything else to it."""
+    scale = size / max(height, width)
+    inner_h, inner_w = max(1, round(height * scale)), max(1, round(width * scale))
+    count = 0
+    while height % 2 == 0 and width % 2 == 0 and height >= 2 * inner_h and width >= 2 * inner_w:
+        height, width, count = height // 2, width // 2, count + 1
+    return count
+
+
 def _resize_into(target: NDArray[np.uint8], rgb: NDArray[np.uint8]) -> None:
     """Fill ``target`` with the scaled image; shrinking averages over areas.
 
@@ -47,8 +57,7 @@ def _resize_into(target: NDArray[np.uint8], rgb: NDArray[np.uint8]) -> None:
     lies as near to one exact area average as a second average does.
     """
     inner_h, inner_w = target.shape[:2]
-    while (rgb.shape[0] % 2 == 0 and rgb.shape[1] % 2 == 0
-           and rgb.shape[0] >= 2 * inner_h and rgb.shape[1] >= 2 * inner_w):
+    for _ in range(whole_halvings(rgb.shape[0], rgb.shape[1], max(inner_h, inner_w))):
         half = (rgb.shape[1] // 2, rgb.shape[0] // 2)
         rgb = np.asarray(cv2.resize(rgb, half, interpolation=cv2.INTER_AREA), np.uint8)
     shrink = max(rgb.shape[0] / inner_h, rgb.shape[1] / inner_w)

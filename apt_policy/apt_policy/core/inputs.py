@@ -17,12 +17,12 @@ from apt_policy.core.contract import Arm, Camera
 from apt_policy.core.decode import (
     DecodeError,
     decode_camera_info,
-    decode_image,
+    decode_image_reduced,
     decode_joint_positions,
     stamp_to_ns,
 )
 from apt_policy.core.gripper import opening_from_reading
-from apt_policy.core.images import letterbox
+from apt_policy.core.images import letterbox, whole_halvings
 from apt_policy.core.sample import ArmState, Hold, HoldReason, View
 from apt_policy.core.streams import Arrival, Stamped, Stream, StreamReport, TimeBase
 from apt_policy.core.transforms import TransformError, TransformSource
@@ -161,14 +161,15 @@ class CameraInput:
     def _decoded(self, image: Stamped[Any], info: Any, pose: Array) -> View | Hold:
         try:
             model = decode_camera_info(info)
-            rgb = decode_image(image.value)
+            rgb, factor = decode_image_reduced(image.value, whole_halvings(model.height, model.width, self._size))
         except DecodeError as error:
             return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self.name}: {error}')
-        if rgb.shape[:2] != (model.height, model.width):
+        height, width = rgb.shape[0] * factor, rgb.shape[1] * factor
+        if (height, width) != (model.height, model.width):
             return Hold(reason=HoldReason.BAD_INPUT, detail=(
-                f'{self.name}: image is {rgb.shape[1]}x{rgb.shape[0]}, its camera_info on '
+                f'{self.name}: image is {width}x{height}, its camera_info on '
                 f'{self._camera.info_topic} describes {model.width}x{model.height}'))
-        boxed = letterbox(rgb, model.intrinsics, self._size)
+        boxed = letterbox(rgb, np.diag((1 / factor, 1 / factor, 1.0)) @ model.intrinsics, self._size)
         return View(rgb=boxed.rgb, mask=boxed.mask, intrinsics=boxed.intrinsics, world_from_camera=pose,
                     stamp_ns=image.stamp_ns)
 

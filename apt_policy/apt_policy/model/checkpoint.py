@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import shutil
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,6 +194,8 @@ def _unpickle_tensors(path: Path) -> Any:
             raise CheckpointError(f'{path} contains pickled code, which is never run: {reason}\n'
                                   'Ask for a file that holds tensors, numbers and text only') from error
         raise CheckpointError(f'{path} is corrupt: {reason}; copy it again') from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    # Of junk, torch's unpickler makes whatever the bytes happen to mean.
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
+            struct.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f'{path} is corrupt: {reason}; copy it again') from error

@@ -50,29 +50,35 @@ class Policy(nn.Module):
         self._scheduler = make_scheduler(config.expert.train_steps, config.expert.denoising_steps)
 
     def forward(self, batch: TrainingBatch, perturbation: Perturbation = TURN_ONLY,
-                generator: torch.Generator | None = None) -> Loss:
-        """Loss on noise of random levels; ``generator`` is on the batch's device."""
+                generator: torch.Generator | None = None, draws: int = 1) -> Loss:
+        """Loss on noise of random levels; ``generator`` is on the batch's device.
+
+        Several ``draws`` of noise for every observation share what the VLM and the expert's
+        vision-language half say of it.
+        """
         images = batch.images
         if perturbation.camera_dropout > 0:
             images = drop_cameras(images, perturbation.camera_dropout, generator)
-        return self.loss(self.vlm(images), batch.robot, batch.future, perturbation, generator)
+        return self.loss(self.vlm(images), batch.robot, batch.future, perturbation, generator, draws)
 
     def loss(self, features: VlFeatures, robot: RobotState, future: Tensor,
              perturbation: Perturbation = TURN_ONLY,
-             generator: torch.Generator | None = None) -> Loss:
+             generator: torch.Generator | None = None, draws: int = 1) -> Loss:
         """The same from features that a frozen VLM gave before."""
         if perturbation.turn_world:
             robot, future = turn_world(robot, future, features.camera_valid, generator)
         if perturbation.noise.current_translation > 0:
             robot = shake_current(robot, perturbation.noise, generator)
         history = shake_history(encode_states(robot.history, robot), perturbation.noise, generator)
-        clean = encode_states(future, robot)
+        clean = encode_states(future, robot).repeat_interleave(draws, 0)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         level = torch.randint(self.config.expert.train_steps, (len(clean),), generator=generator,
                               device=clean.device)
         context = self.expert.observe(features, robot, horizon=clean.shape[2], history=history)
+        if draws > 1:
+            context = context.repeated(draws)
         predicted = self.expert.predict_noise(context, self._scheduler.add_noise(clean, noise, level), level)
-        return noise_loss(predicted, noise, robot.valid_arms)
+        return noise_loss(predicted, noise, robot.valid_arms.repeat_interleave(draws, 0))
 
     def sampler(self, denoising_steps: int | None = None) -> ActionSampler:
         """For prediction with the weights as they are now."""

@@ -66,6 +66,10 @@ class VlmBridge(nn.Module):
         """Vision tokens of one image (V)."""
         return self._image.tokens(side)
 
+    def token_positions(self, images: Images) -> Tensor:
+        """(B, C, V, 2) mean normalised pixel coordinates of each token; the model is not run."""
+        return token_means(images.norm_xy, self._image)
+
     def train(self, mode: bool = True) -> 'VlmBridge':
         """As usual, but a frozen model stays in evaluation mode."""
         return super().train(mode and self.config.mode is not VlmMode.FROZEN)
@@ -92,7 +96,7 @@ class VlmBridge(nn.Module):
         return VlFeatures(inputs_embeds=embeds.masked_fill(~unpadded, 0.0),
                           hidden_states=hidden.masked_fill(~unpadded, 0.0),
                           attention_mask=attended, is_vision=is_vision, camera_valid=valid,
-                          norm_xy=token_means(images.norm_xy, self._image))
+                          norm_xy=self.token_positions(images))
 
     def _read(self, ids: Tensor, attended: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
         """Run the model; input embeddings (B, L, d) and the taps' outputs (N, B, L, d)."""

@@ -87,6 +87,18 @@ def test_a_file_lays_itself_over_the_one_it_extends(config, tmp_path):
     assert changed == {'name': 'mine', 'cameras.cam_low.rate_hz': 7.0}
 
 
+def test_null_removes_what_the_file_below_has(config, tmp_path):
+    for name in ('aloha.yaml', 'aloha_sim.yaml'):
+        (tmp_path / name).write_text((config / name).read_text())
+    (tmp_path / 'mine.yaml').write_text(
+        'extends: aloha_sim.yaml\ncameras: {cam_low: null, cam_high: {world_from_camera: null, tf_anchor: left}}\n'
+        'arms: {left: {workspace: null}}\n')
+    mine = load_contract(tmp_path / 'mine.yaml')
+    assert list(mine.cameras) == ['cam_high', 'cam_left_wrist', 'cam_right_wrist']
+    assert mine.cameras['cam_high'].world_from_camera is None and mine.arms['left'].workspace is None
+    assert mine.arms['right'].workspace is not None
+
+
 @pytest.mark.parametrize(('files', 'message'), [
     ({}, 'cannot read contract .*a.yaml: No such file'),
     ({'a.yaml': 'extends: b.yaml'}, 'cannot read contract .*b.yaml'),

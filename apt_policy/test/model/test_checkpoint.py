@@ -1,6 +1,7 @@
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -141,6 +142,16 @@ def test_pickled_code_is_refused_and_not_run(tmp_path):
     with pytest.raises(CheckpointError, match='contains pickled code, which is never run'):
         read_checkpoint(tmp_path / 'ckpt_latest.pt')
     assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+def test_no_junk_is_read_or_ends_in_an_error_of_the_unpickler(tmp_path):
+    path = tmp_path / 'junk.pt'
+    for seed in range(400):
+        random = np.random.default_rng(seed)
+        path.write_bytes((b'\x80\x02' if seed % 2 else b'') + random.bytes(int(random.integers(1, 60))))
+        with pytest.raises(CheckpointError, match=r'junk\.pt'):
+            read_checkpoint(path)
 
 
 @pytest.mark.parametrize('keep', [0, 7, 1000], ids=['empty', 'few bytes', 'truncated'])

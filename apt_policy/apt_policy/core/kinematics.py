@@ -1,0 +1,64 @@
+"""Forward kinematics: from joint positions to the place of the end-effector in the arm's base.
+
+The chain is the contract's, so that whoever has joint positions only (bags of commands, joint
+space datasets) speaks of the same end-effector as TF does. No limits, no inverse.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
+
+from apt_policy.core.contract import Arm, RobotContract
+from apt_policy.core.geometry import make_pose
+
+Array = NDArray[np.float64]
+
+
+class KinematicsError(ValueError):
+    """An arm whose chain the contract does not describe; the message says what to add."""
+
+
+class ForwardKinematics:
+    """One arm's chain of revolute joints."""
+
+    def __init__(self, name: str, arm: Arm) -> None:
+        """Take the chain of ``arm``.
+
+        Raises:
+            KinematicsError: the contract has none for it.
+        """
+        if arm.chain is None:
+            raise KinematicsError(f'arms.{name}.chain is not in the contract, so end-effector poses cannot be made of '
+                                  'joint positions; add the chain (docs/convert.md), or take poses from TF')
+        self.joints: tuple[str, ...] = arm.joints
+        self._axes = np.array([link.axis for link in arm.chain.links])
+        self._parent_from_joint = [link.place.matrix for link in arm.chain.links]
+        self._last_from_ee = arm.chain.ee.matrix
+
+    def base_from_ee(self, positions: ArrayLike) -> Array:
+        """(..., 4, 4) for (..., J) joint positions [rad], in the order of :attr:`joints`.
+
+        Raises:
+            ValueError: another number of joints.
+        """
+        angles = np.asarray(positions, np.float64)
+        if angles.shape[-1:] != (len(self._axes),):
+            raise ValueError(f'joint positions have shape {angles.shape}, expected (..., {len(self._axes)}): '
+                             f'{", ".join(self.joints)}')
+        vectors = angles[..., None] * self._axes
+        turns = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(*vectors.shape, 3)
+        pose = np.eye(4)
+        for index, parent_from_joint in enumerate(self._parent_from_joint):
+            pose = pose @ parent_from_joint @ make_pose(turns[..., index, :, :], np.zeros(3))
+        return pose @ self._last_from_ee
+
+
+def forward_kinematics(contract: RobotContract, arms: Sequence[str] | None = None) -> Mapping[str, ForwardKinematics]:
+    """The chain of every arm, or of those named.
+
+    Raises:
+        KinematicsError: the contract has none for one of them.
+    """
+    return {name: ForwardKinematics(name, contract.arms[name]) for name in (arms or contract.arms)}
