@@ -56,6 +56,7 @@ if [ -z "${DISPLAY:-}" ]; then
 fi
 
 if [ -f "$APT_ROOT/install/local_setup.sh" ]; then
+    _apt_prepend PATH "$APT_ROOT/install/bin"
     # colcon's scripts read variables that may be unset.
     case $- in *u*) _apt_nounset=1; set +u ;; *) _apt_nounset= ;; esac
     if [ -n "${ZSH_VERSION:-}" ]; then

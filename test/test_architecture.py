@@ -25,6 +25,9 @@ MAY_IMPORT = {
     'apt_training': ('apt_policy.core', 'apt_policy.model', 'apt_policy.runtime.planner'),
     'apt_bringup': ('apt_policy.core', 'apt_policy.ros.qos', 'apt_policy.ros.params', 'apt_policy.ros.encode',
                     'apt_policy.ros.stamps'),
+    # Trials run the node's own loop, and write what is trained on.
+    'apt_bringup.trials': ('apt_bringup', 'apt_policy.core', 'apt_policy.runtime', 'apt_policy.ros.qos',
+                           'apt_training.episodes'),
 }
 ROS_HOMES = ('apt_policy.ros', 'apt_bringup')
 # External package -> the only modules that may import it; a name that ends in * is a prefix.
@@ -37,6 +40,11 @@ ONLY_IN = {
     'transformers': ('apt_policy.model.vlm*',),
     'mujoco': ('apt_bringup.sim', 'apt_bringup.ik'),
     'mink': ('apt_bringup.sim', 'apt_bringup.ik'),
+    'h5py': ('apt_training.episodes',),
+    'deepspeed': ('apt_training.train.deepspeed_backend',),
+    'ray': ('apt_training.convert.executors',),
+    'pyarrow': ('apt_training.convert.lerobot_files',),
+    'rerun': ('apt_training.inspect.rerun_export',),
 }
 CORE_USES = {'numpy', 'scipy', 'cv2', 'pydantic', 'annotated_types', 'yaml', 'rosbags'}
 # What describes the graph is read by launch files and documentation, without ROS.

@@ -1,0 +1,261 @@
+"""Reading an episode file, ours or of the published data tools.
+
+A file is opened when something is asked of it and stays open until :meth:`Episode.close`.
+Small arrays are read once; images are decoded one at a time. What is read is checked.
+
+Letters: T frames, A arms, H, W image.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from apt_training.episodes import layout
+from apt_training.episodes.check import check_facts, check_grippers, check_poses, check_shape
+from apt_training.episodes.episode import CameraFrame, EpisodeError, EpisodeFacts, LabelSource, Storage, Subtask
+from apt_training.episodes.read_camera import CameraReader
+
+Array = NDArray[np.float64]
+
+_CHUNK_CACHE = 1 << 16
+"""Per dataset [bytes]: enough for the index of JPEG files; an image is asked for once, so none is kept."""
+
+
+class Episode:
+    """One episode file. May be pickled, and used on either side of a fork."""
+
+    def __init__(self, path: Path, *, video_root: Path | None = None) -> None:
+        """Remember where the episode is; it is opened later.
+
+        Args:
+            path: of the file.
+            video_root: folder that the names of its videos are relative to; None: the file's own.
+        """
+        self.path = Path(path)
+        self.video_root = self.path.parent if video_root is None else Path(video_root)
+        self._file: h5py.File | None = None
+        self._pid = 0
+
+    def __enter__(self) -> 'Episode':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {'path': self.path, 'video_root': self.video_root, '_file': None, '_pid': 0}
+
+    def __len__(self) -> int:
+        return len(self.world_from_ee)
+
+    def close(self) -> None:
+        """Close the file and forget what was read; the next question opens it again."""
+        file, mine = self._file, self._pid == os.getpid()
+        self.__dict__ = self.__getstate__()
+        if file is not None and mine:
+            file.close()
+
+    @cached_property
+    def facts(self) -> EpisodeFacts:
+        """What holds for the whole episode; what a published file does not say is inferred.
+
+        Raises:
+            EpisodeError: not an episode file.
+        """
+        with self._reading('attributes') as file:
+            attributes = dict(file.attrs)
+            cameras = [name for name in file if isinstance(file[name], h5py.Group) and layout.RGB in file[name]]
+            subtasks = _subtasks(file)
+            desired = layout.EE_POSE_DESIRED in file or layout.GRIPPER_DESIRED in file
+        source = attributes.get(layout.LABEL_SOURCE)
+        contract = attributes.get(layout.CONTRACT)
+        indices = attributes.get(layout.EE_INDICES)
+        try:
+            facts = EpisodeFacts(
+                prompts=_prompts(attributes), subtasks=subtasks,
+                rate_hz=float(attributes.get(layout.RATE, 0.0)) or _rate(self._since_start),
+                arms=_names(attributes.get(layout.ARMS)) or tuple(f'arm_{i}' for i in range(self._arm_count)),
+                cameras=_names(attributes.get(layout.CAMERAS)) or tuple(sorted(cameras)),
+                label_source=LabelSource(source) if source is not None
+                else LabelSource.TARGETS if desired else LabelSource.MEASURED,
+                contract=None if contract is None else json.loads(contract),
+                source_hash=str(attributes.get(layout.SOURCE_HASH, '')),
+                converter_version=str(attributes.get(layout.CONVERTER, '')),
+                ee_indices=None if indices is None else tuple(int(i) for i in np.atleast_1d(indices)))
+        except (ValueError, TypeError) as error:
+            raise EpisodeError(f'{self.path}: its attributes cannot be read: {error}') from error
+        check_facts(facts, str(self.path))
+        check_shape(np.empty(self._arm_count), (len(facts.arms),), f'{self.path}, {layout.EE_POSE} per frame')
+        return facts
+
+    @cached_property
+    def world_from_ee(self) -> Array:
+        """(T, A, 4, 4), measured."""
+        return self._poses(layout.EE_POSE)
+
+    @cached_property
+    def gripper(self) -> Array:
+        """(T, A), 0 closed .. 1 open, measured."""
+        return self._grippers(layout.GRIPPER)
+
+    @cached_property
+    def desired_world_from_ee(self) -> Array | None:
+        """(T, A, 4, 4) commanded for the instant of the next frame; None where the file has none."""
+        return self._poses(layout.EE_POSE_DESIRED) if self._has(layout.EE_POSE_DESIRED) else None
+
+    @cached_property
+    def desired_gripper(self) -> Array | None:
+        """(T, A), likewise."""
+        return self._grippers(layout.GRIPPER_DESIRED) if self._has(layout.GRIPPER_DESIRED) else None
+
+    @cached_property
+    def timestamps(self) -> Array:
+        """(T,) [s] on the clock of the recording, or steps."""
+        with self._reading('attributes') as file:
+            start_s = float(file.attrs.get(layout.START, 0.0))
+        return start_s + self._since_start
+
+    def prompt(self, index: int, wording: int = 0) -> str:
+        """The instruction at a frame: one of ``facts.prompts``, with the subtask that is active."""
+        return self.facts.prompt(wording, index)
+
+    def view(self, camera: str, index: int) -> CameraFrame:
+        """What ``camera`` gave at frame ``index``.
+
+        Raises:
+            EpisodeError: no such camera or frame, or an image that cannot be decoded.
+        """
+        reader = self.camera(camera)
+        if not 0 <= index < len(self):
+            raise EpisodeError(f'{self.path} has frames 0 .. {len(self) - 1}, asked for {index}')
+        with self._reading(f'{camera}, frame {index}'):
+            return reader.frame(index)
+
+    def storage(self, camera: str) -> Storage:
+        """How the images of ``camera`` are kept."""
+        return self.camera(camera).storage
+
+    def camera(self, name: str) -> CameraReader:
+        """The streams of one camera.
+
+        Raises:
+            EpisodeError: there is no such camera, or a stream of it is missing or has the wrong shape.
+        """
+        readers = self._cameras
+        if name not in readers:
+            with self._reading(name) as file:
+                group = file.get(name)
+                if not isinstance(group, h5py.Group):
+                    raise EpisodeError(f'{self.path} has no camera {name!r}; it has {", ".join(self.facts.cameras)}')
+                readers[name] = CameraReader(group, path=self.path, frames=len(self), since_start_s=self._since_start,
+                                             video_root=self.video_root)
+        return readers[name]
+
+    def check(self) -> None:
+        """Read everything but the pixels.
+
+        Raises:
+            EpisodeError: naming file, key and frame of what is wrong first.
+        """
+        frames = len(self)
+        for name, array in (('gripper', self.gripper), ('timestamp', self.timestamps),
+                            (layout.EE_POSE_DESIRED, self.desired_world_from_ee),
+                            (layout.GRIPPER_DESIRED, self.desired_gripper)):
+            if array is not None:
+                check_shape(np.empty(len(array)), (frames,), f'{self.path}, {name}')
+        for name in self.facts.cameras:
+            with self._reading(name):
+                self.camera(name).check()
+
+    @cached_property
+    def _cameras(self) -> dict[str, CameraReader]:
+        return {}
+
+    @cached_property
+    def _since_start(self) -> Array:
+        """(T,) as in the file."""
+        times = self._array(layout.TIMESTAMP)
+        if times.ndim != 1 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+            bad = int(np.argmax(~(np.diff(times, prepend=-np.inf) > 0))) if times.ndim == 1 else 0
+            raise EpisodeError(f'{self.path}, {layout.TIMESTAMP}: expected (T,) finite and increasing, '
+                               f'got shape {times.shape}, wrong from frame {bad} on')
+        return times
+
+    @property
+    def _arm_count(self) -> int:
+        return self.world_from_ee.shape[1]
+
+    def _poses(self, key: str) -> Array:
+        poses = self._array(key)
+        if poses.ndim == 3:
+            poses = poses[:, None]
+        if poses.ndim != 4 or not len(poses):
+            raise EpisodeError(f'{self.path}, {key} has shape {poses.shape}, expected (T, 4, 4) or (T, A, 4, 4)')
+        check_poses(poses, poses.shape[:2], f'{self.path}, {key}')
+        return poses
+
+    def _grippers(self, key: str) -> Array:
+        grippers = self._array(key)
+        if grippers.ndim == 1:
+            grippers = grippers[:, None]
+        check_grippers(grippers, (len(grippers), self._arm_count), f'{self.path}, {key}')
+        return grippers
+
+    def _has(self, key: str) -> bool:
+        with self._reading(key) as file:
+            return key in file
+
+    def _array(self, key: str) -> Array:
+        with self._reading(key) as file:
+            if key not in file:
+                raise EpisodeError(f'{self.path} has no {key!r}; it has {", ".join(file) or "nothing"}')
+            return np.asarray(file[key][()], np.float64)
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[h5py.File]:
+        """The open file; whatever HDF5 raises names the file and ``what``."""
+        try:
+            if self._file is None or self._pid != os.getpid():
+                self.__dict__ = self.__getstate__()
+                self._file, self._pid = h5py.File(self.path, 'r', rdcc_nbytes=_CHUNK_CACHE), os.getpid()
+            yield self._file
+        except EpisodeError:
+            raise
+        except FileNotFoundError as error:
+            raise EpisodeError(f'episode {self.path} does not exist') from error
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise EpisodeError(f'{self.path}, {what}: cannot be read: {error}') from error
+
+
+def _prompts(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    texts = [_text(attributes[key]).strip() for key in sorted(attributes) if layout.PROMPT_PREFIX in key]
+    return tuple(text for text in texts if text)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return () if value is None else tuple(_text(name) for name in np.atleast_1d(value))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _subtasks(file: h5py.File) -> tuple[Subtask, ...]:
+    if layout.SUBTASK_DESCRIPTION not in file:
+        return ()
+    starts, texts = file[layout.SUBTASK_START][()], file[layout.SUBTASK_DESCRIPTION][()]
+    return tuple(Subtask(start=int(start), description=_text(text))
+                 for start, text in zip(starts, texts, strict=True))
+
+
+def _rate(since_start_s: Array) -> float:
+    """Frames per second of (T,) times; 1 for a single frame."""
+    return 1.0 if len(since_start_s) < 2 else (len(since_start_s) - 1) / float(since_start_s[-1] - since_start_s[0])

@@ -1,0 +1,98 @@
+"""An evaluation as text for people."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from apt_policy.model.checkpoint import Checkpoint
+from apt_training.evaluate.evaluation import Evaluation
+from apt_training.evaluate.metrics import Errors, HorizonErrors, overall
+from apt_training.evaluate.probe import ProbeResult
+
+
+def print_evaluation(evaluation: Evaluation, checkpoint: Checkpoint, console: Console) -> None:
+    """Errors, probe and gates."""
+    console.print(Text(f'{checkpoint.source}: {checkpoint.expert.stage.value}, iteration {checkpoint.iteration}',
+                       style='bold'), soft_wrap=True)
+    console.print(Text(f'{evaluation.observations} observations of {evaluation.episodes} episodes, '
+                       f'{evaluation.errors.samples} samples of each, seed {evaluation.seed}'), soft_wrap=True)
+    console.print(_errors(evaluation))
+    _print_probe(evaluation, console)
+    console.print(_gates(evaluation))
+
+
+def _errors(evaluation: Evaluation) -> Table:
+    """Rows: overall, then each arm at a few instants of the horizon."""
+    errors = evaluation.errors
+    table = _table('from the labels', 'position', 'rotation', 'gripper', 'best position', 'staying put')
+    table.add_row('mean of all', *_cells({kind: overall(getattr(errors, kind), errors.observations)
+                                          for kind in ('mean', 'best', 'hold')}), style='bold')
+    steps = len(errors.mean.position)
+    for arm, name in enumerate(evaluation.arms):
+        for step in sorted({0, (steps - 1) // 2, steps - 1}):
+            if errors.observations[arm]:
+                table.add_row(f'{name} after {(step + 1) * evaluation.step_s:.2g} s', *_cells(_at(errors, step, arm)))
+    table.caption = f'best: the nearest of {errors.samples} samples; staying put: of an arm that never moves'
+    table.caption_justify = 'left'
+    return table
+
+
+def _at(errors: HorizonErrors, step: int, arm: int) -> Mapping[str, Mapping[str, float]]:
+    def row(part: Errors) -> Mapping[str, float]:
+        return {'position': part.position[step, arm], 'rotation': part.rotation[step, arm],
+                'gripper': part.gripper[step, arm]}
+    return {'mean': row(errors.mean), 'best': row(errors.best), 'hold': row(errors.hold)}
+
+
+def _cells(row: Mapping[str, Mapping[str, float]]) -> list[str]:
+    mean = row['mean']
+    return [_mm(mean['position']), f'{mean["rotation"]:.2f}°', f'{mean["gripper"]:.3f}',
+            _mm(row['best']['position']), _mm(row['hold']['position'])]
+
+
+def _print_probe(evaluation: Evaluation, console: Console) -> None:
+    probe = evaluation.probe
+    if probe is None:
+        console.print(Text(f'language: not probed, {evaluation.probe_note}', style='dim'), soft_wrap=True)
+        return
+    console.print(Text(f'language: the policy {probe.verdict.value}', style='bold'))
+    console.print(_probe(probe))
+
+
+def _probe(probe: ProbeResult) -> Table:
+    table = _table('', 'position', 'rotation', 'gripper')
+    rows = {'other instruction, same noise, moves': probe.moved, 'same instruction, other noise, moves': probe.floor,
+            'error with the own instruction': probe.error_own, 'error with another instruction': probe.error_swapped}
+    for name, means in rows.items():
+        table.add_row(name, _mm(means['position']), f'{means["rotation"]:.2f}°', f'{means["gripper"]:.3f}')
+    table.caption = (f'{probe.ratio:.3f} times the noise floor; {probe.observations} observations, '
+                     f'{probe.instructions} instructions')
+    table.caption_justify = 'left'
+    return table
+
+
+def _gates(evaluation: Evaluation) -> Table:
+    table = _table('gate behind block', 'mixes in VLM layer', 'mean', 'spread', 'least', 'greatest')
+    for level in evaluation.gates:
+        table.add_row(str(level.block), str(level.vlm_layer), f'{level.mean:.3f}', f'{level.spread:.3f}',
+                      f'{level.least:.3f}', f'{level.greatest:.3f}')
+    table.caption = "1: the expert's own stream, 0: the VLM's feature, 0.5: as it began"
+    table.caption_justify = 'left'
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for index, column in enumerate(columns):
+        table.add_column(Text(column), justify='right' if index else 'left', header_style='dim', no_wrap=True)
+    return table
+
+
+def _mm(metres: float) -> str:
+    if not np.isfinite(metres):
+        return '-'
+    return f'{1e3 * metres:.1f} mm' if metres >= 1e-4 or metres == 0 else f'{1e3 * metres:.1g} mm'

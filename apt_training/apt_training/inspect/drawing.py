@@ -1,0 +1,122 @@
+"""What pictures of episodes are drawn with: strips of frames, points projected into images, figures.
+
+Matplotlib without a display and without its global state: a figure is made, drawn into and saved.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+
+from apt_training.episodes.episode import CameraFrame
+from apt_training.episodes.read import Episode
+
+Picture = NDArray[np.uint8]
+
+_PALETTE = ('#1f77b4', '#d95f02', '#2ca02c', '#9467bd')
+
+
+def arm_colours(arms: Sequence[str]) -> dict[str, str]:
+    """One colour an arm, the same in every picture."""
+    return {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(arms)}
+
+
+def new_figure(width_in: float, height_in: float, *, apart_in: float = 0.05, arranged: bool = True) -> Figure:
+    """An empty one, not known to pyplot.
+
+    Args:
+        width_in: [inch].
+        height_in: [inch].
+        apart_in: half of the space between rows [inch].
+        arranged: make room for labels, which takes seconds where there are a hundred plots.
+    """
+    layout = ConstrainedLayoutEngine(h_pad=apart_in, hspace=0.0) if arranged else None
+    figure = Figure(figsize=(width_in, height_in), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
+    """Write a PNG, whole or not at all; the same figure gives the same bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        figure.savefig(partial, dpi=dpi, format='png', metadata={'Software': None})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def spread(frames: int, count: int) -> list[int]:
+    """At most ``count`` frames, first and last among them, evenly apart."""
+    return sorted(set(np.linspace(0, frames - 1, min(count, frames)).round().astype(int).tolist()))
+
+
+def overview_camera(episode: Episode) -> str:
+    """The first camera that stands still, else the first."""
+    names = episode.facts.cameras
+    for name in names:
+        if np.ptp(episode.camera(name).world_from_camera, axis=0).max() < 1e-3:
+            return name
+    return names[0]
+
+
+def strip(episode: Episode, camera: str, frames: Sequence[int], height: int, *, gap: int = 3) -> Picture:
+    """Frames side by side, ``height`` px high, the end-effectors marked where the calibration sees them."""
+    colours = arm_colours(episode.facts.arms)
+    pictures = []
+    for index in frames:
+        view = episode.view(camera, index)
+        poses = dict(zip(colours.values(), episode.world_from_ee[index], strict=True))
+        pictures.append(_fit(view, poses, height))
+    blank = np.full((height, gap, 3), 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (picture, blank)][:-1], axis=1)
+
+
+def project(point: NDArray[np.float64], view: CameraFrame) -> tuple[float, float] | None:
+    """Pixel (u, v) of a point (3,) in the world [m]; None where the camera cannot see it."""
+    in_camera = np.linalg.inv(view.world_from_camera) @ np.append(point, 1.0)
+    if in_camera[2] <= 1e-3:
+        return None
+    u, v = (view.intrinsics @ (in_camera[:3] / in_camera[2]))[:2]
+    height, width = view.rgb.shape[:2]
+    return (float(u), float(v)) if 0 <= u < width and 0 <= v < height else None
+
+
+def _fit(view: CameraFrame, poses: Mapping[str, NDArray[np.float64]], height: int) -> Picture:
+    """One frame cropped to what it shows, scaled, with a ring per end-effector in its colour."""
+    top, bottom, left, right = _shown(view)
+    scale = height / (bottom - top)
+    width = max(1, round((right - left) * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    picture = np.ascontiguousarray(cv2.resize(view.rgb[top:bottom, left:right], (width, height), interpolation=method),
+                                   dtype=np.uint8)
+    for colour, pose in poses.items():
+        spot = project(pose[:3, 3], view)
+        if spot is not None:
+            at = (round((spot[0] - left) * scale), round((spot[1] - top) * scale))
+            radius = max(3, height // 28)
+            cv2.circle(picture, at, radius, (255, 255, 255), 3, cv2.LINE_AA)
+            cv2.circle(picture, at, radius, tuple(int(255 * part) for part in to_rgb(colour)), 2, cv2.LINE_AA)
+    return picture
+
+
+def _shown(view: CameraFrame) -> tuple[int, int, int, int]:
+    """Rows and columns that the letterbox does not cover."""
+    height, width = view.rgb.shape[:2]
+    if view.mask is None or not view.mask.any():
+        return 0, height, 0, width
+    rows, columns = np.flatnonzero(view.mask.any(axis=1)), np.flatnonzero(view.mask.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

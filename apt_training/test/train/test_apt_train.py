@@ -1,0 +1,197 @@
+"""The command line on real episodes, end to end in this process."""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from apt_policy.core.contract import contract_from_dict, contract_to_dict
+from apt_policy.model.checkpoint import read_checkpoint
+from apt_policy.model.config import Stage
+from apt_policy.runtime.planner import PlannerSettings, load_planner
+from apt_training.data.dataset import EpisodeDataset
+from apt_training.data.declare import Declaration
+from apt_training.data.loader import MixtureLoader
+from apt_training.data.mixture import Mixture, Part
+from apt_training.data.sample import Window
+from apt_training.train.feed import FeedError
+from apt_training.train.main import main
+from apt_training.train.metrics import read_records
+from apt_training.train.sources import EpisodeFeed
+
+PACKAGE = Path(__file__).resolve().parents[2]
+SIDE = 64
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory, aloha, write_episode):
+    """A folder with three episodes and the contract of the robot that they were recorded on."""
+    folder = tmp_path_factory.mktemp('world')
+    fields = contract_to_dict(aloha)
+    cameras = ('cam_high', 'cam_left_wrist', 'cam_right_wrist')
+    fields |= {'image_size': SIDE, 'horizon': 4, 'cameras': {name: fields['cameras'][name] for name in cameras}}
+    (folder / 'robot.yaml').write_text(yaml.safe_dump(fields, sort_keys=False))
+    (folder / 'episodes').mkdir()
+    for index in range(3):
+        write_episode(folder / 'episodes' / f'{index}.h5', seed=index, height=SIDE, width=SIDE,
+                      changes={'cameras': cameras, 'arms': tuple(aloha.arms), 'prompts': (f'lift cube {index}',)})
+    return folder
+
+
+@pytest.fixture
+def train(world, tmp_path):
+    """Run the program; flags given here come last and win."""
+    def run(words, *, ckpt=None, data=('episodes',)):
+        return main(['--config', 'debug', '--gpus', '0', '--workers', '0', '--bs', '2', '--log-every', '1',
+                     '--data', *[str(world / name) for name in data], '--contract', str(world / 'robot.yaml'),
+                     '--ckpt_dir', str(ckpt or tmp_path / 'runs'), *words.split()])
+    return run
+
+
+def weights(folder, iteration):
+    return load_file(folder / f'iter_{iteration:06d}' / 'expert.safetensors')
+
+
+def test_both_stages_in_one_command_give_a_checkpoint_that_plans(train, tmp_path, world, caplog):
+    caplog.set_level('INFO')
+    assert train('--stage both --max-iter 2 --va-name prior --vla-name robot') == 0
+    assert 'weights copied from the prior' in caplog.text
+    runs = tmp_path / 'runs'
+    assert read_checkpoint(runs / 'prior' / 'iter_000002').expert.stage is Stage.VA_PRIOR
+    checkpoint = read_checkpoint(runs / 'robot' / 'iter_000002')
+    contract = contract_from_dict(yaml.safe_load((world / 'robot.yaml').read_text()), source='test')
+    checkpoint.require_contract(contract.policy_facts())
+    planner = load_planner(PlannerSettings(checkpoint=str(runs / 'robot' / 'iter_000002'), device='cpu'), contract)
+    planner.warm_up()
+    assert len(read_records(runs / 'logs' / 'robot')) == 2
+    assert list((runs / 'logs' / 'robot').glob('events.out.tfevents.*'))
+    gates = read_records(runs / 'logs' / 'robot')[0]['gates']
+    assert set(gates) == {'block_00', 'block_01', 'block_02'} and all(0.4 < gate < 0.6 for gate in gates.values())
+
+
+def test_the_same_command_again_goes_on_where_it_stopped(train, tmp_path, caplog):
+    again = '--stage both --va-name a --vla-name b --va-conti --vla-conti --workers 1 --max-iter'
+    assert train(f'{again} 4', ckpt=tmp_path / 'whole') == 0
+    assert train(f'{again} 2 --stage 0', ckpt=tmp_path / 'parts') == 0
+    assert train(f'{again} 4', ckpt=tmp_path / 'parts') == 0
+    for name in ('a', 'b'):
+        whole, parts = (weights(tmp_path / folder / name, 4) for folder in ('whole', 'parts'))
+        assert all(torch.equal(whole[key], parts[key]) for key in whole), name
+    caplog.set_level('INFO')
+    assert train(f'{again} 4', ckpt=tmp_path / 'parts') == 0
+    assert caplog.text.count('nothing left to do') == 2
+
+
+def test_gpus_2_starts_two_processes_on_a_machine_without_a_gpu(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(PACKAGE)
+    assert train('--stage 0 --gpus 2 --max-iter 2 --va-name two') == 0
+    facts = json.loads((tmp_path / 'runs' / 'two' / 'state_000002' / 'training.json').read_text())
+    assert (facts['processes'], facts['feed']['next_draw']) == (2, 8)
+
+
+def test_a_vla_without_its_prior_says_how_to_get_one(train, caplog):
+    assert train('--stage 1 --max-iter 1') == 1
+    assert re.search('there is no prior at .*debug_va; train one with --stage 0 or both', caplog.text)
+    assert train('--stage 1 --max-iter 1 --no-load-from-va') == 0, 'training in one stage is a choice'
+
+
+def test_a_filled_cache_holds_every_frame_once_and_is_only_read(train, tmp_path):
+    words = '--stage 0 --no-augment --max-iter 3 --va-name'
+    cache = tmp_path / 'features'
+    assert train(f'{words} cached --feature-cache {cache} --fill-feature-cache') == 0
+    entries = sorted(cache.rglob('*.safetensors'))
+    assert len(entries) == 36, 'one for every frame'
+    stamps = [path.stat().st_mtime_ns for path in entries]
+    assert train(f'{words} again --feature-cache {cache} --draws 2') == 0
+    assert [path.stat().st_mtime_ns for path in sorted(cache.rglob('*.safetensors'))] == stamps, 'nothing is missing'
+    assert train(f'{words} again --feature-cache {tmp_path / "other"} --max-iter 3') == 1, 'the name is taken'
+
+
+@pytest.mark.parametrize('words', ['--stage 0 --va-name', '--stage 1 --no-load-from-va --vla-name'])
+def test_cached_features_give_the_losses_of_the_vlm(train, tmp_path, words):
+    words = f'--no-augment --max-iter 3 {words}'
+    assert train(f'{words} plain') == 0
+    assert train(f'{words} cached --feature-cache {tmp_path / "features"}') == 0
+    plain, cached = ([record['losses']['total'] for record in read_records(tmp_path / 'runs' / 'logs' / name)]
+                     for name in ('plain', 'cached'))
+    assert len(cached) == 3 and cached == pytest.approx(plain, rel=1e-3)
+    assert list((tmp_path / 'features').rglob('*.safetensors'))
+
+
+def test_preflight_accounts_for_a_checkpoint_and_the_launch(train, tmp_path, capfd):
+    assert train('--stage 0 --max-iter 1 --va-name prior') == 0
+    prior = tmp_path / 'runs' / 'prior' / 'iter_000001'
+    capfd.readouterr()
+    assert train(f'--stage 1 --load-from-va --preflight {prior}') == 0
+    said = capfd.readouterr().err
+    assert 'holds a va_prior' in said and 'new: blocks 0, 2' in said and "the same as this run's" in said
+    assert '3 episodes, 36 frames' in said and 'one pass: loss' in said and 'ready to launch' in said
+    assert not (tmp_path / 'runs' / 'debug_vla').exists()
+
+
+def test_preflight_reads_a_published_file(train, tmp_path, capfd):
+    assert train('--stage 0 --max-iter 1 --va-name prior') == 0
+    torch.save({'weights': weights(tmp_path / 'runs' / 'prior', 1)}, tmp_path / 'ckpt_latest.pt')
+    assert train(f'--stage 0 --preflight {tmp_path / "ckpt_latest.pt"}') == 0
+    assert 'a published file, which names none' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    ('--stage 1 --no-load-from-va --preflight {prior}', 'holds a va_prior, expected a vla'),
+    ('--stage 0 --config small --vlm tiny --preflight {prior}', 'recipe small has 384 with 6'),
+    ('--stage 0 --preflight {prior}/nothing', 'there is no checkpoint at'),
+    ('--stage 0 --preflight --data nowhere', "'nowhere' is neither a folder nor a dataset")])
+def test_preflight_names_what_would_end_the_launch(train, tmp_path, capfd, words, message):
+    assert train('--stage 0 --max-iter 1 --va-name prior') == 0
+    assert train(words.format(prior=tmp_path / 'runs' / 'prior' / 'iter_000001')) == 1
+    said = capfd.readouterr().err
+    assert message in said.replace('\n', ' ') and 'this launch would fail' in said
+
+
+def test_arguments_that_cannot_be_used_have_their_own_status(train, caplog):
+    assert train('--stage 0 --vlm-mode lora') == 2
+    assert 'give it with --stage 1 or both' in caplog.text
+    assert train('--gpus -1') == 2
+
+
+def test_going_on_with_other_data_is_refused(train, world, tmp_path, caplog):
+    assert train('--stage 0 --max-iter 1') == 0
+    assert train('--stage 0 --max-iter 2 --va-conti', data=('episodes/0.h5',)) == 1
+    assert 'cannot go on with the draws of another mixture' in caplog.text
+
+
+class Broken(EpisodeDataset):
+    """Kills the process that reads it, or never answers."""
+
+    hang = False
+
+    def sample(self, episode, rng):
+        if self.hang:
+            time.sleep(1000)
+        os.kill(os.getpid(), 9)
+
+
+@pytest.mark.parametrize(('hang', 'message'), [(False, r'exited unexpectedly|killed by signal'), (True, 'timed out')])
+def test_dead_and_hung_loaders_name_the_data(world, hang, message):
+    dataset = Broken(sorted((world / 'episodes').iterdir()), Declaration(name='kitchen'),
+                     window=Window(image_size=SIDE))
+    dataset.hang = hang
+    loader = MixtureLoader(Mixture([Part(dataset=dataset, weight=1.0)], seed=0), 2, workers=1, timeout_s=3.0)
+    feed = EpisodeFeed(loader, torch.device('cpu'))
+    with pytest.raises(FeedError, match=message) as caught:
+        feed.next()
+    assert 'kitchen' in str(caught.value)
+    feed.close()
+
+
+def test_the_program_shows_its_flags(capsys):
+    with pytest.raises(SystemExit):
+        main(['--help'])
+    said = capsys.readouterr().out
+    assert all(flag in said for flag in ('--backend', '--dataloader_timeout', '--preflight', 'exit status'))

@@ -1,0 +1,126 @@
+"""Optimizer groups, seeds, averages, guards, records: each against what it should come to by hand."""
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from apt_training.train.config import EmaConfig, OptimConfig
+from apt_training.train.ema import WeightAverage
+from apt_training.train.guards import BadBatches, BadDataError, stop_requests
+from apt_training.train.metrics import Record, RunJournal, read_records
+from apt_training.train.objective import Objective, pass_seed
+from apt_training.train.optim import make_optimizer, parameter_groups, rate_factor, set_rate
+from apt_training.train.randomness import restore_random_state, save_random_state, seed_everything
+from apt_training.train.start import fresh_policy
+
+
+@pytest.fixture(scope='module')
+def objective(invented):
+    return Objective(fresh_policy(invented.config_of({'iterations': 1, 'stage': '1', 'vlm_mode': 'full'}),
+                                  torch.device('cpu')))
+
+
+def test_every_learning_weight_is_in_one_group_and_biases_norms_and_gates_do_not_decay(objective):
+    groups = {group['name']: group for group in parameter_groups(objective, OptimConfig(lr=1e-4, vlm_lr=1e-5))}
+    placed = [id(p) for group in groups.values() for p in group['params']]
+    assert sorted(placed) == sorted(id(p) for p in objective.parameters() if p.requires_grad)
+    stack = objective.policy.expert.dp_head.traj_context_attn
+    still = {id(p) for p in groups['expert, no decay']['params']}
+    assert {id(stack.gate), id(objective.policy.expert.dp_head.arm_id_embed)} <= still
+    assert {id(p) for p in objective.policy.expert.parameters() if p.ndim == 1} <= still
+    assert groups['expert']['weight_decay'] == 1e-2 and groups['vlm']['weight_decay'] == 1e-10
+    assert groups['vlm']['lr'] == 1e-5 and groups['vlm, no decay']['weight_decay'] == 0
+
+
+def test_the_rate_climbs_to_its_full_value_and_stays(objective):
+    assert [rate_factor(i, 4) for i in (0, 1, 3, 4, 1000)] == [0.25, 0.5, 1.0, 1.0, 1.0]
+    assert rate_factor(0, 0) == 1.0
+    optimizer = make_optimizer(parameter_groups(objective, OptimConfig(lr=1e-4, vlm_lr=1e-5)))
+    for factor in (0.5, 0.25):
+        set_rate(optimizer, factor)
+        assert {group['lr'] for group in optimizer.param_groups} == {1e-4 * factor, 1e-5 * factor}
+
+
+def test_seeds_of_passes_differ_and_repeat():
+    seeds = {pass_seed(seed, index) for seed in range(3) for index in range(1000)}
+    assert len(seeds) == 3000 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_several_draws_are_the_mean_over_noise_of_one_observation(objective, invented):
+    """With a head that predicts 0 the loss is the mean of the drawn noise itself."""
+    work = invented.invented_work(2, seed=0)
+    many = Objective(objective.policy, draws=64)(work, seed=3).detach()
+    # E|noise| = sqrt(2 / pi); 64 draws x 2 samples x 2 arms x 4 states.
+    assert many[1:].tolist() == pytest.approx([(2 / torch.pi) ** 0.5] * 3, rel=0.05)
+    assert float(many[0]) == pytest.approx(float(many[1] * 30 + many[2] * 10 + many[3] * 10))
+
+
+def test_draws_share_one_run_of_the_vlm(objective, invented):
+    calls = []
+    hook = objective.policy.vlm.register_forward_hook(lambda *_: calls.append(1))
+    Objective(objective.policy, draws=8)(invented.invented_work(2, seed=0), seed=0)
+    hook.remove()
+    assert len(calls) == 1
+
+
+def test_the_average_begins_as_a_copy_and_follows():
+    average = WeightAverage(EmaConfig(decay=0.75, start=3))
+    assert not average.begins(2) and average.begins(3) and average.weights is None
+    for value in (1.0, 3.0, 3.0):
+        average.add({'w': torch.tensor([value])})
+    assert average.weights['w'].item() == pytest.approx(0.75 * (0.75 * 1 + 0.25 * 3) + 0.25 * 3)
+
+
+def test_bad_batches_end_the_run_only_in_a_row_and_name_their_samples():
+    bad = BadBatches(3)
+    for _ in range(2):
+        bad.bad(['a/1.h5:3'])
+    bad.good()
+    bad.bad(['b/2.h5:4'])
+    bad.bad([])
+    with pytest.raises(BadDataError, match=r'(?s)3 batches in a row.*a/9.h5:1\n  b/2.h5:4'):
+        bad.bad(['a/9.h5:1'])
+    assert bad.total == 5
+
+
+def test_a_run_of_bad_batches_stops_and_saves_nothing_broken(train_here, tmp_path):
+    with pytest.raises(BadDataError, match=r'(?s)3 batches in a row had no finite loss.*invented/batch_4:0'):
+        train_here(folder=tmp_path / 'run', iterations=10, save_every=1, bad=[2, 3, 4])
+    assert (tmp_path / 'run' / 'latest').read_text() == 'iter_000002\n'
+
+
+def test_a_signal_is_an_event_and_the_old_handler_comes_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_requests() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(10)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_random_states_come_back(tmp_path):
+    seed_everything(5)
+    save_random_state(tmp_path / 'state.pt')
+    drawn = [(random.random(), np.random.rand(), torch.rand(1).item()) for _ in range(2)]
+    restore_random_state(tmp_path / 'state.pt')
+    assert [(random.random(), np.random.rand(), torch.rand(1).item()) for _ in range(2)] == drawn
+
+
+def record(iteration):
+    return Record(iteration=iteration, losses={'total': 1.0}, rate=1e-4, gradient_norm=2.0, samples_per_s=3.0,
+                  data_wait=0.1, bad_batches=0, gpu_memory_gb=0.0, gates={'block_00': 0.5})
+
+
+def test_the_journal_takes_back_what_came_after_the_checkpoint_that_a_run_goes_on_from(tmp_path, capfd):
+    for start, told in ((0, (1, 2, 3)), (2, (3, 4))):
+        journal = RunJournal(tmp_path, name='run', start=start, iterations=4)
+        for iteration in told:
+            journal.tell(record(iteration))
+        journal.close()
+    assert [entry['iteration'] for entry in read_records(tmp_path)] == [1, 2, 3, 4]
+    assert list(Path(tmp_path).glob('events.out.tfevents.*'))
+    assert 'run 4/4: loss 1.000' in capfd.readouterr().err
