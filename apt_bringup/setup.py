@@ -21,7 +21,11 @@ setup(
     description='Launch files, configuration, IK bridge and simulator of the APT suite.',
     license='Apache-2.0',
     entry_points={'console_scripts': [
+        'apt-record = apt_bringup.record.main:main',
+        'apt-sim-data = apt_bringup.trials.data_main:main',
+        'apt-sim-eval = apt_bringup.trials.eval_main:main',
         'demo = apt_bringup.demo.main:main',
+        'demonstrator = apt_bringup.tasks.node:main',
         'ik_bridge = apt_bringup.ik.node:main',
         'run = apt_bringup.run:main',
         'simulator = apt_bringup.sim.node:main',

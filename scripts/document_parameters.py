@@ -12,12 +12,14 @@ from pathlib import Path
 from apt_bringup.arguments import describe
 from apt_bringup.ik.parameters import BridgeParams
 from apt_bringup.sim.parameters import SimulatorParams
+from apt_bringup.tasks.parameters import DemonstratorParams
 from apt_policy.ros.params import markdown_table
 from apt_policy.ros.policy_params import PolicyParams
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, README = ROOT / 'docs' / 'parameters.md', ROOT / 'README.md'
-NODES = {'apt_policy': PolicyParams, 'ik_bridge': BridgeParams, 'aloha_sim': SimulatorParams}
+NODES = {'apt_policy': PolicyParams, 'ik_bridge': BridgeParams, 'aloha_sim': SimulatorParams,
+         'demonstrator': DemonstratorParams}
 HEAD = """# Parameters
 
 Written by `scripts/document_parameters.py` from the dataclasses that declare them. Facts about the robot

@@ -51,6 +51,21 @@ ALOHA = (
     Argument(name='seed', default='0', description='of the scene (simulation) and of the policy\'s noise'),
 )
 
+_SHARED = ('contract', 'namespace', 'use_cameras', 'viewer', 'speed')
+
+DEMONSTRATION = (
+    Argument(name='skills', default='pick,place',
+             description='what to demonstrate, separated by commas: pick, place, hand_over, push'),
+    Argument(name='episodes', default='0',
+             description='successful demonstrations after which the demonstrator ends; 0 goes on for ever'),
+    Argument(name='seed', default='0', description='of the first scene; each further one takes the next'),
+    Argument(name='await_recorder', default='false', choices=BOOLEAN,
+             description='begin only when somebody listens to the episode marks'),
+    Argument(name='width', default='320', description='width of the images [px]'),
+    Argument(name='height', default='240', description='height of the images [px]'),
+    *(argument for argument in ALOHA if argument.name in _SHARED),
+)
+
 
 def resolve(given: Mapping[str, str], declared: Sequence[Argument] = ALOHA) -> dict[str, str]:
     """Defaults filled in, everything checked.

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apt_bringup import transport
-from apt_bringup.arguments import ArgumentError, resolve
+from apt_bringup.arguments import DEMONSTRATION, ArgumentError, resolve
 
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,34 @@ def aloha(given: Mapping[str, str], share: Path) -> Graph:
     return Graph(
         nodes=tuple(_placed(node, arguments['namespace'].strip('/')) for node in nodes),
         includes=() if simulated or arguments['drivers'] == 'false' else (_drivers(arguments),),
+        environment={'FASTRTPS_DEFAULT_PROFILES_FILE': str(transport.profile(share))})
+
+
+def demonstration(given: Mapping[str, str], share: Path) -> Graph:
+    """The simulated ALOHA with a scripted demonstrator in the place of the policy.
+
+    Args:
+        given: arguments as in :data:`apt_bringup.arguments.DEMONSTRATION`; defaults are filled in.
+        share: the folder that holds ``config/``.
+
+    Raises:
+        ArgumentError: unknown name, or a value out of its choices or not a number.
+    """
+    arguments = resolve(given, DEMONSTRATION)
+    contract = arguments['contract'] or str(share / 'config' / 'aloha_sim.yaml')
+    common: dict[str, Value] = {'contract': contract, 'use_sim_time': True}
+    simulator = _simulator(arguments, contract)
+    simulator = replace(simulator, parameters={
+        **simulator.parameters, 'width': _number(arguments, 'width', int),
+        'height': _number(arguments, 'height', int)})
+    bridge = NodeSpec(package='apt_bringup', executable='ik_bridge', name='ik_bridge', parameters=common)
+    demonstrator = NodeSpec(
+        package='apt_bringup', executable='demonstrator', name='demonstrator', parameters={
+            **common, 'skills': tuple(filter(None, arguments['skills'].replace(' ', '').split(','))),
+            'episodes': _number(arguments, 'episodes', int), 'seed': _number(arguments, 'seed', int),
+            'await_recorder': arguments['await_recorder'] == 'true'})
+    return Graph(
+        nodes=tuple(_placed(node, arguments['namespace'].strip('/')) for node in (simulator, bridge, demonstrator)),
         environment={'FASTRTPS_DEFAULT_PROFILES_FILE': str(transport.profile(share))})
 
 

@@ -21,14 +21,16 @@ from apt_bringup.managed import BringUpError, bring_up
 from apt_bringup.session import Session, StartError
 from apt_bringup.stop import stop_requests
 
-GRAPHS: Mapping[str, Callable[[Mapping[str, str], Path], graph.Graph]] = {'aloha': graph.aloha}
+GRAPHS: Mapping[str, Callable[[Mapping[str, str], Path], graph.Graph]] = {
+    'aloha': graph.aloha, 'demonstration': graph.demonstration}
+DECLARED = {'aloha': arguments.ALOHA, 'demonstration': arguments.DEMONSTRATION}
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a graph until Ctrl-C, SIGTERM, or until every node has ended.
 
     Returns:
-        0 when stopped by a signal, 1 when a node failed, 2 for arguments that cannot be used.
+        0 when stopped by a signal or ended as meant, 1 when a node failed, 2 for arguments that cannot be used.
     """
     parser = argparse.ArgumentParser(
         prog='run', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument('-s', '--show-args', action='store_true', help='list the arguments and end')
     options = parser.parse_args(words)
     if options.show_args:
-        print(arguments.describe())
+        print(arguments.describe(DECLARED[options.graph]))
         return 0
     share = Path(get_package_share_directory('apt_bringup'))
     try:
@@ -58,7 +60,7 @@ def _run(session: Session, stop: Event) -> int:
             if not session.running:
                 break
         print('run: stopping, the policy first', flush=True)
-    return 0 if is_up and not ends.seen else 1
+    return 0 if is_up and not ends.failed else 1
 
 
 class _Ends:
@@ -67,11 +69,14 @@ class _Ends:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.seen: set[str] = set()
+        self.failed = False
+        """Whether one of them did not mean to."""
 
     def look(self) -> None:
         ended = self._session.ended
         for name in ended.keys() - self.seen:
             self.seen.add(name)
+            self.failed = self.failed or ended[name] != 0
             print(f'run: {name} ended by itself, status {ended[name]}; the others go on', flush=True)
 
 

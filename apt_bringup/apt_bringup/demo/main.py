@@ -29,7 +29,7 @@ from apt_bringup.demo.watch import FILM_HZ, Watcher
 from apt_bringup.managed import BringUpError, bring_up
 from apt_bringup.session import Session, StartError
 from apt_bringup.stop import stop_requests
-from apt_policy.core.contract import load_contract
+from apt_policy.core.contract import RobotContract, load_contract
 
 OVERVIEW = 'cam_high'
 _PROMPT = 'put the red cube into the white tray'
@@ -73,6 +73,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--seconds', type=float, default=20.0, help='how long to watch, on the robot clock')
     parser.add_argument('--prompt', default=_PROMPT, help='instruction, published on the prompt topic')
     parser.add_argument('--checkpoint', default='', help='trained weights; empty runs an untrained model')
+    parser.add_argument('--contract', default='', help='robot contract; empty takes the shipped simulated one')
     parser.add_argument('--seed', type=int, default=0, help='of the scene and of the noise')
     parser.add_argument('--speed', type=float, default=_affordable_speed(),
                         help='simulated seconds per second (default here: %(default)g, by the number of cores)')
@@ -87,6 +88,11 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def _contract(options: argparse.Namespace) -> RobotContract:
+    share = Path(get_package_share_directory('apt_bringup'))
+    return load_contract(options.contract or share / 'config' / 'aloha_sim.yaml')
+
+
 def _affordable_speed() -> float:
     return min(1.0, len(os.sched_getaffinity(0)) / _CORES_FOR_REAL_TIME)
 
@@ -95,8 +101,8 @@ def _perform(options: argparse.Namespace, stop: Event, console: Console) -> tupl
     share = Path(get_package_share_directory('apt_bringup'))
     described = graph.aloha(
         {'robot': 'sim', 'checkpoint': options.checkpoint, 'seed': str(options.seed),
-         'speed': str(options.speed)}, share)
-    contract = load_contract(share / 'config' / 'aloha_sim.yaml')
+         'speed': str(options.speed), 'contract': options.contract}, share)
+    contract = _contract(options)
     with Session(described) as session:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         watcher = Watcher(contract, OVERVIEW, use_sim_time=True)
@@ -184,8 +190,7 @@ class _Director:
 def _report(options: argparse.Namespace, recording: Recording, intrinsics: Any,
             console: Console) -> int:
     print_table(recording, console)
-    contract = load_contract(Path(get_package_share_directory('apt_bringup')) / 'config' / 'aloha_sim.yaml')
-    placement = contract.cameras[OVERVIEW].world_from_camera
+    placement = _contract(options).cameras[OVERVIEW].world_from_camera
     assert placement is not None, 'the overview camera is a fixed one'
     options.out.mkdir(parents=True, exist_ok=True)
     write_plot(recording, options.out / 'tracking.png')

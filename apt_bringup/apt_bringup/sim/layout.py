@@ -4,17 +4,19 @@ The limits come from grasping trials: a cube can be taken from above, with the f
 to any of its faces, when nothing else is nearer than :data:`CLEARANCE`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-CUBE_SIDE = 0.04
-TRAY_SIZE = (0.15, 0.12, 0.03)
+from apt_bringup.sim.things import OBJECT_SIDE, TRAY_SIZE
+
 # 7 cm along the fingers' axis or 4.5 cm across it, whichever way the fingers turn.
 CLEARANCE = 0.085
-_CUBES_LOWER = np.array([-0.30, 0.32])
-_CUBES_UPPER = np.array([0.30, 0.62])
+"""Between the middles of two cubes [m]; longer objects need half of what they are longer in addition."""
+_OBJECTS_LOWER = np.array([-0.30, 0.32])
+_OBJECTS_UPPER = np.array([0.30, 0.62])
 _TRAYS_Y = 0.78
 _TRAYS_REACH_X = 0.22
 _JITTER = 0.02
@@ -29,38 +31,44 @@ class LayoutError(ValueError):
 class Layout:
     """Poses in the world; the table's top is z = 0."""
 
-    cubes: NDArray[np.float64]
+    objects: NDArray[np.float64]
     """(N, 3) centres [m]."""
     yaws: NDArray[np.float64]
-    """(N,) rotation of each cube about z [rad]."""
+    """(N,) rotation of each object about z [rad]."""
     trays: NDArray[np.float64]
     """(M, 3) centres of the undersides [m]."""
 
 
-def draw_layout(*, cubes: int, trays: int, random: np.random.Generator) -> Layout:
-    """A random layout with ``cubes`` cubes and ``trays`` trays that respects the spacing.
+def draw_layout(*, lengths: Sequence[float], trays: int, random: np.random.Generator) -> Layout:
+    """A random layout that respects the spacing.
+
+    Args:
+        lengths: of each object, along its own x axis [m].
+        trays: how many.
 
     Raises:
         LayoutError: no room found.
     """
-    positions = _scatter(cubes, random)
+    positions = _scatter((np.asarray(lengths, np.float64) - OBJECT_SIDE) / 2, random)
     return Layout(
-        cubes=np.column_stack([positions, np.full(cubes, CUBE_SIDE / 2)]),
-        yaws=random.uniform(-np.pi / 4, np.pi / 4, cubes),
+        objects=np.column_stack([positions, np.full(len(lengths), OBJECT_SIDE / 2)]),
+        yaws=random.uniform(-np.pi / 4, np.pi / 4, len(lengths)),
         trays=_row_of_trays(trays, random))
 
 
-def _scatter(count: int, random: np.random.Generator) -> NDArray[np.float64]:
+def _scatter(excess: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     placed = np.empty((0, 2))
     for _ in range(_ATTEMPTS):
-        if len(placed) == count:
+        count = len(placed)
+        if count == len(excess):
             return placed
-        candidate = random.uniform(_CUBES_LOWER, _CUBES_UPPER)
-        if np.all(np.linalg.norm(placed - candidate, axis=1) >= CLEARANCE):
+        candidate = random.uniform(_OBJECTS_LOWER, _OBJECTS_UPPER)
+        needed = CLEARANCE + excess[:count] + excess[count]
+        if np.all(np.linalg.norm(placed - candidate, axis=1) >= needed):
             placed = np.vstack([placed, candidate])
-    if len(placed) == count:
+    if len(placed) == len(excess):
         return placed
-    raise LayoutError(f'found room for {len(placed)} of {count} cubes at {CLEARANCE} m from each other; '
+    raise LayoutError(f'found room for {len(placed)} of {len(excess)} objects at {CLEARANCE} m from each other; '
                       'ask for fewer')
 
 

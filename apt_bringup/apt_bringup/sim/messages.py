@@ -7,19 +7,24 @@ import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import ColorRGBA
 from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import Marker, MarkerArray
 
 from apt_bringup import vx300s
 from apt_bringup.sim.cameras import Shot, intrinsics
 from apt_bringup.sim.commands import motor_from_finger
 from apt_bringup.sim.physics import JointReadings, Simulation
 from apt_bringup.sim.scene import hand_from_wrist_camera
+from apt_bringup.sim.things import OBJECT_COLOURS, OBJECT_SIDE, TRAY_COLOURS, TRAY_SIZE, Colour, Shape, thing
 from apt_policy.core.contract import Arm, RobotContract
 from apt_policy.core.geometry import make_pose
 from apt_policy.ros import encode
 from apt_policy.ros.stamps import to_time
 
 GRIPPER_JOINTS = ('gripper', 'left_finger', 'right_finger')
+OBJECTS, TRAYS = 'object', 'tray'
+"""Namespaces of the markers of :func:`objects`."""
 
 
 def joint_states(stamp_ns: int, arm: Arm, readings: JointReadings) -> JointState:
@@ -61,6 +66,42 @@ def static_frames(stamp_ns: int, contract: RobotContract) -> TFMessage:
             hand = link_frame(contract.arms[str(camera.tf_anchor)], vx300s.HAND_LINK)
             edges.append((hand, camera.frame, hand_from_wrist_camera()))
     return TFMessage(transforms=[encode.transform(stamp_ns, *edge) for edge in edges])
+
+
+def objects(simulation: Simulation) -> MarkerArray:
+    """Where objects and trays truly are: one marker each, its name as text, for demonstrators and RViz."""
+    return MarkerArray(markers=[*(_object(simulation, place) for place in range(len(simulation.cast.objects))),
+                                *(_tray(simulation, place) for place in range(len(simulation.cast.trays)))])
+
+
+def _object(simulation: Simulation, place: int) -> Marker:
+    name = simulation.cast.objects[place]
+    shape = thing(name).shape
+    marker = _marker(simulation, OBJECTS, place, name, simulation.world_from_object(name))
+    marker.type = Marker.CYLINDER if shape is Shape.CUP else Marker.CUBE
+    marker.scale.x, marker.scale.y, marker.scale.z = shape.length, OBJECT_SIDE, OBJECT_SIDE
+    marker.color = _colour(OBJECT_COLOURS[thing(name).colour])
+    return marker
+
+
+def _tray(simulation: Simulation, place: int) -> Marker:
+    colour = simulation.cast.trays[place]
+    marker = _marker(simulation, TRAYS, place, colour, simulation.world_from_tray(colour))
+    marker.scale.x, marker.scale.y, marker.scale.z = TRAY_SIZE
+    marker.color = _colour(TRAY_COLOURS[colour])
+    return marker
+
+
+def _marker(simulation: Simulation, namespace: str, place: int, name: str, pose: NDArray[np.float64]) -> Marker:
+    marker = Marker(header=encode.header(simulation.time_ns, simulation.contract.world_frame), ns=namespace,
+                    id=place, type=Marker.CUBE, text=name)
+    marker.pose = encode.pose(pose)
+    return marker
+
+
+def _colour(rgb: Colour) -> ColorRGBA:
+    red, green, blue = rgb
+    return ColorRGBA(r=red, g=green, b=blue, a=1.0)
 
 
 def link_frame(arm: Arm, link: str) -> str:

@@ -1,4 +1,4 @@
-"""The moving simulation: arms that follow commands, cubes that can be pushed and grasped.
+"""The moving simulation: arms that follow commands, objects that can be pushed and grasped.
 
 Plain and deterministic: the same seed and the same commands give the same episode, as fast as the
 machine allows. It knows nothing of ROS, of wall-clock time or of pictures.
@@ -12,22 +12,20 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from apt_bringup import vx300s
+from apt_bringup.sim.dressing import Cast, Dresser, draw_cast
 from apt_bringup.sim.layout import Layout, draw_layout
-from apt_bringup.sim.scene import (
-    CUBE_PREFIX,
-    SERVO_DAMPING_S,
-    TRAY_PREFIX,
-    SceneSettings,
-    asset_name,
-    build_model,
-)
+from apt_bringup.sim.props import OBJECT_PREFIX, TRAY_PREFIX
+from apt_bringup.sim.scene import SERVO_DAMPING_S, SceneSettings, asset_name, build_model
 from apt_bringup.sim.servo import Servo
+from apt_bringup.sim.things import thing
 from apt_policy.core.contract import Arm, RobotContract
 from apt_policy.core.geometry import make_pose
 
 # Where the fingertips touch, and the widest opening [m]; commands may squeeze a little further.
 FINGER_CLOSED, FINGER_OPEN = 0.0224, 0.057
 FINGER_SQUEEZE = 0.021
+# What a seed draws beside the layout; the layout of a seed does not depend on it.
+_CAST, _LOOKS = 1, 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +61,10 @@ class Simulation:
         self._arms = {name: _Motors(self.model, name, arm, 1.0 / contract.control_rate_hz)
                       for name, arm in contract.arms.items()}
         self._step_ns = round(self.settings.timestep_s * 1e9)
-        self._steps = 0
+        self._steps = self._begun = 0
+        self._dresser = Dresser(self.model, self.settings.variation)
+        self.cast = Cast(objects=(), trays=())
+        """What lies on the table in this episode."""
         self.layout = self.reset(seed)
 
     @property
@@ -72,17 +73,25 @@ class Simulation:
         return self._steps * self._step_ns
 
     @property
+    def _episode_s(self) -> float:
+        """Since the reset: what is computed from it is the same to the last bit in every run of an episode."""
+        return (self._steps - self._begun) * self.settings.timestep_s
+
+    @property
     def step_ns(self) -> int:
         """Duration of one physics step."""
         return self._step_ns
 
     def reset(self, seed: int) -> Layout:
-        """Begin an episode: arms in the contract's start pose, cubes and trays where ``seed`` puts them."""
-        self.layout = draw_layout(cubes=len(self.settings.cubes), trays=len(self.settings.trays),
-                                  random=np.random.default_rng(seed))
+        """Begin an episode: arms in the contract's start pose, things and looks as ``seed`` has them."""
+        self.cast = draw_cast(self.settings, np.random.default_rng((seed, _CAST)))
+        self.layout = draw_layout(lengths=[thing(name).shape.length for name in self.cast.objects],
+                                  trays=len(self.cast.trays), random=np.random.default_rng(seed))
+        self._begun = self._steps
         mujoco.mj_resetData(self.model, self.data)
         for motors in self._arms.values():
             motors.restart(self.data)
+        self._dresser.dress(self.cast, np.random.default_rng((seed, _LOOKS)))
         self._lay_out(self.layout)
         mujoco.mj_forward(self.model, self.data)
         return self.layout
@@ -90,7 +99,7 @@ class Simulation:
     def step(self, count: int = 1) -> None:
         """Advance by ``count`` physics steps."""
         for _ in range(count):
-            now_s = self._steps * self.settings.timestep_s
+            now_s = self._episode_s
             for motors in self._arms.values():
                 motors.drive(self.data, now_s)
             mujoco.mj_step(self.model, self.data)
@@ -98,7 +107,7 @@ class Simulation:
 
     def command_joints(self, arm: str, joints: NDArray[np.float64]) -> None:
         """Position command (J,) within the joint limits [rad], kept until the next one."""
-        self._arms[arm].servo.accept(joints, self._steps * self.settings.timestep_s)
+        self._arms[arm].servo.accept(joints, self._episode_s)
 
     def command_finger(self, arm: str, position: float) -> None:
         """Position command of the fingers [m], kept until the next one."""
@@ -123,31 +132,34 @@ class Simulation:
         body = self.data.body(name)
         return make_pose(body.xmat.reshape(3, 3), body.xpos)
 
-    def world_from_cube(self, colour: str) -> NDArray[np.float64]:
-        """(4, 4) pose of a cube's centre."""
-        body = self.data.body(CUBE_PREFIX + colour)
+    def world_from_object(self, name: str) -> NDArray[np.float64]:
+        """(4, 4) pose of the centre of an object that lies on the table in this episode."""
+        body = self.data.body(f'{OBJECT_PREFIX}{self.cast.objects.index(name)}')
         return make_pose(body.xmat.reshape(3, 3), body.xpos)
 
     def world_from_tray(self, colour: str) -> NDArray[np.float64]:
-        """(4, 4) pose of the centre of a tray's underside."""
-        body = self.data.body(TRAY_PREFIX + colour)
+        """(4, 4) pose of the centre of the underside of one of this episode's trays."""
+        body = self.data.body(f'{TRAY_PREFIX}{self.cast.trays.index(colour)}')
         return make_pose(body.xmat.reshape(3, 3), body.xpos)
 
     def touching(self) -> set[tuple[str, str]]:
-        """Pairs of bodies in contact, each pair's names sorted; the floor and the table are named so."""
+        """Pairs of bodies in contact, each pair's names sorted; objects by their names, floor and table as world."""
         pairs = set()
         for contact in self.data.contact[:self.data.ncon]:
             bodies = (self.model.geom_bodyid[geom] for geom in contact.geom)
-            first, second = sorted(self.model.body(body).name for body in bodies)
+            first, second = sorted(self._name_of(self.model.body(body).name) for body in bodies)
             pairs.add((first, second))
         return pairs
 
+    def _name_of(self, body: str) -> str:
+        return self.cast.objects[int(body.removeprefix(OBJECT_PREFIX))] if body.startswith(OBJECT_PREFIX) else body
+
     def _lay_out(self, layout: Layout) -> None:
-        for colour, position, yaw in zip(self.settings.cubes, layout.cubes, layout.yaws, strict=True):
+        for place, (position, yaw) in enumerate(zip(layout.objects, layout.yaws, strict=True)):
             quaternion = np.roll(Rotation.from_euler('z', yaw).as_quat(), 1)
-            self.data.joint(CUBE_PREFIX + colour).qpos = [*position, *quaternion]
-        for colour, position in zip(self.settings.trays, layout.trays, strict=True):
-            self.data.mocap_pos[self.model.body(TRAY_PREFIX + colour).mocapid[0]] = position
+            self.data.joint(f'{OBJECT_PREFIX}{place}').qpos = [*position, *quaternion]
+        for place, position in enumerate(layout.trays):
+            self.data.mocap_pos[self.model.body(f'{TRAY_PREFIX}{place}').mocapid[0]] = position
 
 
 class _Motors:

@@ -1,7 +1,8 @@
-"""The simulated scene as one MuJoCo model: two ViperX arms, a table, cubes, trays, cameras.
+"""The simulated scene as one MuJoCo model: two ViperX arms, a table, places for objects and trays, cameras.
 
 Arms and table come from gym-aloha's description; where the arms and the fixed cameras stand
-comes from the contract, so the two cannot disagree. Nothing moves here.
+comes from the contract, so the two cannot disagree. Nothing moves here, and which objects lie in
+the places is an episode's matter.
 """
 
 from collections.abc import Mapping
@@ -13,13 +14,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from apt_bringup import vx300s
-from apt_bringup.sim import assets, layout
+from apt_bringup.sim import assets, props
 from apt_bringup.sim.meshes import coarsen
+from apt_bringup.sim.things import ALL_OBJECTS, CUBES, TRAY_COLOURS, thing
 from apt_policy.core.contract import RobotContract
 
 CAMERA_PREFIX = 'camera/'
-CUBE_PREFIX = 'cube/'
-TRAY_PREFIX = 'tray/'
+TABLE = 'table'
 ARMS = ('left', 'right')
 # MuJoCo draws groups 0 to 2 unless told otherwise.
 UNSEEN_GROUP = 3
@@ -30,21 +31,13 @@ CAMERA_FROM_OPTICAL = np.diag([1.0, -1.0, -1.0])
 WRIST_CAMERA_POSITION = (0.04, 0.0, 0.10)
 WRIST_CAMERA_TILT = np.deg2rad(42.0)
 
-CUBE_COLOURS: Mapping[str, tuple[float, float, float]] = {
-    'red': (0.85, 0.10, 0.10), 'green': (0.12, 0.65, 0.20), 'blue': (0.12, 0.30, 0.85),
-    'yellow': (0.95, 0.82, 0.10), 'purple': (0.52, 0.18, 0.72), 'orange': (0.97, 0.47, 0.06)}
-TRAY_COLOURS: Mapping[str, tuple[float, float, float]] = {
-    'white': (0.93, 0.93, 0.93), 'black': (0.13, 0.13, 0.14)}
-
 _TABLE_COLOUR = (0.80, 0.68, 0.52, 1.0)
 _FLOOR_COLOUR = (0.47, 0.50, 0.53, 1.0)
 _ARM_COLOUR = (0.27, 0.28, 0.30, 1.0)
 _FINGER_COLOUR = (0.42, 0.43, 0.46, 1.0)
 _DRAWN_PREFIX = 'drawn/'
-_DRAWN_CELL = 0.005
+_SMALL_PICTURE = 160
 _FLOOR_Z = -0.72
-_CUBE_MASS = 0.05
-_WALL = 0.004
 # Interbotix' own figure [N m]. The asset's 30 to 60 leave its wrist motors a dead band of 0.3 rad; there,
 # friction is the only damping, here velocity feedback is: on a 10 cm circle 0.5 mm of error, not 3.
 _FRICTION_LOSS = 0.1
@@ -57,11 +50,39 @@ class SceneError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Variation:
+    """How much the looks differ from episode to episode; each figure is the largest deviation."""
+
+    tint: float = 0.0
+    """Of every colour channel of things and table, as a share."""
+    brightness: float = 0.0
+    """Of each light, as a share."""
+    light_shift: float = 0.0
+    """[m] along each axis."""
+    camera_shift: float = 0.0
+    """[m] along each axis of what the camera is mounted on."""
+    camera_turn: float = 0.0
+    """[rad] about each axis of the camera."""
+    fovy_deg: float = 0.0
+
+
+LIGHTS = Variation(tint=0.12, brightness=0.25, light_shift=0.3)
+"""Colours and lights differ in every episode; cameras stay where the contract has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SceneSettings:
     """What the contract leaves open."""
 
-    cubes: tuple[str, ...] = tuple(CUBE_COLOURS)
-    trays: tuple[str, ...] = tuple(TRAY_COLOURS)
+    objects: tuple[str, ...] = CUBES
+    """Names of the objects that an episode may have, such as ``red cube``."""
+    objects_on_table: int = 0
+    """How many of them lie on the table, drawn from the episode's seed; 0: all of them."""
+    trays: tuple[str, ...] = ('white', 'black')
+    """Colours of the trays that an episode may have."""
+    trays_on_table: int = 0
+    """Likewise; the table has room for two."""
+    variation: Variation = Variation()
     timestep_s: float = 0.002
     fovy_deg: float = 58.0
     """Vertical field of view of cameras that ``fovys_deg`` does not name."""
@@ -70,15 +91,33 @@ class SceneSettings:
     image_height: int = 240
 
     def __post_init__(self) -> None:
-        for names, known, what in ((self.cubes, CUBE_COLOURS, 'cubes'), (self.trays, TRAY_COLOURS, 'trays')):
+        for what, names, known, count in (
+                ('objects', self.objects, ALL_OBJECTS, self.objects_on_table),
+                ('trays', self.trays, TRAY_COLOURS, self.trays_on_table)):
             if unknown := set(names) - set(known):
-                raise SceneError(f'{what}: no such colour as {", ".join(sorted(unknown))}; '
-                                 f'there are {", ".join(known)}')
+                raise SceneError(f'{what}: there is no {", ".join(sorted(unknown))}; there are {", ".join(known)}')
             if len(set(names)) != len(names):
-                raise SceneError(f'{what} names a colour twice: {", ".join(names)}')
+                raise SceneError(f'{what} has a name twice: {", ".join(names)}')
+            if not 0 <= count <= len(names):
+                raise SceneError(f'{what}_on_table is {count}; {what} names {len(names)} to choose from')
         if min(self.image_width, self.image_height) < 1:
             raise SceneError(f'images of {self.image_width} x {self.image_height} px; '
                              'both sides need at least 1')
+
+    @property
+    def drawn_detail(self) -> float:
+        """Size of what is left out of the drawn arms [m]: what a picture cannot show costs time all the same."""
+        return 0.01 if max(self.image_width, self.image_height) <= _SMALL_PICTURE else 0.005
+
+    @property
+    def object_places(self) -> int:
+        """Objects on the table in every episode."""
+        return self.objects_on_table or len(self.objects)
+
+    @property
+    def tray_places(self) -> int:
+        """Trays on the table in every episode."""
+        return self.trays_on_table or len(self.trays)
 
 
 def asset_name(arm: str) -> str:
@@ -98,13 +137,11 @@ def build_model(contract: RobotContract, settings: SceneSettings) -> mujoco.MjMo
     spec.option.timestep = settings.timestep_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     _set_looks(spec, settings)
-    _draw_coarsely(spec)
+    _draw_coarsely(spec, settings.drawn_detail)
     _place_arms(spec, contract)
     _add_surroundings(spec)
-    for colour in settings.cubes:
-        _add_cube(spec, colour)
-    for colour in settings.trays:
-        _add_tray(spec, colour)
+    props.add_objects(spec, settings.object_places, [thing(name).shape for name in settings.objects])
+    props.add_trays(spec, settings.tray_places)
     _add_cameras(spec, contract, settings)
     return spec.compile()
 
@@ -133,12 +170,12 @@ def _bare_robot() -> mujoco.MjSpec:
     spec.delete(spec.body('box'))
     for superfluous in (*spec.keys, *spec.cameras):
         spec.delete(superfluous)
-    # The asset counts only two groups, which would leave cubes without inertia.
+    # The asset counts only two groups, which would leave objects without inertia.
     spec.compiler.inertiagrouprange = [0, 5]
     return spec
 
 
-def _draw_coarsely(spec: mujoco.MjSpec) -> None:
+def _draw_coarsely(spec: mujoco.MjSpec, cell: float) -> None:
     """Draw the arms with fewer triangles; what collides stays as it was, unseen."""
     compiled = spec.compile()
     for mesh in list(spec.meshes):
@@ -148,7 +185,7 @@ def _draw_coarsely(spec: mujoco.MjSpec) -> None:
         start, first = compiled.mesh_vertadr[fine], compiled.mesh_faceadr[fine]
         vertices, triangles = coarsen(
             compiled.mesh_vert[start:start + compiled.mesh_vertnum[fine]],
-            compiled.mesh_face[first:first + compiled.mesh_facenum[fine]], _DRAWN_CELL)
+            compiled.mesh_face[first:first + compiled.mesh_facenum[fine]], cell)
         spec.add_mesh(name=_DRAWN_PREFIX + mesh.name, uservert=vertices.ravel(), userface=triangles.ravel(),
                       inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
     for geom in list(spec.geoms):
@@ -172,7 +209,7 @@ def _set_looks(spec: mujoco.MjSpec, settings: SceneSettings) -> None:
     for light in spec.lights:
         light.castshadow = False
     for geom in spec.geoms:
-        if geom.name == 'table':
+        if geom.name == TABLE:
             geom.rgba = _TABLE_COLOUR
         elif geom.name.startswith('vx300s'):
             geom.rgba = _FINGER_COLOUR if 'finger' in geom.name else _ARM_COLOUR
@@ -211,26 +248,6 @@ def _add_surroundings(spec: mujoco.MjSpec) -> None:
     spec.add_texture(name='sky', type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
                      builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
                      rgb1=[0.86, 0.90, 0.95], rgb2=[0.60, 0.66, 0.73], width=64, height=64 * 6)
-
-
-def _add_cube(spec: mujoco.MjSpec, colour: str) -> None:
-    body = spec.worldbody.add_body(name=CUBE_PREFIX + colour)
-    body.add_freejoint(name=CUBE_PREFIX + colour)
-    side = layout.CUBE_SIDE / 2
-    body.add_geom(name=CUBE_PREFIX + colour, type=mujoco.mjtGeom.mjGEOM_BOX, size=[side, side, side],
-                  mass=_CUBE_MASS, rgba=[*CUBE_COLOURS[colour], 1.0], condim=4,
-                  friction=[1.0, 0.005, 0.0001], solref=[0.01, 1.0], solimp=[0.99, 0.99, 0.01, 0.5, 2.0])
-
-
-def _add_tray(spec: mujoco.MjSpec, colour: str) -> None:
-    body = spec.worldbody.add_body(name=TRAY_PREFIX + colour, mocap=True)
-    width, depth, height = layout.TRAY_SIZE
-    x, y, z = width / 2, depth / 2, height / 2
-    slabs = [([x, y, _WALL / 2], [0, 0, _WALL / 2])]
-    slabs += [([_WALL / 2, y, z], [side * (x - _WALL / 2), 0, z]) for side in (-1, 1)]
-    slabs += [([x, _WALL / 2, z], [0, side * (y - _WALL / 2), z]) for side in (-1, 1)]
-    for size, pos in slabs:
-        body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=size, pos=pos, rgba=[*TRAY_COLOURS[colour], 1.0])
 
 
 def _add_cameras(spec: mujoco.MjSpec, contract: RobotContract, settings: SceneSettings) -> None:

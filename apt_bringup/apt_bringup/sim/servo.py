@@ -7,8 +7,11 @@ forward, and so does this class. It knows neither messages nor MuJoCo.
 import numpy as np
 from numpy.typing import NDArray
 
-# A stream of commands is taken to have ended when the next one is this many periods late.
-_PATIENCE_PERIODS = 1.5
+# A stream of commands is taken to have ended when the next one is this many periods late. Dropping the lead earlier
+# jerks the hand by a centimetre at every hiccup of a busy machine, and what it holds slips.
+_PATIENCE_PERIODS = 4.0
+# Arrivals jitter too much to divide by, unless one is so many periods late that commands were lost.
+_LATE_PERIODS = 1.5
 
 
 class Servo:
@@ -45,9 +48,11 @@ class Servo:
 
     def accept(self, joints: NDArray[np.float64], now_s: float) -> None:
         """Take a command (J,) [rad] that arrived at ``now_s``."""
-        streaming = now_s - self._since_s <= _PATIENCE_PERIODS * self._period_s
+        elapsed_s = now_s - self._since_s
+        streaming = elapsed_s <= _PATIENCE_PERIODS * self._period_s
+        late = elapsed_s > _LATE_PERIODS * self._period_s
         step = np.asarray(joints, np.float64) - self._command
-        self._velocity = step / self._period_s if streaming else np.zeros_like(step)
+        self._velocity = step / (elapsed_s if late else self._period_s) if streaming else np.zeros_like(step)
         self._command = self._command + step
         self._since_s = now_s
 

@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import MarkerArray
 
 from apt_bringup.sim import messages
 from apt_bringup.sim.cameras import CameraRig
@@ -27,7 +28,7 @@ from apt_bringup.sim.commands import Refusal, arm_command, finger_command
 from apt_bringup.sim.pace import Beat, Pacer
 from apt_bringup.sim.parameters import SimulatorParams
 from apt_bringup.sim.physics import Simulation
-from apt_bringup.sim.scene import SceneSettings
+from apt_bringup.sim.scene import LIGHTS, SceneSettings, Variation
 from apt_bringup.sim.viewer import Viewer
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.ros import encode
@@ -35,6 +36,9 @@ from apt_policy.ros.params import ParameterSet
 from apt_policy.ros.qos import Reliability, Role, profile
 from apt_policy.ros.stamps import to_time
 
+OBJECTS = 'sim/objects'
+"""visualization_msgs/MarkerArray: the truth about objects and trays, which no policy may see."""
+_OBJECTS_HZ = 20.0
 _TICK_S = 0.01
 _RESET_TIMEOUT_S = 5.0
 _DEAF_NS = 100_000_000
@@ -52,10 +56,14 @@ class Simulator(Node):
             ParameterError, ContractError, SceneError, LayoutError, AssetsMissing: see there.
         """
         super().__init__('aloha_sim')
-        self._params = ParameterSet(self, SimulatorParams).values
+        self._declared = ParameterSet(self, SimulatorParams)
+        self._params = self._declared.values
         self._contract = load_contract(self._params.contract)
-        settings = SceneSettings(cubes=self._params.cubes, trays=self._params.trays,
-                                 image_width=self._params.width, image_height=self._params.height)
+        params = self._params
+        settings = SceneSettings(objects=params.objects, objects_on_table=params.objects_on_table,
+                                 trays=params.trays, trays_on_table=params.trays_on_table,
+                                 variation=LIGHTS if params.vary_lights else Variation(),
+                                 image_width=params.width, image_height=params.height)
         self._simulation = Simulation(self._contract, settings, seed=self._params.seed)
         self._seed = self._params.seed
         self._deaf_until_ns = 0
@@ -83,6 +91,7 @@ class Simulator(Node):
                            for name, camera in contract.cameras.items()}
         self._frames_out = self.create_publisher(TFMessage, '/tf', profile(Role.TRANSFORM))
         self._static_out = self.create_publisher(TFMessage, '/tf_static', profile(Role.STATIC_TRANSFORM))
+        self._objects_out = self.create_publisher(MarkerArray, OBJECTS, profile(Role.STATUS))
         self._factor_out = self.create_publisher(Float64, 'sim/real_time_factor', profile(Role.STATUS))
         self._diagnostics_out = self.create_publisher(DiagnosticArray, '/diagnostics', profile(Role.STATUS))
 
@@ -117,7 +126,7 @@ class Simulator(Node):
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         done = threading.Event()
-        self._requests.put(self._reset)
+        self._requests.put(partial(self._reset, self._declared.values.reset_seed))
         self._requests.put(done.set)
         response.success = done.wait(_RESET_TIMEOUT_S)
         response.message = (f'episode of seed {self._seed}' if response.success
@@ -171,8 +180,8 @@ class Simulator(Node):
         if self._simulation.time_ns >= self._deaf_until_ns:
             command(arm, value)
 
-    def _reset(self) -> None:
-        self._seed += 1
+    def _reset(self, seed: int) -> None:
+        self._seed = seed if seed >= 0 else self._seed + 1
         self._simulation.reset(self._seed)
         # Commands that are under way were meant for the episode that ended.
         self._deaf_until_ns = self._simulation.time_ns + _DEAF_NS
@@ -185,6 +194,8 @@ class Simulator(Node):
         if self._beats['tf'].due(now_ns):
             positions = {name: reading.position for name, reading in readings.items()}
             self._frames_out.publish(self._frames.message(now_ns, positions))
+        if self._beats['objects'].due(now_ns) and self._objects_out.get_subscription_count() > 0:
+            self._objects_out.publish(messages.objects(self._simulation))
         for name, reading in readings.items():
             if self._beats[name].due(now_ns):
                 message = messages.joint_states(now_ns, self._contract.arms[name], reading)
@@ -244,6 +255,7 @@ def _beats(contract: RobotContract) -> dict[str, Beat]:
     # TF goes with the fastest arm: an image's instant then always has its transform.
     # Every listener decodes every link of it, in Python: no more often than anybody acts on it.
     beats['tf'] = Beat(contract.control_rate_hz)
+    beats['objects'] = Beat(_OBJECTS_HZ)
     for turn, (name, camera) in enumerate(contract.cameras.items()):
         share = turn / len(contract.cameras)
         beats[name] = Beat(camera.rate_hz, start_ns=round(share / camera.rate_hz * 1e9))

@@ -56,7 +56,7 @@ def near(pose, *metres):
 @pytest.mark.parametrize('name', ['left', 'right'])
 def test_targets_anywhere_below_and_beside_the_box_never_bring_the_hand_onto_the_table(contract, name):
     random = np.random.default_rng(2)
-    driver = Driver(Simulation(contract, SceneSettings(cubes=(), trays=())), name)
+    driver = Driver(Simulation(contract, SceneSettings(objects=(), trays=())), name)
     side = driver.arm.world_from_base.matrix[:3, :3]
     lower, upper = (np.array(corner) for corner in (driver.arm.workspace.lower, driver.arm.workspace.upper))
     driver.follow(near(driver.pose, 0.0, 0.0, 0.02), 0.5)

@@ -93,8 +93,8 @@ def cell(simulator, bridge, ear, contract):
 
 
 def test_without_a_target_nothing_is_sent(cell):
-    assert cell.ear.until(lambda: cell.holds(HoldReason.MISSING_STREAM))
-    assert 'no target yet' in cell.status.detail
+    # Before its first joint states the bridge misses those.
+    assert cell.ear.until(lambda: cell.holds(HoldReason.MISSING_STREAM) and 'no target yet' in cell.status.detail)
     assert cell.hears_only_silence()
 
 

@@ -8,6 +8,7 @@ import pytest
 from apt_bringup.ik.kinematics import ArmKinematics, KinematicsError
 from apt_bringup.ik.solver import ArmSolver
 from apt_policy.core.geometry import angle_between
+from apt_policy.core.kinematics import forward_kinematics
 
 PERIOD_S = 0.02
 
@@ -114,3 +115,11 @@ def test_unset_speeds_leave_the_hand_to_the_joint_limits(contract, kinematics, s
     goal = kinematics['left'].base_from_ee(start + 0.3)
     fastest = np.abs(solver.step(start, goal).joints - start).max()
     assert fastest == pytest.approx(contract.arms['left'].joint_velocity * PERIOD_S)
+
+
+def test_the_chain_of_the_contract_is_the_one_that_the_solver_differentiates(contract, kinematics):
+    rng = np.random.default_rng(4)
+    for name, chain in forward_kinematics(contract).items():
+        arm = contract.arms[name]
+        for joints in rng.uniform(arm.joint_lower, arm.joint_upper, (50, 6)):
+            np.testing.assert_allclose(chain.base_from_ee(joints), kinematics[name].base_from_ee(joints), atol=1e-9)

@@ -9,17 +9,16 @@ import pytest
 from apt_bringup.projection import project
 from apt_bringup.sim import graphics
 from apt_bringup.sim.cameras import intrinsics, world_from_camera
-from apt_bringup.sim.layout import CUBE_SIDE
 from apt_bringup.sim.meshes import coarsen
-from apt_bringup.sim.scene import CUBE_COLOURS
+from apt_bringup.sim.things import OBJECT_COLOURS, OBJECT_SIDE, thing
 
 FEWEST_PIXELS = 40
 
 
-def blob_of(rgb, colour):
+def blob_of(rgb, name):
     """Mask of the largest patch of a cube's colour."""
     hsv = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-    hue = 360 * colorsys.rgb_to_hsv(*CUBE_COLOURS[colour])[0]
+    hue = 360 * colorsys.rgb_to_hsv(*OBJECT_COLOURS[thing(name).colour])[0]
     turn = np.abs((hsv[..., 0] - hue + 180) % 360 - 180)
     alike = ((turn < 9) & (hsv[..., 1] > 0.5) & (hsv[..., 2] > 0.25)).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(alike, connectivity=4)
@@ -28,10 +27,10 @@ def blob_of(rgb, colour):
     return labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
 
 
-def silhouette_of(simulation, colour, camera):
+def silhouette_of(simulation, name, camera):
     """Mask of a whole cube in a picture, from geometry alone; None if it leaves the picture."""
-    corners = (np.indices((2, 2, 2)).reshape(3, 8).T - 0.5) * CUBE_SIDE
-    cube = simulation.world_from_cube(colour)
+    corners = (np.indices((2, 2, 2)).reshape(3, 8).T - 0.5) * OBJECT_SIDE
+    cube = simulation.world_from_object(name)
     matrix, pose = intrinsics(simulation, camera), world_from_camera(simulation, camera)
     pixels = project(corners @ cube[:3, :3].T + cube[:3, 3], matrix, pose)
     height, width = simulation.settings.image_height, simulation.settings.image_width
@@ -51,11 +50,11 @@ def centroid(weights):
 def sightings(simulation, rig, camera):
     """Projected centre, blob and silhouette of each cube that a camera sees whole and uncovered."""
     rgb = rig.shoot(camera).rgb
-    for colour in simulation.settings.cubes:
-        silhouette, blob = silhouette_of(simulation, colour, camera), blob_of(rgb, colour)
+    for name in simulation.cast.objects:
+        silhouette, blob = silhouette_of(simulation, name, camera), blob_of(rgb, name)
         if silhouette is None or blob.sum() < FEWEST_PIXELS or blob.sum() < 0.97 * silhouette.sum():
             continue
-        centre = project(simulation.world_from_cube(colour)[None, :3, 3], intrinsics(simulation, camera),
+        centre = project(simulation.world_from_object(name)[None, :3, 3], intrinsics(simulation, camera),
                          world_from_camera(simulation, camera))[0]
         yield centre, blob, silhouette
 

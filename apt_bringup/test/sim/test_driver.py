@@ -84,7 +84,17 @@ def test_a_stream_of_commands_is_led_by_its_velocity(servo):
 def test_a_stream_that_ends_is_led_no_further(servo):
     servo.accept(np.array([0.0]), 0.0)
     servo.accept(np.array([0.01]), 0.02)
-    assert servo.set_point(0.06) == pytest.approx([0.01])
+    assert servo.set_point(0.12) == pytest.approx([0.01])
+
+
+def test_a_command_that_comes_late_does_not_jerk_the_arm(servo):
+    """A hiccup of the sender: the set point neither falls back meanwhile nor overshoots afterwards."""
+    for tick in range(5):
+        servo.accept(np.array([0.01 * tick]), 0.02 * tick)
+    before = servo.set_point(0.08)
+    assert servo.set_point(0.15) == pytest.approx(before)
+    servo.accept(np.array([0.08]), 0.16)
+    assert servo.set_point(0.16) == pytest.approx([0.08 + 0.5 * 0.04])
 
 
 def test_a_single_command_is_not_led(servo):

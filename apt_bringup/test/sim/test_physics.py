@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from apt_bringup.sim.layout import CUBE_SIDE
 from apt_bringup.sim.physics import FINGER_CLOSED, FINGER_OPEN, FINGER_SQUEEZE, Simulation
 from apt_bringup.sim.scene import SceneSettings
+from apt_bringup.sim.things import OBJECT_SIDE
 from apt_policy.core.gripper import opening_from_reading, reading_from_opening
 
 
@@ -25,11 +25,11 @@ def test_the_same_seed_and_commands_give_the_same_episode(contract):
 
 
 def test_cubes_rest_on_the_table_where_they_were_laid(simulation):
-    before = [simulation.world_from_cube(colour) for colour in simulation.settings.cubes]
+    before = [simulation.world_from_object(name) for name in simulation.cast.objects]
     simulation.step(500)
-    for colour, laid in zip(simulation.settings.cubes, before, strict=True):
-        cube = simulation.world_from_cube(colour)
-        assert cube[2, 3] == pytest.approx(CUBE_SIDE / 2, abs=1e-3)
+    for name, laid in zip(simulation.cast.objects, before, strict=True):
+        cube = simulation.world_from_object(name)
+        assert cube[2, 3] == pytest.approx(OBJECT_SIDE / 2, abs=1e-3)
         np.testing.assert_allclose(cube[:2, 3], laid[:2, 3], atol=1e-3)
 
 
@@ -84,27 +84,27 @@ def test_closed_fingers_touch_where_the_contract_has_closed(simulation, contract
 @pytest.mark.parametrize('arm', ['left', 'right'])
 def test_a_squeezed_cube_is_lifted_and_an_unsqueezed_one_is_not(simulation, hand_of, from_above, arm):
     simulation.reset(0)
-    cubes = {colour: simulation.world_from_cube(colour) for colour in simulation.settings.cubes}
+    cubes = {name: simulation.world_from_object(name) for name in simulation.cast.objects}
     side = -1.0 if arm == 'left' else 1.0
-    colour = max(cubes, key=lambda c: side * cubes[c][0, 3])
-    cube, hand = cubes[colour], hand_of(arm)
+    name = max(cubes, key=lambda c: side * cubes[c][0, 3])
+    cube, hand = cubes[name], hand_of(arm)
     yaw = np.arctan2(cube[1, 0], cube[0, 0]) + (0.0 if arm == 'left' else np.pi)
     low, high = (from_above(cube[:3, 3], yaw, height) for height in (0.033, 0.15))
     hand.go(high)
     hand.go(low)
     hand.go(high)
-    assert simulation.world_from_cube(colour)[2, 3] < 0.03
+    assert simulation.world_from_object(name)[2, 3] < 0.03
     hand.go(low)
     hand.squeeze(FINGER_SQUEEZE)
     hand.go(high)
-    assert simulation.world_from_cube(colour)[2, 3] > 0.10
+    assert simulation.world_from_object(name)[2, 3] > 0.10
     hand.squeeze(FINGER_OPEN)
-    assert simulation.world_from_cube(colour)[2, 3] < 0.03
+    assert simulation.world_from_object(name)[2, 3] < 0.03
 
 
 def test_objects_that_fall_off_the_table_land_on_the_floor(contract):
-    simulation = Simulation(contract, SceneSettings(cubes=('red',), trays=()))
-    simulation.data.joint('cube/red').qpos[:3] = (0.0, 0.05, 0.1)
+    simulation = Simulation(contract, SceneSettings(objects=('red cube',), trays=()))
+    simulation.data.joint('object/0').qpos[:3] = (0.0, 0.05, 0.1)
     simulation.step(1500)
-    assert ('cube/red', 'world') in simulation.touching()
-    assert -0.75 < simulation.world_from_cube('red')[2, 3] < -0.65
+    assert ('red cube', 'world') in simulation.touching()
+    assert -0.75 < simulation.world_from_object('red cube')[2, 3] < -0.65

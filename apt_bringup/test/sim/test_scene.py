@@ -13,7 +13,10 @@ from apt_bringup.sim import assets
 from apt_bringup.sim.cameras import world_from_camera
 from apt_bringup.sim.layout import CLEARANCE, LayoutError, draw_layout
 from apt_bringup.sim.scene import SceneError, SceneSettings, build_model
+from apt_bringup.sim.things import OBJECT_SIDE, Shape
 from apt_policy.core.geometry import invert_pose
+
+LENGTHS = [OBJECT_SIDE] * 4 + [Shape.BAR.length] * 2
 
 
 def test_arms_stand_where_the_contract_says(simulation, contract):
@@ -68,9 +71,13 @@ def test_a_robot_with_other_arms_is_refused_by_name(contract):
         build_model(other, SceneSettings())
 
 
-def test_an_unknown_colour_is_refused_with_those_that_exist():
-    with pytest.raises(SceneError, match='no such colour as pink; there are red'):
-        SceneSettings(cubes=('red', 'pink'))
+def test_an_unknown_thing_is_refused_with_those_that_exist():
+    with pytest.raises(SceneError, match='objects: there is no pink cube; there are red cube'):
+        SceneSettings(objects=('red cube', 'pink cube'))
+    with pytest.raises(SceneError, match='trays: there is no green; there are white'):
+        SceneSettings(trays=('white', 'green'))
+    with pytest.raises(SceneError, match='objects_on_table is 7; objects names 6 to choose from'):
+        SceneSettings(objects_on_table=7)
 
 
 def test_missing_meshes_are_explained(monkeypatch):
@@ -80,23 +87,25 @@ def test_missing_meshes_are_explained(monkeypatch):
 
 
 @pytest.mark.parametrize('seed', range(20))
-def test_every_cube_can_be_grasped_between_its_neighbours(seed):
-    layout = draw_layout(cubes=6, trays=2, random=np.random.default_rng(seed))
-    gaps = np.linalg.norm(layout.cubes[:, None, :2] - layout.cubes[None, :, :2], axis=-1)
+def test_every_object_can_be_grasped_between_its_neighbours(seed):
+    layout = draw_layout(lengths=LENGTHS, trays=2, random=np.random.default_rng(seed))
+    gaps = np.linalg.norm(layout.objects[:, None, :2] - layout.objects[None, :, :2], axis=-1)
+    longer = (np.array(LENGTHS) - OBJECT_SIDE) / 2
+    gaps -= longer[:, None] + longer[None]
     assert gaps[~np.eye(6, dtype=bool)].min() >= CLEARANCE
-    assert np.all(np.abs(layout.cubes[:, 0]) <= 0.33) and np.all(layout.cubes[:, 1] >= 0.30)
-    assert np.all(layout.cubes[:, 1] <= 0.65)
+    assert np.all(np.abs(layout.objects[:, 0]) <= 0.33) and np.all(layout.objects[:, 1] >= 0.30)
+    assert np.all(layout.objects[:, 1] <= 0.65)
     assert np.abs(np.diff(layout.trays[:, 0])).min() >= 0.15
 
 
 def test_layouts_follow_from_the_seed():
-    first, again, other = (draw_layout(cubes=6, trays=2, random=np.random.default_rng(s)) for s in (3, 3, 4))
-    assert np.array_equal(first.cubes, again.cubes) and np.array_equal(first.trays, again.trays)
-    assert not np.allclose(first.cubes, other.cubes)
+    first, again, other = (draw_layout(lengths=LENGTHS, trays=2, random=np.random.default_rng(s)) for s in (3, 3, 4))
+    assert np.array_equal(first.objects, again.objects) and np.array_equal(first.trays, again.trays)
+    assert not np.allclose(first.objects, other.objects)
 
 
 def test_a_table_too_small_is_said_so():
-    with pytest.raises(LayoutError, match='of 200 cubes'):
-        draw_layout(cubes=200, trays=0, random=np.random.default_rng(0))
+    with pytest.raises(LayoutError, match='of 200 objects'):
+        draw_layout(lengths=[OBJECT_SIDE] * 200, trays=0, random=np.random.default_rng(0))
     with pytest.raises(LayoutError, match='4 trays'):
-        draw_layout(cubes=0, trays=4, random=np.random.default_rng(0))
+        draw_layout(lengths=[], trays=4, random=np.random.default_rng(0))

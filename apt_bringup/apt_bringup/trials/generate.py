@@ -1,0 +1,192 @@
+"""One demonstration of a split as an episode file.
+
+Steps physics directly and takes pictures only at the contract's step. An episode's number decides all of its
+bytes; scenes in which the demonstrator fails are passed over and counted.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apt_bringup.sim.cameras import CameraRig, intrinsics
+from apt_bringup.sim.physics import Simulation
+from apt_bringup.sim.scene import LIGHTS
+from apt_bringup.tasks.demonstrator import Demonstrator
+from apt_bringup.tasks.episode import LONGEST_S
+from apt_bringup.tasks.language import phrase
+from apt_bringup.tasks.stage import Stage
+from apt_bringup.tasks.success import done
+from apt_bringup.tasks.task import Situation
+from apt_bringup.trials.disturbance import Disturbance
+from apt_bringup.trials.splits import Split, SplitError, wordings
+from apt_bringup.trials.trial import LIGHTS_AND_CAMERAS, Trial, TrialDrawer, TrialPlan, trial_scene
+from apt_policy.core.contract import load_contract
+from apt_policy.core.sample import Target
+from apt_training.episodes.episode import CameraFrame, EpisodeFacts, Frame, LabelSource
+from apt_training.episodes.write import EpisodeWriter
+
+PROGRAM = 'apt-sim-data 1'
+"""Stands in every file; changes when the same settings would give other episodes."""
+_MOTION, _DISTURBANCE = 4, 5
+_TAIL_S = 0.5
+_MOST_FAILURES = 20
+_JPEG_QUALITY = 90
+_LARGEST_DISTURBANCE = 0.05
+
+
+class GenerationError(RuntimeError):
+    """An episode that cannot be made; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """What decides the episodes of a data set, but for their number."""
+
+    contract: str
+    """Path."""
+    plan: TrialPlan
+    disturbance: float = 0.0
+    """Standard deviation of what pushes the demonstrator off its path [m]."""
+    vary_cameras: bool = True
+    """Whether cameras are a little elsewhere in every episode; the file says where."""
+
+    def __post_init__(self) -> None:
+        if self.plan.split is Split.COMPOSED:
+            raise SplitError('composed has two instructions in a scene, and an episode has one; '
+                             'generate another split')
+        if not 0.0 <= self.disturbance <= _LARGEST_DISTURBANCE:
+            raise ValueError(f'disturbance is {self.disturbance} m; expected 0 .. {_LARGEST_DISTURBANCE}')
+
+    def facts(self) -> dict[str, Any]:
+        """The same for JSON, with the robot instead of a path."""
+        plan = self.plan
+        return {'program': PROGRAM, 'contract': load_contract(self.contract).policy_facts(), 'split': plan.split.value,
+                'skills': [skill.value for skill in plan.skills], 'seed': plan.seed,
+                'disturbance': self.disturbance, 'vary_cameras': self.vary_cameras}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """An episode that was written."""
+
+    number: int
+    skill: str
+    instruction: str
+    duration_s: float
+    """Simulated time."""
+    frames: int
+    size: int
+    """Of the file [B]."""
+    failures: int
+    """Demonstrations that failed before one succeeded."""
+
+
+def episode_file(folder: Path, number: int) -> Path:
+    """Where an episode lies."""
+    return folder / f'episode_{number:06d}.h5'
+
+
+class Generator:
+    """Writes the episodes of one data set; belongs to one process."""
+
+    def __init__(self, settings: GenerationSettings, folder: Path) -> None:
+        """Build the robot and its cameras.
+
+        Raises:
+            ContractError, SceneError, GraphicsError: see there.
+        """
+        self._settings, self._folder = settings, folder
+        self._contract = load_contract(settings.contract)
+        variation = LIGHTS_AND_CAMERAS if settings.vary_cameras else LIGHTS
+        self._stage = Stage(Simulation(self._contract, trial_scene(self._contract, variation)))
+        self._drawer = TrialDrawer(self._contract, self._stage.reset)
+        self._rig = CameraRig(self._stage.simulation)
+        self._hash = hashlib.sha256(json.dumps(settings.facts(), sort_keys=True).encode()).hexdigest()
+
+    def __call__(self, number: int) -> Made:
+        """Write one episode.
+
+        Raises:
+            GenerationError: the demonstrator fails again and again.
+            NoTaskError: no scene allows any of the skills.
+            OSError: the disk is full.
+        """
+        attempt, failures = 0, 0
+        while failures < _MOST_FAILURES:
+            trial, scene, attempt = self._drawer.begin(self._settings.plan, number, first_attempt=attempt)
+            frames = self._demonstrate(trial, scene)
+            if frames is not None:
+                return self._write(trial, frames, failures)
+            failures, attempt = failures + 1, attempt + 1
+        raise GenerationError(f'episode {number}: the demonstrator failed in {failures} scenes in a row, last in that '
+                              f'of seed {trial.seed} with "{trial.parts[-1].instruction}"; check the contract')
+
+    def close(self) -> None:
+        """Give the graphics context back."""
+        self._rig.close()
+
+    def _demonstrate(self, trial: Trial, scene: Situation) -> list[Frame] | None:
+        """All frames of the trial's demonstration; None if it failed."""
+        task = trial.parts[0].task
+        demonstrator = Demonstrator(self._contract, task, scene, random=np.random.default_rng((trial.seed, _MOTION)))
+        disturbance = Disturbance(
+            self._settings.disturbance, 1.0 / self._contract.control_rate_hz, tuple(scene.arms.values()),
+            np.random.default_rng((trial.seed, _DISTURBANCE)))
+        frames, end = self._record(demonstrator, disturbance, scene)
+        return frames if demonstrator.done and done(task, scene, end) else None
+
+    def _record(self, demonstrator: Demonstrator, disturbance: Disturbance,
+                scene: Situation) -> tuple[list[Frame], Situation]:
+        """The frames, and how the table looks after them."""
+        frames: list[Frame] = []
+        now, start_ns = scene, scene.stamp_ns
+        views, seen = self._look(), scene
+        quiet_since_ns = start_ns
+        while now.stamp_ns - quiet_since_ns < _TAIL_S * 1e9 and now.stamp_ns - start_ns < LONGEST_S * 1e9:
+            if not demonstrator.done:
+                quiet_since_ns = now.stamp_ns
+            target = demonstrator.step(now)
+            now = self._stage.follow(disturbance.apply(target))
+            # What is commanded at the end of a step is where its arms shall be when the next one begins.
+            if now.stamp_ns - seen.stamp_ns >= self._contract.step_ns:
+                frames.append(_frame(seen, views, target, start_ns))
+                views, seen = self._look(), now
+        return frames, now
+
+    def _look(self) -> dict[str, CameraFrame]:
+        simulation, views = self._stage.simulation, {}
+        for name in self._contract.cameras:
+            shot = self._rig.shoot(name)
+            views[name] = CameraFrame(rgb=shot.rgb, mask=None, intrinsics=intrinsics(simulation, name),
+                                      world_from_camera=shot.world_from_camera)
+        return views
+
+    def _write(self, trial: Trial, frames: list[Frame], failures: int) -> Made:
+        contract, file = self._contract, episode_file(self._folder, trial.number)
+        with EpisodeWriter(file, self._facts_of(trial), jpeg_quality=_JPEG_QUALITY) as writer:
+            for frame in frames:
+                writer.add(frame)
+        return Made(number=trial.number, skill=trial.parts[0].task.skill.value,
+                    instruction=trial.parts[0].instruction, duration_s=len(frames) * contract.step_s,
+                    frames=len(frames), size=file.stat().st_size, failures=failures)
+
+    def _facts_of(self, trial: Trial) -> EpisodeFacts:
+        contract, task = self._contract, trial.parts[0].task
+        return EpisodeFacts(
+            prompts=tuple(phrase(task, number) for number in wordings(trial.split, task)),
+            rate_hz=1.0 / contract.step_s, arms=tuple(contract.arms), cameras=tuple(contract.cameras),
+            label_source=LabelSource.TARGETS, contract=contract.policy_facts(), source_hash=self._hash,
+            converter_version=PROGRAM)
+
+
+def _frame(seen: Situation, views: Mapping[str, CameraFrame], target: Target, start_ns: int) -> Frame:
+    arms = seen.arms.values()
+    return Frame(
+        stamp_s=(seen.stamp_ns - start_ns) / 1e9, views=views,
+        world_from_ee=np.stack([arm.world_from_ee for arm in arms]), gripper=np.array([arm.gripper for arm in arms]),
+        desired_world_from_ee=target.world_from_ee, desired_gripper=target.gripper)

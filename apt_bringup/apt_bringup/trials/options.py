@@ -1,0 +1,45 @@
+"""Options that ``apt-sim-data`` and ``apt-sim-eval`` share."""
+
+import argparse
+import os
+from pathlib import Path
+
+CONTRACT = 'aloha_small.yaml'
+
+
+def add_shared(parser: argparse.ArgumentParser) -> None:
+    """Add ``--contract``, ``--skills``, ``--seed`` and ``--jobs``."""
+    parser.add_argument('--contract', default='', help=f'the robot contract (default: {CONTRACT})')
+    parser.add_argument('--skills', default='pick,place',
+                        help='separated by commas: pick, place, hand_over, push (default: pick,place)')
+    parser.add_argument('--seed', type=natural, default=0, help='of all scenes (default: 0)')
+    parser.add_argument('--jobs', type=positive, default=len(os.sched_getaffinity(0)),
+                        help='processes (default: one a core)')
+
+
+def contract_path(given: str) -> str:
+    """The contract that is asked for, or the one that is installed with this package."""
+    if given:
+        return given
+    from ament_index_python.packages import get_package_share_directory
+    return str(Path(get_package_share_directory('apt_bringup')) / 'config' / CONTRACT)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    return _at_least(1, text)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    return _at_least(0, text)
+
+
+def _at_least(lowest: int, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = lowest - 1
+    if number < lowest:
+        raise argparse.ArgumentTypeError(f'expected a whole number of at least {lowest}, got {text!r}')
+    return number

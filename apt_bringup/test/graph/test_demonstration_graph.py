@@ -1,0 +1,64 @@
+"""The demonstrator in the place of the policy: what the graph says runs, and that all of it exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from apt_bringup import graph, run
+from apt_bringup.arguments import DEMONSTRATION, ArgumentError, resolve
+from apt_bringup.ik.parameters import BridgeParams
+from apt_bringup.sim.parameters import SimulatorParams
+from apt_bringup.tasks.parameters import DemonstratorParams
+from apt_policy.ros.params import read_value, specs
+
+PACKAGE = Path(__file__).resolve().parents[2]
+PARAMETERS = {'simulator': SimulatorParams, 'ik_bridge': BridgeParams, 'demonstrator': DemonstratorParams}
+
+
+def demonstration(**given):
+    return graph.demonstration(given, PACKAGE)
+
+
+def test_who_commands_starts_last_and_no_policy_runs_beside_it():
+    assert [node.name for node in demonstration().nodes] == ['aloha_sim', 'ik_bridge', 'demonstrator']
+    assert not any(node.lifecycle for node in demonstration().nodes)
+
+
+def test_every_executable_is_an_entry_point_and_every_parameter_is_declared():
+    setup = (PACKAGE / 'setup.py').read_text()
+    for node in demonstration(episodes='3', seed='4', width='64', height='48', await_recorder='true').nodes:
+        assert re.search(rf"'{node.executable} = [\w.]+:main'", setup), node.executable
+        declared = {spec.name: spec for spec in specs(PARAMETERS[node.executable])}
+        for name, value in node.parameters.items():
+            if name != 'use_sim_time':
+                assert read_value(declared[name], value) == value
+
+
+def test_arguments_reach_the_nodes_that_they_are_for():
+    simulator, _, demonstrator = demonstration(skills='pick, push', episodes='3', width='64').nodes
+    assert (simulator.parameters['width'], simulator.parameters['height']) == (64, 240)
+    assert demonstrator.parameters['skills'] == ('pick', 'push') and demonstrator.parameters['episodes'] == 3
+
+
+@pytest.mark.parametrize(('given', 'complaint'), [
+    ({'episode': '3'}, "no argument 'episode'; did you mean 'episodes'"),
+    ({'episodes': 'x'}, "episodes is 'x', expected a number"),
+    ({'await_recorder': 'yes'}, "await_recorder is 'yes', expected one of true, false")])
+def test_a_wrong_argument_is_named_with_what_is_right(given, complaint):
+    with pytest.raises(ArgumentError, match=re.escape(complaint)):
+        demonstration(**given)
+
+
+def test_the_runner_lists_the_arguments_of_each_graph(capsys):
+    assert run.main(['demonstration', '--show-args']) == 0
+    listed = capsys.readouterr().out
+    assert all(f'`{argument.name}`' in listed for argument in DEMONSTRATION) and '`checkpoint`' not in listed
+    assert resolve({}, DEMONSTRATION)['skills'] == 'pick,place'
+
+
+def test_skills_are_checked_before_anything_moves():
+    with pytest.raises(ValueError, match='skills is juggle, expected one or more of pick'):
+        DemonstratorParams(contract='c', skills=('pick', 'juggle'))
+    with pytest.raises(ValueError, match='skills is empty'):
+        DemonstratorParams(contract='c', skills=())

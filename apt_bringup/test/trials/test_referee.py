@@ -1,0 +1,81 @@
+"""When a trial is over, and why."""
+
+import numpy as np
+import pytest
+
+from apt_bringup import vx300s
+from apt_bringup.tasks.episode import Assignment
+from apt_bringup.tasks.task import Situation, Skill, Task
+from apt_bringup.trials.referee import LIMITS_S, SETTLED_S, Referee, Ruling
+from apt_policy.core.geometry import make_pose
+from apt_policy.core.sample import ArmState
+
+PICK = Assignment(task=Task(skill=Skill.PICK, object='red cube', arm='left'), instruction='pick up the red cube')
+PLACE = Assignment(task=Task(skill=Skill.PLACE, object='red cube', arm='left', tray='white'),
+                   instruction='put the red cube into the white tray')
+TABLE = {'red cube': (-0.2, 0.4, 0.02), 'blue cup': (0.2, 0.4, 0.02)}
+TRAYS = {'white': (-0.1, 0.78, 0.0), 'black': (0.1, 0.78, 0.0)}
+HELD = (-0.2, 0.4, 0.12)
+
+
+def table(seconds, **objects):
+    """The table after a time, with objects elsewhere; the left hand is where the red cube is held."""
+    down = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+    hand = make_pose(down, (HELD[0], HELD[1], HELD[2] + vx300s.EE_FROM_TOOL_CENTRE[0]))
+    places = TABLE | {name.replace('_', ' '): place for name, place in objects.items()}
+    return Situation(
+        stamp_ns=round(seconds * 1e9), arms=dict.fromkeys(('left', 'right'), ArmState(world_from_ee=hand, gripper=0.5)),
+        objects={name: make_pose(np.eye(3), place) for name, place in places.items()},
+        trays={colour: make_pose(np.eye(3), place) for colour, place in TRAYS.items()})
+
+
+def test_a_task_is_done_when_it_has_looked_done_for_a_while():
+    referee = Referee([PICK], table(0))
+    assert referee.see(table(1.0, red_cube=HELD)).ruling is Ruling.GO_ON
+    assert referee.see(table(1.0 + SETTLED_S, red_cube=HELD)).ruling is Ruling.SUCCESS
+
+
+def test_a_cube_that_slips_at_once_was_not_picked():
+    referee = Referee([PICK], table(0))
+    for seconds in np.arange(1.0, 5.0, 0.2):
+        place = HELD if round(seconds * 5) % 2 else TABLE['red cube']
+        assert referee.see(table(seconds, red_cube=place)).ruling is Ruling.GO_ON
+
+
+def test_lifting_another_object_fails():
+    referee = Referee([PICK], table(0))
+    referee.see(table(1.0, blue_cup=(0.2, 0.4, 0.12)))
+    verdict = referee.see(table(1.5, blue_cup=(0.2, 0.4, 0.12)))
+    assert verdict.ruling is Ruling.FAILURE and verdict.reason == 'lifted the blue cup'
+
+
+def test_filling_another_tray_fails():
+    referee = Referee([PLACE], table(0))
+    referee.see(table(1.0, red_cube=(0.1, 0.78, 0.024)))
+    verdict = referee.see(table(1.5, red_cube=(0.1, 0.78, 0.024)))
+    assert verdict.ruling is Ruling.FAILURE and verdict.reason == 'put it into the black tray'
+
+
+def test_time_runs_out():
+    referee = Referee([PICK], table(0))
+    limit_s = LIMITS_S[Skill.PICK]
+    assert referee.see(table(limit_s - 0.1)).ruling is Ruling.GO_ON
+    assert referee.see(table(limit_s)).reason == f'not done in {limit_s:g} s'
+
+
+def test_the_second_instruction_comes_when_the_first_is_done_and_has_its_own_time():
+    other = Assignment(task=Task(skill=Skill.PICK, object='blue cup', arm='left'), instruction='take the blue cup')
+    referee, placed = Referee([PLACE, other], table(0)), {'red_cube': (-0.1, 0.78, 0.024)}
+    assert referee.part is PLACE
+    referee.see(table(20.0, **placed))
+    assert referee.see(table(20.5, **placed)).ruling is Ruling.NEXT
+    assert referee.part is other
+    assert referee.see(table(20.5 + LIMITS_S[Skill.PICK] - 0.1, **placed)).ruling is Ruling.GO_ON
+    referee.see(table(21.0, blue_cup=HELD, **placed))
+    assert referee.see(table(21.5, blue_cup=HELD, **placed)).ruling is Ruling.SUCCESS
+
+
+@pytest.mark.parametrize('place', [(-0.1, 0.78, 0.024), TABLE['red cube']])
+def test_what_lies_on_the_table_is_not_picked(place):
+    referee = Referee([PICK], table(0))
+    assert all(referee.see(table(second, red_cube=place)).ruling is Ruling.GO_ON for second in range(1, 10))
