@@ -5,17 +5,16 @@ into it through its calibration, the others stacked at its side.
 """
 
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from apt_bringup.demo.recording import Frame
 from apt_bringup.projection import project
+from apt_bringup.video import write_video
 
 Picture = NDArray[np.uint8]
 
@@ -36,16 +35,7 @@ def write_film(frames: Iterable[Frame], path: Path, *, overview: str, intrinsics
         world_from_camera: (4, 4) optical frame.
         rate_hz: frames a second.
     """
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream('libx264', rate=Fraction(rate_hz).limit_denominator(1000))
-        stream.width, stream.height = _BIG[0] + _SMALL[0], _BIG[1] + _BAR
-        stream.pix_fmt = 'yuv420p'
-        for frame in frames:
-            picture = compose(frame, overview, intrinsics, world_from_camera)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+    write_video((compose(frame, overview, intrinsics, world_from_camera) for frame in frames), path, rate_hz=rate_hz)
 
 
 def compose(frame: Frame, overview: str, intrinsics: NDArray[np.float64],

@@ -1,15 +1,14 @@
 """A film of one trial: what the cameras saw, under the instruction."""
 
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from apt_bringup.sim.cameras import CameraRig
 from apt_bringup.tasks.task import Situation
+from apt_bringup.video import write_video
 from apt_policy.core.contract import RobotContract
 
 _FRAMES_HZ = 10
@@ -37,13 +36,7 @@ class Film:
         """Encode as H.264; the last picture names the reason for a second."""
         path.parent.mkdir(parents=True, exist_ok=True)
         last = [_titled(self._pictures[-1][_BAR:], reason)] * _FRAMES_HZ
-        with av.open(str(path), 'w') as container:
-            stream = container.add_stream('libx264', rate=Fraction(_FRAMES_HZ))
-            stream.height, stream.width = self._pictures[0].shape[:2]
-            stream.pix_fmt = 'yuv420p'
-            for picture in [*self._pictures, *last]:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
-            container.mux(stream.encode())
+        write_video([*self._pictures, *last], path, rate_hz=_FRAMES_HZ)
 
     def _shoot(self, name: str) -> NDArray[np.uint8]:
         return np.asarray(cv2.resize(self._rig.shoot(name).rgb, (_SIDE, _SIDE), interpolation=cv2.INTER_NEAREST),
