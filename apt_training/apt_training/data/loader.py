@@ -66,7 +66,8 @@ class MixtureLoader:
             self._iterator = self._start()
         try:
             batch = next(self._iterator)
-        except RuntimeError as error:
+        # A process that dies while it hands a batch over leaves a broken connection.
+        except (RuntimeError, OSError, EOFError) as error:
             self.close()
             raise LoaderError(f'no batch came: {error}. Being read: {self._expected()}') from error
         self._next_draw += self._batches.batch_size * self._batches.world
