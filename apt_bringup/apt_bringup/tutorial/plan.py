@@ -21,7 +21,7 @@ class Sizes:
 
     episodes: int = 10
     held_out: int = 2
-    iterations: int = 400
+    iterations: int = 300
     """Per stage."""
     watch_s: float = 8.0
     """How long the policy runs at the end, on the robot's clock."""
