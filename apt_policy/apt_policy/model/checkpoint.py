@@ -35,6 +35,8 @@ from apt_policy.model.config import (
 
 FORMAT = 'apt-policy-checkpoint/1'
 FACTS_FILE, EXPERT_FILE, VLM_FILE = 'checkpoint.json', 'expert.safetensors', 'vlm.safetensors'
+LATEST_FILE = 'latest'
+"""In the folder of a training run: the name of its newest complete checkpoint."""
 
 
 class CheckpointError(ValueError):
@@ -84,7 +86,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint folder, or a published file.
+    """Read a checkpoint folder, the newest one of a training run's folder, or a published file.
 
     Raises:
         CheckpointError: absent, corrupt, holding code, or not a checkpoint.
@@ -92,11 +94,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if path.is_file():
         return _read_published(path)
+    path = _newest_of_run(path)
     for folder in (path, previous_of(path)):
         if folder.is_dir():
             return _read_folder(folder)
-    raise CheckpointError(f'there is no checkpoint at {path}; give a folder with a {FACTS_FILE}, '
-                          'or a ckpt_latest.pt')
+    raise CheckpointError(f'there is no checkpoint at {path}; give a folder with a {FACTS_FILE}, the folder '
+                          'of a training run, or a ckpt_latest.pt')
 
 
 def save_checkpoint(folder: str | Path, *, weights: Mapping[str, Tensor],
@@ -149,6 +152,18 @@ def _save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
 def _sync(file: Path) -> None:
     with file.open('rb') as handle:
         os.fsync(handle.fileno())
+
+
+def _newest_of_run(path: Path) -> Path:
+    """``path`` itself if it is no run's folder."""
+    pointer = path / LATEST_FILE
+    if not pointer.is_file():
+        return path
+    name = pointer.read_text().strip()
+    if Path(name).name != name or not (path / name).is_dir():
+        raise CheckpointError(f'{pointer} says {name!r}, and there is no such checkpoint; give one of the folders '
+                              f'in {path}')
+    return path / name
 
 
 def _read_folder(folder: Path) -> Checkpoint:

@@ -144,6 +144,17 @@ def test_pickled_code_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / 'ran').exists()
 
 
+def test_the_folder_of_a_run_stands_for_its_newest_checkpoint(make_policy, tmp_path):
+    policy = make_policy()
+    for iteration in (1, 2):
+        save_policy(tmp_path / f'iter_{iteration:06d}', policy, contract={}, iteration=iteration, git_revision='')
+    (tmp_path / 'latest').write_text('iter_000001\n')
+    assert read_checkpoint(tmp_path).iteration == 1
+    (tmp_path / 'latest').write_text('iter_000003\n')
+    with pytest.raises(CheckpointError, match="latest says 'iter_000003', and there is no such checkpoint"):
+        read_checkpoint(tmp_path)
+
+
 @pytest.mark.filterwarnings('ignore:Detected pickle protocol')
 def test_no_junk_is_read_or_ends_in_an_error_of_the_unpickler(tmp_path):
     path = tmp_path / 'junk.pt'

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from apt_policy.core.contract import ContractError
-from apt_policy.model.checkpoint import Checkpoint, CheckpointError
+from apt_policy.model.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from apt_policy.model.vlm_load import VlmError
 from apt_policy.model.vlm_prompt import PromptError
 from apt_policy.runtime.planner import pick_device
@@ -23,13 +23,12 @@ from apt_training.episodes.episode import EpisodeError
 from apt_training.evaluate.evaluation import Evaluation, EvaluationSettings, evaluate
 from apt_training.evaluate.output import write_json, write_plots, write_tensorboard
 from apt_training.evaluate.predict import choose_places
-from apt_training.evaluate.setup import EvaluationError, load_policy, open_episodes, read, robot_of
+from apt_training.evaluate.setup import EvaluationError, load_policy, open_episodes, robot_of
 from apt_training.evaluate.terminal import print_evaluation
 from apt_training.inspect.files import EpisodeFilesError, find_episodes
-from apt_training.train.saving import SaveError
 
 _MISTAKES = (EvaluationError, EpisodeFilesError, EpisodeError, CheckpointError, ContractError, VlmError, PromptError,
-             SaveError, OSError, ValueError)
+             OSError, ValueError)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -42,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format='%(levelname)s: %(message)s')
     console, complaints = Console(highlight=False), Console(stderr=True, highlight=False)
     try:
-        checkpoint = read(options.checkpoint)
+        checkpoint = read_checkpoint(options.checkpoint)
         evaluation = _evaluate(checkpoint, options, complaints)
         print_evaluation(evaluation, checkpoint, console)
         for path in _write(evaluation, checkpoint, options):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from apt_policy.core.contract import load_contract
-from apt_policy.model.checkpoint import FACTS_FILE, Checkpoint, read_checkpoint
+from apt_policy.model.checkpoint import Checkpoint
 from apt_policy.model.config import VlmConfig
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import build_policy
@@ -19,7 +19,6 @@ from apt_training.data.dataset import EpisodeDataset
 from apt_training.data.declare import Declaration
 from apt_training.data.sample import Window
 from apt_training.episodes.episode import EpisodeError
-from apt_training.train.saving import LATEST, RunFolder
 
 _NAMED = 10
 
@@ -95,22 +94,6 @@ def load_policy(checkpoint: Checkpoint, *, device: torch.device, dtype: str, vlm
     policy = build_policy(checkpoint, device=device, vlm=config)
     policy.expert.to(getattr(torch, dtype))
     return policy.eval()
-
-
-def read(path: Path) -> Checkpoint:
-    """A checkpoint; of the folder of a training run the latest.
-
-    Raises:
-        EvaluationError: a folder that is neither.
-        CheckpointError: there is none.
-        SaveError: the run's pointer to it is damaged.
-    """
-    run = RunFolder(path)
-    latest = run.latest() if (path / LATEST).exists() else None
-    if latest is None and path.is_dir() and not (path / FACTS_FILE).exists():
-        raise EvaluationError(f'{path} is neither a checkpoint (no {FACTS_FILE}) nor a run that has saved one (no '
-                              f'{LATEST}); give a folder that apt-train wrote, or a ckpt_latest.pt')
-    return read_checkpoint(path if latest is None else run.checkpoint(latest))
 
 
 def _robot(name: str, facts: Mapping[str, Any]) -> Robot:

@@ -12,9 +12,9 @@ import re
 import shutil
 from pathlib import Path
 
+from apt_policy.model.checkpoint import LATEST_FILE
 from apt_training.train.config import KeepConfig
 
-LATEST = 'latest'
 ITERATION_FOLDER = re.compile(r'^(?:iter|state)_(\d+)(?:_ema)?$')
 
 
@@ -46,7 +46,7 @@ class RunFolder:
         Raises:
             SaveError: the pointer or what it points to was damaged from outside.
         """
-        pointer = self.folder / LATEST
+        pointer = self.folder / LATEST_FILE
         if not pointer.exists():
             return None
         match = re.fullmatch(r'iter_(\d+)\s*', pointer.read_text())
@@ -81,12 +81,12 @@ class RunFolder:
 
     def point_to(self, iteration: int) -> None:
         """Make ``iteration`` the latest."""
-        fresh = self.folder / f'.{LATEST}.partial'
+        fresh = self.folder / f'.{LATEST_FILE}.partial'
         with fresh.open('w') as file:
             file.write(f'{self.checkpoint(iteration).name}\n')
             file.flush()
             os.fsync(file.fileno())
-        os.replace(fresh, self.folder / LATEST)
+        os.replace(fresh, self.folder / LATEST_FILE)
 
     def tidy(self, keep: KeepConfig) -> None:
         """Remove what ``keep`` does not name: old checkpoints, and training state behind milestones."""

@@ -62,7 +62,7 @@ def test_no_checkpoint_is_said(held_out, tmp_path, capsys):
     assert main([str(tmp_path / 'nothing'), str(held_out)]) == 2
     assert 'there is no checkpoint at' in complaint(capsys)
     assert main([str(held_out), str(held_out)]) == 2
-    assert 'neither a checkpoint (no checkpoint.json) nor a run that has saved one' in complaint(capsys)
+    assert 'is not a complete checkpoint' in complaint(capsys)
 
 
 def test_no_episodes_are_said(checkpoints, tmp_path, capsys):
