@@ -25,25 +25,29 @@ from apt_training.data.sample import Sample
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HostBatch:
-    """A batch on its way to the model, and where it came from."""
+    """A batch on its way to the model, and where it came from.
+
+    Only what is large is a tensor: each tensor crosses from a loading process by a connection of
+    its own, arrays go along with the batch.
+    """
 
     rgb: Tensor
     """(B, C, S, S, 3) uint8."""
     mask: Tensor
     """(B, C, S, S) bool."""
-    intrinsics: Tensor
+    intrinsics: NDArray[Any]
     """(B, C, 3, 3) float64 [px]."""
-    world_from_camera: Tensor
+    world_from_camera: NDArray[Any]
     """(B, C, 4, 4) float32, like all poses here."""
-    world_from_ee: Tensor
+    world_from_ee: NDArray[Any]
     """(B, A, 4, 4)."""
-    world_from_reference: Tensor
+    world_from_reference: NDArray[Any]
     """(B, A, 4, 4)."""
-    history: Tensor
+    history: NDArray[Any]
     """(B, H, A, 17)."""
-    future: Tensor
+    future: NDArray[Any]
     """(B, T, A, 17)."""
-    valid_arms: Tensor
+    valid_arms: NDArray[Any]
     """(B, A) bool."""
     prompts: tuple[str, ...]
     sources: tuple[str, ...]
@@ -55,7 +59,8 @@ class HostBatch:
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> TrainingBatch:
         """The model's batch, there."""
-        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self._tensors().items()}
+        moved = {field.name: torch.as_tensor(value).to(device, non_blocking=non_blocking) for field in fields(self)
+                 if isinstance(value := getattr(self, field.name), (Tensor, np.ndarray))}
         images = Images(rgb=moved['rgb'].permute(0, 1, 4, 2, 3).float() / 255, mask=moved['mask'],
                         norm_xy=_normalised_pixels(moved['intrinsics'], self.rgb.shape[2]), prompts=self.prompts)
         robot = RobotState(**{field.name: moved[field.name] for field in fields(RobotState)})
@@ -63,12 +68,7 @@ class HostBatch:
 
     def pin_memory(self) -> 'HostBatch':
         """The same in memory that a GPU copies from by itself; DataLoader calls it."""
-        pinned: dict[str, Any] = {name: tensor.pin_memory() for name, tensor in self._tensors().items()}
-        return replace(self, **pinned)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {field.name: value for field in fields(self)
-                if isinstance(value := getattr(self, field.name), Tensor)}
+        return replace(self, rgb=self.rgb.pin_memory(), mask=self.mask.pin_memory())
 
 
 def collate(samples: Sequence[Sample]) -> TrainingBatch:
@@ -95,14 +95,14 @@ def gather(samples: Sequence[Sample], *, cameras: int = 0, arms: int = 0) -> Hos
     arms = _room(arms, [len(sample.valid_ee_mask) for sample in samples], 'arms')
     absent, eye = absent_view(side), np.eye(4)
     return HostBatch(
-        rgb=_padded([s.obs_rgbs[-1].transpose(0, 2, 3, 1) for s in samples], cameras, absent.rgb),
-        mask=_padded([s.obs_masks[-1] for s in samples], cameras, absent.mask),
+        rgb=torch.from_numpy(_padded([s.obs_rgbs[-1].transpose(0, 2, 3, 1) for s in samples], cameras, absent.rgb)),
+        mask=torch.from_numpy(_padded([s.obs_masks[-1] for s in samples], cameras, absent.mask)),
         intrinsics=_padded([s.K for s in samples], cameras, absent.intrinsics),
-        world_from_camera=_padded([s.obs_extrinsics[-1] for s in samples], cameras, eye).float(),
-        world_from_ee=_padded([s.current_ee_pose for s in samples], arms, eye).float(),
-        world_from_reference=_padded([s.action_ref_pose for s in samples], arms, eye).float(),
-        history=_padded([s.history_ee_states for s in samples], arms, ABSENT, axis=1).float(),
-        future=_padded([s.gt_future_ee_states for s in samples], arms, ABSENT, axis=1).float(),
+        world_from_camera=_padded([s.obs_extrinsics[-1] for s in samples], cameras, eye).astype(np.float32),
+        world_from_ee=_padded([s.current_ee_pose for s in samples], arms, eye).astype(np.float32),
+        world_from_reference=_padded([s.action_ref_pose for s in samples], arms, eye).astype(np.float32),
+        history=_padded([s.history_ee_states for s in samples], arms, ABSENT, axis=1).astype(np.float32),
+        future=_padded([s.gt_future_ee_states for s in samples], arms, ABSENT, axis=1).astype(np.float32),
         valid_arms=_padded([s.valid_ee_mask for s in samples], arms, np.False_),
         prompts=tuple(s.prompt_text for s in samples), sources=tuple(s.source for s in samples),
         cameras=tuple(s.cameras for s in samples), replaced=tuple(text for s in samples for text in s.replaced))
@@ -114,7 +114,7 @@ def _room(wanted: int, there: Sequence[int], what: str) -> int:
     return wanted or max(there)
 
 
-def _padded(rows: Sequence[NDArray[Any]], size: int, filling: Any, axis: int = 0) -> Tensor:
+def _padded(rows: Sequence[NDArray[Any]], size: int, filling: Any, axis: int = 0) -> NDArray[Any]:
     """Stacked, each filled up to ``size`` along ``axis``."""
     shape = list(rows[0].shape)
     shape[axis] = size
@@ -123,7 +123,7 @@ def _padded(rows: Sequence[NDArray[Any]], size: int, filling: Any, axis: int = 0
         along, there = np.moveaxis(target, axis, 0), np.moveaxis(row, axis, 0)
         along[:len(there)] = there
         along[len(there):] = filling
-    return torch.from_numpy(batch)
+    return batch
 
 
 def _normalised_pixels(intrinsics: Tensor, side: int) -> Tensor:
