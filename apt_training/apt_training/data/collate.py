@@ -8,6 +8,7 @@ observation: a test holds them together.
 Letters: B batch, C cameras, A arms, H history states, T horizon, S image side.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from apt_policy.model.batch import Images, RobotState
 from apt_policy.model.observation import ABSENT, absent_view
@@ -95,8 +97,8 @@ def gather(samples: Sequence[Sample], *, cameras: int = 0, arms: int = 0) -> Hos
     arms = _room(arms, [len(sample.valid_ee_mask) for sample in samples], 'arms')
     absent, eye = absent_view(side), np.eye(4)
     return HostBatch(
-        rgb=torch.from_numpy(_padded([s.obs_rgbs[-1].transpose(0, 2, 3, 1) for s in samples], cameras, absent.rgb)),
-        mask=torch.from_numpy(_padded([s.obs_masks[-1] for s in samples], cameras, absent.mask)),
+        rgb=_shareable([s.obs_rgbs[-1].transpose(0, 2, 3, 1) for s in samples], cameras, absent.rgb),
+        mask=_shareable([s.obs_masks[-1] for s in samples], cameras, absent.mask),
         intrinsics=_padded([s.K for s in samples], cameras, absent.intrinsics),
         world_from_camera=_padded([s.obs_extrinsics[-1] for s in samples], cameras, eye).astype(np.float32),
         world_from_ee=_padded([s.current_ee_pose for s in samples], arms, eye).astype(np.float32),
@@ -119,11 +121,28 @@ def _padded(rows: Sequence[NDArray[Any]], size: int, filling: Any, axis: int = 0
     shape = list(rows[0].shape)
     shape[axis] = size
     batch = np.empty((len(rows), *shape), rows[0].dtype)
+    _fill(batch, rows, filling, axis)
+    return batch
+
+
+def _shareable(rows: Sequence[NDArray[Any]], size: int, filling: Any) -> Tensor:
+    """:func:`_padded` along the first axis; in a loading process it lies where the trainer reads it without a copy."""
+    shape = (len(rows), size, *rows[0].shape[1:])
+    dtype = torch.from_numpy(rows[0][:0]).dtype
+    if get_worker_info() is None:
+        batch = torch.empty(shape, dtype=dtype)
+    else:
+        storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+        batch = torch.empty(0, dtype=dtype).set_(storage).view(shape)
+    _fill(batch.numpy(), rows, filling)
+    return batch
+
+
+def _fill(batch: NDArray[Any], rows: Sequence[NDArray[Any]], filling: Any, axis: int = 0) -> None:
     for target, row in zip(batch, rows, strict=True):
         along, there = np.moveaxis(target, axis, 0), np.moveaxis(row, axis, 0)
         along[:len(there)] = there
         along[len(there):] = filling
-    return batch
 
 
 def _normalised_pixels(intrinsics: Tensor, side: int) -> Tensor:
