@@ -6,7 +6,6 @@ Letters: T frames, H, W image.
 """
 
 import logging
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,9 +41,6 @@ class CameraReader:
             raise EpisodeError(f'{self._where} has no {layout.RGB!r}; it has {", ".join(group) or "nothing"}')
         self._rgb: h5py.Dataset = group[layout.RGB]
         self.storage = _storage_of(self._rgb, frames, f'{self._where}/{layout.RGB}')
-        read: dict[Storage, Callable[[int], NDArray[np.uint8]]] = {
-            Storage.RAW: self._raw, Storage.JPEG: self._jpeg, Storage.VIDEO: self._video_frame}
-        self._pixels = read[self.storage]
 
     def frame(self, index: int) -> CameraFrame:
         """Frame ``index``, which is in range.
@@ -108,6 +104,13 @@ class CameraReader:
         """Of a camera whose images are a video."""
         name = self._rgb[()] if self._rgb.shape == () else self._rgb[0]
         return self._video_root / (name.decode() if isinstance(name, bytes) else str(name))
+
+    def _pixels(self, index: int) -> NDArray[np.uint8]:
+        # Kept as an attribute, the method would hold its own object: thousands of files a minute are opened and
+        # closed, and what they held would wait for Python's rare full collection.
+        if self.storage is Storage.JPEG:
+            return self._jpeg(index)
+        return self._raw(index) if self.storage is Storage.RAW else self._video_frame(index)
 
     def _raw(self, index: int) -> NDArray[np.uint8]:
         pixels = self._rgb[index].transpose(1, 2, 0)
