@@ -5,25 +5,18 @@ step that runs, and the next start goes on there.
 """
 
 import argparse
-import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Event
 
 from ament_index_python.packages import get_package_share_directory
 from rich.console import Console
-from rich.table import Table
 
+from apt_bringup.steps.runner import Runner
+from apt_bringup.steps.step import named
 from apt_bringup.stop import stop_requests
-from apt_bringup.supervise import Patience, Process
-from apt_bringup.tutorial.plan import Sizes, Step, named, steps
-
-# Training saves before it ends.
-_PATIENCE = Patience(interrupt_s=60.0, terminate_s=10.0)
-_LOOK_S = 0.2
+from apt_bringup.tutorial.plan import Sizes, steps
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -38,14 +31,15 @@ def main(words: Sequence[str] | None = None) -> int:
     sizes = Sizes(episodes=options.episodes, held_out=options.held_out, iterations=options.iterations,
                   watch_s=options.watch, speed=options.speed)
     try:
-        chosen = named(options.only, steps(options.out, share / 'config' / 'aloha_tutorial.yaml', sizes))
+        known = steps(options.out, share / 'config' / 'aloha_tutorial.yaml', sizes)
+        chosen = named(options.only, [(step,) for step in known])
     except ValueError as error:
         console.print(f'tutorial: {error}', style='red', markup=False)
         return 2
     if options.fresh:
         shutil.rmtree(options.out, ignore_errors=True)
     with stop_requests() as stop:
-        return _Tutorial(options.out, console, stop).run(chosen)
+        return Runner('tutorial', options.out, console, stop).run(chosen)
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
@@ -60,69 +54,6 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--only', nargs='+', default=[], metavar='STEP', help='these steps and no others')
     parser.add_argument('--fresh', action='store_true', help='throw away what an earlier run left')
     return parser.parse_args(words)
-
-
-class _Tutorial:
-    """Does steps, and remembers which are done."""
-
-    def __init__(self, out: Path, console: Console, stop: Event) -> None:
-        self._done = out / '.done'
-        self._console, self._stop = console, stop
-        self._took: list[tuple[Step, str]] = []
-
-    def run(self, chosen: Sequence[Step]) -> int:
-        """The exit status."""
-        self._done.mkdir(parents=True, exist_ok=True)
-        for number, step in enumerate(chosen, 1):
-            self._console.rule(f'{number}/{len(chosen)} {step.name}')
-            self._say(f'{step.why}\n$ {step.command}')
-            status = self._do(step)
-            if self._stop.is_set():
-                self._say('interrupted; the same command goes on here')
-                return 130
-            if status != 0:
-                self._console.print(f'tutorial: {step.name} failed with status {status}; its last lines are above. '
-                                    'Once that is put right, the same command goes on here', style='red', markup=False)
-                return 1
-        self._report()
-        return 0
-
-    def _do(self, step: Step) -> int:
-        """0 when done, now or before."""
-        mark = self._done / step.name.replace(' ', '_')
-        if mark.exists() and mark.read_text() == step.command and step.product.exists():
-            self._took.append((step, 'done before'))
-            return 0
-        began = time.monotonic()
-        status = self._carry_out(step)
-        if status == 0 and not step.product.exists():
-            self._say(f'{step.name} ended well, but there is no {step.product}')
-            return 1
-        if status == 0:
-            mark.write_text(step.command)
-            self._took.append((step, f'{time.monotonic() - began:.0f} s'))
-        return status
-
-    def _carry_out(self, step: Step) -> int:
-        process = Process(step.name, [sys.executable, '-m', step.module, *step.words],
-                          {**os.environ, 'PYTHONUNBUFFERED': '1'})
-        try:
-            while process.exit_status is None and not self._stop.wait(_LOOK_S):
-                pass
-        finally:
-            status = process.stop(_PATIENCE)
-        return status
-
-    def _report(self) -> None:
-        table = Table(title=f'all done in {self._done.parent}')
-        for column in ('step', 'time', 'made'):
-            table.add_column(column)
-        for step, took in self._took:
-            table.add_row(step.name, took, str(step.product))
-        self._console.print(table)
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == '__main__':

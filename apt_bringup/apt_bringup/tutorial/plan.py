@@ -4,9 +4,10 @@ Words only. It runs nothing, and knows each command as its user would type it.
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from apt_bringup.steps.step import Step
 
 # Rendering, physics, bridge, demonstrator and recorder at once; a hand that is commanded in hiccups drops things.
 _CORES_FOR_REAL_TIME = 4
@@ -27,26 +28,6 @@ class Sizes:
     """How long the policy runs at the end, on the robot's clock."""
     speed: float = field(default_factory=lambda: min(1.0, len(os.sched_getaffinity(0)) / _CORES_FOR_REAL_TIME))
     """Simulated seconds per second while recording."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One command and what it leaves behind."""
-
-    name: str
-    why: str
-    """One line for the reader."""
-    typed: str
-    """The command as a user would type it."""
-    module: str
-    words: tuple[str, ...]
-    product: Path
-    """Exists once the step is done."""
-
-    @property
-    def command(self) -> str:
-        """On one line: a step that was done with it need not be done again."""
-        return ' '.join((self.typed, *self.words))
 
 
 def steps(out: Path, contract: Path, sizes: Sizes) -> tuple[Step, ...]:
@@ -96,15 +77,3 @@ def _conversion(out: Path, contract: Path, name: str) -> Step:
         name=f'convert {name}', why='the bag becomes one HDF5 file per episode', typed='apt-convert',
         module='apt_training.convert.main', product=folder,
         words=(str(out / 'bags' / name), '--contract', str(contract), '--out', str(folder)))
-
-
-def named(wanted: Sequence[str], known: Sequence[Step]) -> tuple[Step, ...]:
-    """The steps with these names, in the tutorial's order; all of them for no names.
-
-    Raises:
-        ValueError: a name that no step has.
-    """
-    names = [step.name for step in known]
-    if unknown := [name for name in wanted if name not in names]:
-        raise ValueError(f'no step {", ".join(map(repr, unknown))}; there are {", ".join(map(repr, names))}')
-    return tuple(step for step in known if not wanted or step.name in wanted)
