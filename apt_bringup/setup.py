@@ -24,6 +24,7 @@ setup(
         'apt-record = apt_bringup.record.main:main',
         'apt-sim-data = apt_bringup.trials.data_main:main',
         'apt-sim-eval = apt_bringup.trials.eval_main:main',
+        'apt-sim-questions = apt_bringup.questions.main:main',
         'demo = apt_bringup.demo.main:main',
         'demonstrator = apt_bringup.tasks.node:main',
         'ik_bridge = apt_bringup.ik.node:main',

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     # Trials run the node's own loop, and write what is trained on.
     'apt_bringup.trials': ('apt_bringup', 'apt_policy.core', 'apt_policy.runtime', 'apt_policy.ros.qos',
                            'apt_training.episodes'),
+    'apt_bringup.questions': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes.codec'),
 }
 ROS_HOMES = ('apt_policy.ros', 'apt_bringup')
 # External package -> the only modules that may import it; a name that ends in * is a prefix.
@@ -37,7 +38,7 @@ ONLY_IN = {
         'interbotix_xs_msgs', 'lifecycle_msgs', 'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'std_srvs',
         'tf2_msgs', 'tf2_ros', 'visualization_msgs'), ROS_HOMES),
     'torch': ('apt_policy.model', 'apt_policy.runtime.planner', 'apt_training'),
-    'transformers': ('apt_policy.model.vlm*',),
+    'transformers': ('apt_policy.model.vlm*', 'apt_training.teach'),
     'mujoco': ('apt_bringup.sim', 'apt_bringup.ik'),
     'mink': ('apt_bringup.sim', 'apt_bringup.ik'),
     'h5py': ('apt_training.episodes',),

@@ -110,8 +110,11 @@ class ArmBridge:
             self._target = Hold(reason=HoldReason.BAD_INPUT, detail=(
                 f'{self._name}: quaternion of the target has length {norm + 1.0:.3f}, expected 1'))
         else:
-            pose = pose_from_quaternion(position, quaternion_xyzw)
-            self._target = _Target(base_from_ee=pose, taken_ns=now_ns)
+            self.take_pose(pose_from_quaternion(position, quaternion_xyzw), now_ns)
+
+    def take_pose(self, base_from_ee: NDArray[np.float64], now_ns: int) -> None:
+        """A target pose (4, 4) that is rigid and in the arm's base frame."""
+        self._target = _Target(base_from_ee=base_from_ee, taken_ns=now_ns)
 
     def take_gripper(self, opening: float) -> None:
         """A gripper target, 0 closed .. 1 open; kept until the next one."""

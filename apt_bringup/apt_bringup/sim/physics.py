@@ -4,6 +4,7 @@ Plain and deterministic: the same seed and the same commands give the same episo
 machine allows. It knows nothing of ROS, of wall-clock time or of pictures.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import mujoco
@@ -117,6 +118,22 @@ class Simulation:
         """(J,) the last joint command [rad]."""
         return self._arms[arm].servo.command
 
+    def pose_still(self, joints: Mapping[str, NDArray[np.float64]], fingers: Mapping[str, float],
+                   held: Mapping[str, NDArray[np.float64]]) -> None:
+        """Put everything where it shall be in a picture; what would happen next is not asked for.
+
+        Args:
+            joints: (J,) of arms by name [rad].
+            fingers: left finger of arms by name [m].
+            held: (4, 4) world poses of objects by name.
+        """
+        for name, positions in joints.items():
+            self._arms[name].put(self.data, positions, fingers[name])
+        for name, pose in held.items():
+            quaternion = np.roll(Rotation.from_matrix(pose[:3, :3]).as_quat(), 1)
+            self.data.joint(f'{OBJECT_PREFIX}{self.cast.objects.index(name)}').qpos = [*pose[:3, 3], *quaternion]
+        mujoco.mj_forward(self.model, self.data)
+
     def readings(self, arm: str) -> JointReadings:
         """The arm's encoders now."""
         return self._arms[arm].readings(self.data)
@@ -184,8 +201,11 @@ class _Motors:
     def restart(self, data: mujoco.MjData) -> None:
         self.finger_command = FINGER_OPEN
         self.servo.settle(self._start)
-        data.qpos[self._qpos] = self._start
-        data.qpos[self._finger_qpos] = (FINGER_OPEN, -FINGER_OPEN)
+        self.put(data, self._start, FINGER_OPEN)
+
+    def put(self, data: mujoco.MjData, joints: NDArray[np.float64], finger: float) -> None:
+        data.qpos[self._qpos] = joints
+        data.qpos[self._finger_qpos] = (finger, -finger)
 
     def drive(self, data: mujoco.MjData, now_s: float) -> None:
         data.ctrl[self._actuators] = self.servo.set_point(now_s)

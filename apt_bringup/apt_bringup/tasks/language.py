@@ -4,7 +4,7 @@ A wording is a number: the same number gives the same sentence for the same task
 hold wordings out. Nothing is parsed here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -12,8 +12,10 @@ import numpy as np
 from apt_bringup.sim.things import Shape, thing
 from apt_bringup.tasks.task import Skill, Task
 
-_NOUNS = {Shape.CUBE: ('cube', 'block'), Shape.CUP: ('cup', 'mug'), Shape.BAR: ('bar', 'brick')}
-_TRAYS = ('the {tray} tray', 'the {tray} container', 'the {tray} box')
+NOUNS: Mapping[Shape, tuple[str, ...]] = {
+    Shape.CUBE: ('cube', 'block'), Shape.CUP: ('cup', 'mug'), Shape.BAR: ('bar', 'brick')}
+CONTAINERS = ('tray', 'container', 'box')
+_TRAYS = tuple(f'the {{tray}} {noun}' for noun in CONTAINERS)
 _HANDS = ('the {arm} arm', 'the {arm} hand', 'your {arm} gripper')
 
 _SENTENCES: dict[Skill, tuple[str, ...]] = {
@@ -75,7 +77,7 @@ def _wordings(task: Task) -> list[str]:
 
 def _names(name: str) -> tuple[str, ...]:
     meant = thing(name)
-    return tuple(f'the {meant.colour} {noun}' for noun in _NOUNS[meant.shape])
+    return tuple(f'the {meant.colour} {noun}' for noun in NOUNS[meant.shape])
 
 
 def _receivers() -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from apt_bringup.ik.bridge import ArmBridge, Command
 from apt_bringup.sim.commands import Refusal, finger_command
 from apt_bringup.sim.physics import Simulation
 from apt_bringup.tasks.task import Situation
-from apt_policy.core.geometry import invert_pose, pose_to_quaternion
+from apt_policy.core.geometry import invert_pose
 from apt_policy.core.gripper import opening_from_reading
 from apt_policy.core.sample import ArmState, Hold, Target
 
@@ -65,8 +65,7 @@ class Stage:
         bridge, arm = self._bridges[name], self._contract.arms[name]
         readings = self.simulation.readings(name)
         bridge.take_joints(readings.position, readings.finger, now_ns)
-        position, quaternion = pose_to_quaternion(self._base_from_world[name] @ world_from_ee)
-        bridge.take_target(arm.base_frame, position, quaternion, now_ns)
+        bridge.take_pose(self._base_from_world[name] @ world_from_ee, now_ns)
         bridge.take_gripper(gripper)
         outcome = bridge.tick(now_ns)
         if not isinstance(outcome, Command):

@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> int:
             vary_cameras=not options.still_cameras,
             plan=TrialPlan(split=split_named(options.split), skills=skills_named(options.skills), seed=options.seed))
         load_contract(settings.contract)
-        claim(options.out, settings)
+        claim(options.out, settings.facts())
     except (SplitError, ContractError, DatasetError, ValueError) as error:
         console.print(f'apt-sim-data: {error}', style='red', markup=False, highlight=False)
         return 2

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from apt_bringup.trials.generate import GenerationSettings, episode_file
+from apt_bringup.trials.generate import episode_file
 
 SETTINGS = 'generation.json'
 
@@ -19,13 +19,12 @@ class DatasetError(ValueError):
     """A folder that does not belong to these settings, or cannot be used; the message says what to do."""
 
 
-def claim(folder: Path, settings: GenerationSettings) -> None:
+def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
     """Make the folder, and write down what it is for.
 
     Raises:
         DatasetError: it belongs to other settings, or cannot be made.
     """
-    wanted = settings.facts()
     noted = folder / SETTINGS
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -143,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--split', default='all', help='one or more, separated by commas: '
                         f'{", ".join(split.value for split in TESTS)}, train (default: all but train)')
     parser.add_argument('--episodes', type=positive, default=50, help='of each split (default: 50)')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write {split: {episodes, success, low, high}}')
+    parser.add_argument('--json', type=Path, metavar='FILE',
+                        help='write {split: {episodes, success, low, high, approached}}')
     parser.add_argument('--videos', type=Path, metavar='FOLDER', help='a film of every failure; slower')
     parser.add_argument('--replan', type=float, default=0.4, metavar='S',
                         help='simulated seconds between two plans (default: 0.4)')

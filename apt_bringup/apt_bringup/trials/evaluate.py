@@ -65,6 +65,8 @@ class TrialResult:
     """Of its scene."""
     instructions: tuple[str, ...]
     success: bool
+    approached: bool
+    """Whether a hand came nearer to the object that was asked for first than to any other."""
     reason: str
     """Of a failure."""
     duration_s: float
@@ -98,12 +100,13 @@ class Evaluator:
         with stopwatch.on('all'):
             trial, scene, _ = self._drawer.begin(plan, number)
             film = Film(self._rig, self._contract) if self._settings.videos else None
-            verdict = self._run(trial, scene, stopwatch, film)
+            verdict, approached = self._run(trial, scene, stopwatch, film)
             if film is not None and self._settings.videos and verdict.ruling is Ruling.FAILURE:
                 film.save(self._settings.videos / f'{plan.split.value}_{number:04d}.mp4', verdict.reason)
         return TrialResult(
             split=plan.split.value, number=number, seed=trial.seed, success=verdict.ruling is Ruling.SUCCESS,
-            reason=verdict.reason, instructions=tuple(part.instruction for part in trial.parts),
+            approached=approached == trial.parts[0].task.object, reason=verdict.reason,
+            instructions=tuple(part.instruction for part in trial.parts),
             duration_s=(self._simulation.time_ns - scene.stamp_ns) / 1e9, spent_s=dict(stopwatch.spent_s))
 
     def close(self) -> None:
@@ -114,7 +117,8 @@ class Evaluator:
     def _situation(self) -> Situation:
         return situation(self._simulation)
 
-    def _run(self, trial: Trial, scene: Situation, stopwatch: Stopwatch, film: Film | None) -> Verdict:
+    def _run(self, trial: Trial, scene: Situation, stopwatch: Stopwatch, film: Film | None) -> tuple[Verdict, str]:
+        """How the trial ended, and which object a hand came nearest to."""
         worker = InstantWorker(self._planner, _SimulatedClock(self._simulation), delay_s=self._settings.delay_s,
                                stopwatch=stopwatch)
         worker.warm_up()
@@ -138,8 +142,8 @@ class Evaluator:
             robot.see(now)
             verdict = referee.see(now)
         if verdict.ruling is Ruling.FAILURE and held:
-            return Verdict(ruling=verdict.ruling, reason=f'{verdict.reason}; held, {held}')
-        return verdict
+            verdict = Verdict(ruling=verdict.ruling, reason=f'{verdict.reason}; held, {held}')
+        return verdict, referee.approached
 
     def _loop(self, robot: SimulatedRobot, worker: InstantWorker) -> PolicyLoop:
         loop = PolicyLoop(

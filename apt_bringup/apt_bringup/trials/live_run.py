@@ -11,7 +11,8 @@ from apt_bringup.managed import BringUpError
 from apt_bringup.session import Session, StartError
 from apt_bringup.trials.crew import CrewError, Done
 from apt_bringup.trials.evaluate import EvaluationSettings
-from apt_bringup.trials.live import LiveError, LiveEvaluator, LivePolicy, trial_graph
+from apt_bringup.trials.live import LiveEvaluator, LivePolicy, trial_graph
+from apt_bringup.trials.live_robot import LiveError
 from apt_bringup.trials.trial import TrialPlan
 
 

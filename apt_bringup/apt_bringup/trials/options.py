@@ -1,4 +1,4 @@
-"""Options that ``apt-sim-data`` and ``apt-sim-eval`` share."""
+"""Options that the commands of the simulation share."""
 
 import argparse
 import os
@@ -7,14 +7,19 @@ from pathlib import Path
 CONTRACT = 'aloha_small.yaml'
 
 
+def add_contract(parser: argparse.ArgumentParser) -> None:
+    """Add ``--contract`` and ``--jobs``."""
+    parser.add_argument('--contract', default='', help=f'the robot contract (default: {CONTRACT})')
+    parser.add_argument('--jobs', type=positive, default=len(os.sched_getaffinity(0)),
+                        help='processes (default: one a core)')
+
+
 def add_shared(parser: argparse.ArgumentParser) -> None:
     """Add ``--contract``, ``--skills``, ``--seed`` and ``--jobs``."""
-    parser.add_argument('--contract', default='', help=f'the robot contract (default: {CONTRACT})')
+    add_contract(parser)
     parser.add_argument('--skills', default='pick,place',
                         help='separated by commas: pick, place, hand_over, push (default: pick,place)')
     parser.add_argument('--seed', type=natural, default=0, help='of all scenes (default: 0)')
-    parser.add_argument('--jobs', type=positive, default=len(os.sched_getaffinity(0)),
-                        help='processes (default: one a core)')
 
 
 def contract_path(given: str) -> str:

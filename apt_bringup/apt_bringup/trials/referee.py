@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+import numpy as np
+
+from apt_bringup import vx300s
 from apt_bringup.tasks.episode import Assignment
 from apt_bringup.tasks.success import LIFTED, done
 from apt_bringup.tasks.task import Situation, Skill, Task
 
+_TOOL = np.array([*vx300s.EE_FROM_TOOL_CENTRE, 1.0])
 SETTLED_S = 0.4
 """A task is done when it looks done for so long [s]."""
 LIMITS_S: Mapping[Skill, float] = {Skill.PICK: 15.0, Skill.PLACE: 30.0, Skill.HAND_OVER: 40.0, Skill.PUSH: 15.0}
@@ -52,6 +56,12 @@ class Referee:
         self._before = start
         self._looks: str | None = None
         self._since_ns = start.stamp_ns
+        self._nearest_m: dict[str, float] = {}
+
+    @property
+    def approached(self) -> str:
+        """The object that a hand has come nearest to while the first instruction was in force."""
+        return min(self._nearest_m, key=lambda name: self._nearest_m[name], default='')
 
     @property
     def part(self) -> Assignment:
@@ -60,6 +70,8 @@ class Referee:
 
     def see(self, now: Situation) -> Verdict:
         """Judge the table as it is now; once per control period."""
+        if self._index == 0:
+            self._note_approach(now)
         looks = self._look(now)
         if looks != self._looks:
             self._looks, self._since_ns = looks, now.stamp_ns
@@ -77,6 +89,12 @@ class Referee:
         self._index += 1
         self._before, self._looks, self._since_ns = now, None, now.stamp_ns
         return Verdict(ruling=Ruling.NEXT)
+
+    def _note_approach(self, now: Situation) -> None:
+        tools = [(arm.world_from_ee @ _TOOL)[:3] for arm in now.arms.values()]
+        for name, pose in now.objects.items():
+            gap = min(float(np.linalg.norm(tool - pose[:3, 3])) for tool in tools)
+            self._nearest_m[name] = min(gap, self._nearest_m.get(name, gap))
 
     def _look(self, now: Situation) -> str | None:
         """Empty when the task looks done, what is wrong when it went wrong, None while it is open."""

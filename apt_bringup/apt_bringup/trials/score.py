@@ -13,6 +13,7 @@ from rich.table import Table
 from apt_bringup.trials.evaluate import TrialResult
 
 _Z95 = 1.959963984540054
+_SHARES = ('success', 'low', 'high', 'approached')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class Score:
     low: float
     """95 % interval (Wilson)."""
     high: float
+    approached: float
+    """Share in which a hand came nearer to the object that was asked for than to any other."""
 
 
 def wilson(successes: int, episodes: int) -> tuple[float, float]:
@@ -50,18 +53,19 @@ def scores(results: Sequence[TrialResult]) -> dict[str, Score]:
     for split, group in by_split.items():
         successes = sum(result.success for result in group)
         low, high = wilson(successes, len(group))
-        found[split] = Score(episodes=len(group), success=successes / len(group), low=low, high=high)
+        found[split] = Score(episodes=len(group), success=successes / len(group), low=low, high=high,
+                             approached=sum(result.approached for result in group) / len(group))
     return found
 
 
 def write_json(found: Mapping[str, Score], path: Path) -> None:
-    """``{split: {episodes, success, low, high}}``, whole or not at all.
+    """``{split: {episodes, success, low, high, approached}}``, whole or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
-    fields = {split: {'episodes': score.episodes, 'success': round(score.success, 6), 'low': round(score.low, 6),
-                      'high': round(score.high, 6)} for split, score in found.items()}
+    fields = {split: {'episodes': score.episodes, **{name: round(getattr(score, name), 6) for name in _SHARES}}
+              for split, score in found.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     fresh.write_text(json.dumps(fields, indent=2, sort_keys=True) + '\n')
@@ -72,13 +76,13 @@ def table(results: Sequence[TrialResult]) -> Table:
     """Success, interval and the commonest failures of each split."""
     shown = Table(title=f'{len(results)} trials')
     for heading, justify in (('split', 'left'), ('episodes', 'right'), ('success', 'right'), ('95 %', 'right'),
-                             ('failures', 'left')):
+                             ('went to it', 'right'), ('failures', 'left')):
         shown.add_column(heading, justify='left' if justify == 'left' else 'right')
     for split, score in scores(results).items():
         kinds = Counter(_kind(result.reason) for result in results if result.split == split and not result.success)
         failures = ', '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))
         shown.add_row(split, str(score.episodes), f'{100 * score.success:.0f} %',
-                      f'{100 * score.low:.0f} .. {100 * score.high:.0f} %', failures)
+                      f'{100 * score.low:.0f} .. {100 * score.high:.0f} %', f'{100 * score.approached:.0f} %', failures)
     return shown
 
 

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
+from apt_bringup.ik.kinematics import arm_kinematics
 from apt_bringup.sim.physics import FINGER_CLOSED, FINGER_OPEN, FINGER_SQUEEZE, Simulation
 from apt_bringup.sim.scene import SceneSettings
 from apt_bringup.sim.things import OBJECT_SIDE
+from apt_policy.core.geometry import invert_pose, make_pose
 from apt_policy.core.gripper import opening_from_reading, reading_from_opening
 
 
@@ -108,3 +111,33 @@ def test_objects_that_fall_off_the_table_land_on_the_floor(contract):
     simulation.step(1500)
     assert ('red cube', 'world') in simulation.touching()
     assert -0.75 < simulation.world_from_object('red cube')[2, 3] < -0.65
+
+
+def test_in_a_still_arms_fingers_and_objects_are_where_they_were_put(simulation, contract):
+    joints = {name: np.array(arm.start) + 0.1 for name, arm in contract.arms.items()}
+    fingers = {'left': 0.03, 'right': 0.05}
+    held, *others = simulation.cast.objects
+    before = {name: simulation.world_from_object(name) for name in others}
+    turn = Rotation.from_euler('zyx', (0.5, -0.3, 1.0)).as_matrix()
+    simulation.pose_still(joints, fingers, {held: make_pose(turn, (-0.1, 0.45, 0.25))})
+    for name, arm in contract.arms.items():
+        reading = simulation.readings(name)
+        np.testing.assert_array_equal(reading.position, joints[name])
+        assert reading.finger == fingers[name]
+        world_from_ee = arm.world_from_base.matrix @ arm_kinematics(contract)[name].base_from_ee(joints[name])
+        np.testing.assert_allclose(simulation.world_from_ee(name), world_from_ee, atol=1e-5)
+        left, right = (simulation.world_from_link(name, f'{side}_finger_link')[:3, 3] for side in ('left', 'right'))
+        np.testing.assert_allclose(*((invert_pose(world_from_ee) @ [*tip, 1.0])[:3] * (1, sign, 1)
+                                     for tip, sign in ((left, 1), (right, -1))), atol=1e-5)
+    np.testing.assert_allclose(simulation.world_from_object(held), make_pose(turn, (-0.1, 0.45, 0.25)), atol=1e-9)
+    assert all(np.array_equal(simulation.world_from_object(name), pose) for name, pose in before.items())
+
+
+def test_a_still_leaves_nothing_to_the_next_episode(simulation, contract):
+    simulation.reset(4)
+    expected = simulation.data.qpos.copy()
+    simulation.pose_still({'left': np.array(contract.arms['left'].start) + 0.2}, {'left': 0.03},
+                          {simulation.cast.objects[0]: make_pose(np.eye(3), (0.0, 0.5, 0.3))})
+    assert not np.array_equal(simulation.data.qpos, expected)
+    simulation.reset(4)
+    assert np.array_equal(simulation.data.qpos, expected)

@@ -118,17 +118,17 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
 
 
 def test_a_folder_belongs_to_its_settings(tmp_path):
-    claim(tmp_path, settings())
-    claim(tmp_path, settings())
+    claim(tmp_path, settings().facts())
+    claim(tmp_path, settings().facts())
     with pytest.raises(DatasetError, match='holds episodes made with seed = 0, these settings have 1'):
-        claim(tmp_path, settings(seed=1))
+        claim(tmp_path, settings(seed=1).facts())
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'x.h5').touch()
     with pytest.raises(DatasetError, match=r'no generation\.json that says how they were made'):
-        claim(tmp_path / 'other', settings())
+        claim(tmp_path / 'other', settings().facts())
     (tmp_path / 'file').touch()
     with pytest.raises(DatasetError, match='cannot use'):
-        claim(tmp_path / 'file', settings())
+        claim(tmp_path / 'file', settings().facts())
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

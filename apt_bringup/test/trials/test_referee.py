@@ -1,5 +1,7 @@
 """When a trial is over, and why."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,13 +20,18 @@ TRAYS = {'white': (-0.1, 0.78, 0.0), 'black': (0.1, 0.78, 0.0)}
 HELD = (-0.2, 0.4, 0.12)
 
 
-def table(seconds, **objects):
-    """The table after a time, with objects elsewhere; the left hand is where the red cube is held."""
+def hand_at(place):
+    """A hand that points down, with a place (3,) between its fingers."""
     down = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-    hand = make_pose(down, (HELD[0], HELD[1], HELD[2] + vx300s.EE_FROM_TOOL_CENTRE[0]))
+    return ArmState(world_from_ee=make_pose(down, (place[0], place[1], place[2] + vx300s.EE_FROM_TOOL_CENTRE[0])),
+                    gripper=0.5)
+
+
+def table(seconds, **objects):
+    """The table after a time, with objects elsewhere; both hands are where the red cube is held."""
     places = TABLE | {name.replace('_', ' '): place for name, place in objects.items()}
     return Situation(
-        stamp_ns=round(seconds * 1e9), arms=dict.fromkeys(('left', 'right'), ArmState(world_from_ee=hand, gripper=0.5)),
+        stamp_ns=round(seconds * 1e9), arms=dict.fromkeys(('left', 'right'), hand_at(HELD)),
         objects={name: make_pose(np.eye(3), place) for name, place in places.items()},
         trays={colour: make_pose(np.eye(3), place) for colour, place in TRAYS.items()})
 
@@ -79,3 +86,50 @@ def test_the_second_instruction_comes_when_the_first_is_done_and_has_its_own_tim
 def test_what_lies_on_the_table_is_not_picked(place):
     referee = Referee([PICK], table(0))
     assert all(referee.see(table(second, red_cube=place)).ruling is Ruling.GO_ON for second in range(1, 10))
+
+
+def hands(seconds, left, right=(0.4, 0.9, 0.3), **objects):
+    """The table after a time, with hands at these places."""
+    return replace(table(seconds, **objects), arms={'left': hand_at(left), 'right': hand_at(right)})
+
+
+def test_the_object_that_a_hand_came_nearest_to_is_the_one_approached():
+    referee = Referee([PICK], hands(0, (-0.4, 0.9, 0.3)))
+    assert referee.approached == '', 'nothing has been seen yet'
+    referee.see(hands(1.0, (-0.1, 0.4, 0.10)))
+    assert referee.approached == 'red cube'
+    referee.see(hands(2.0, (0.19, 0.4, 0.06)))
+    assert referee.approached == 'blue cup'
+    referee.see(hands(3.0, (-0.4, 0.9, 0.3)))
+    assert referee.approached == 'blue cup', 'what came later was farther off'
+    referee.see(hands(4.0, (-0.2, 0.4, 0.03)))
+    assert referee.approached == 'red cube'
+
+
+def test_either_hand_approaches_and_it_is_the_fingers_that_count():
+    referee = Referee([PICK], hands(0, (-0.4, 0.9, 0.3)))
+    referee.see(hands(1.0, (-0.2, 0.4, 0.12), right=(0.2, 0.4, 0.10)))
+    assert referee.approached == 'blue cup'
+    # The wrist of this hand is over the red cube, its fingers are at the blue cup.
+    along = make_pose(np.eye(3), (0.2 - vx300s.EE_FROM_TOOL_CENTRE[0], 0.4, 0.04))
+    between = {'red_cube': (0.2 - vx300s.EE_FROM_TOOL_CENTRE[0], 0.4, 0.07), 'blue_cup': (0.2, 0.4, 0.02)}
+    scene = replace(table(1.0, **between), arms={'left': ArmState(world_from_ee=along, gripper=0.5)})
+    referee = Referee([PICK], scene)
+    referee.see(scene)
+    assert referee.approached == 'blue cup'
+
+
+def test_an_object_is_approached_where_it_is_by_then():
+    referee = Referee([PICK], hands(0, (-0.4, 0.9, 0.3)))
+    referee.see(hands(1.0, (0.3, 0.6, 0.06), blue_cup=(0.3, 0.6, 0.02)))
+    assert referee.approached == 'blue cup'
+
+
+def test_what_is_approached_for_the_second_instruction_does_not_count():
+    other = Assignment(task=Task(skill=Skill.PICK, object='blue cup', arm='left'), instruction='take the blue cup')
+    referee = Referee([PICK, other], hands(0, (-0.4, 0.9, 0.3)))
+    above = (HELD[0], HELD[1] + 0.03, HELD[2])
+    referee.see(hands(1.0, above, red_cube=HELD))
+    assert referee.see(hands(1.5, above, red_cube=HELD)).ruling is Ruling.NEXT
+    referee.see(hands(2.0, TABLE['blue cup']))
+    assert referee.approached == 'red cube'

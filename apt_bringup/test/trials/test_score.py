@@ -11,7 +11,8 @@ from apt_bringup.trials.score import scores, shares, wilson, write_json
 
 def result(split, number, *, success, **spent):
     return TrialResult(split=split, number=number, seed=0, instructions=('go',), success=success,
-                       reason='' if success else 'lifted the red cube', duration_s=1.0, spent_s=spent)
+                       approached=success, reason='' if success else 'lifted the red cube', duration_s=1.0,
+                       spent_s=spent)
 
 
 @pytest.mark.parametrize(('successes', 'episodes'), [(0, 10), (8, 10), (10, 10), (1, 3), (173, 200)])
@@ -31,7 +32,7 @@ def test_the_file_has_the_agreed_form(tmp_path):
     write_json(scores(results), tmp_path / 'new' / 'score.json')
     found = json.loads((tmp_path / 'new' / 'score.json').read_text())
     assert found['seen'] == {'episodes': 4, 'success': 0.75, 'low': pytest.approx(0.3006, abs=1e-4),
-                             'high': pytest.approx(0.9544, abs=1e-4)}
+                             'high': pytest.approx(0.9544, abs=1e-4), 'approached': 0.75}
     assert found['composed']['success'] == 0.0 and list(found) == ['composed', 'seen']
     assert [file.name for file in (tmp_path / 'new').iterdir()] == ['score.json']
 

@@ -2,7 +2,8 @@
 
 A folder holds ``checkpoint.json`` (model configuration, the robot contract's facts that
 the weights depend on, stage, iteration, git revision), ``expert.safetensors``, and
-``vlm.safetensors`` where the VLM is not somebody else's to download. A published file is a
+``vlm.safetensors`` where the VLM is not somebody else's to download. A whole VLM may lie in it
+too: a VLM named ``./...`` is looked for in the checkpoint's own folder. A published file is a
 dict of tensors under ``weights``, ``vlm_weights`` if tuned, and ``current_iters``. Nothing
 read here can run code. Building a model from what was read is ``restore``'s.
 """
@@ -13,7 +14,7 @@ import pickle
 import shutil
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from apt_policy.model.config import (
 
 FORMAT = 'apt-policy-checkpoint/1'
 FACTS_FILE, EXPERT_FILE, VLM_FILE = 'checkpoint.json', 'expert.safetensors', 'vlm.safetensors'
+BESIDE = './'
+"""Begins the name of a VLM whose folder lies in that of the checkpoint."""
 LATEST_FILE = 'latest'
 """In the folder of a training run: the name of its newest complete checkpoint."""
 
@@ -175,7 +178,7 @@ def _read_folder(folder: Path) -> Checkpoint:
         weights = load_file(folder / EXPERT_FILE)
         vlm_weights = load_file(folder / VLM_FILE) if (folder / VLM_FILE).exists() else None
         return Checkpoint(source=str(folder), weights=weights, vlm_weights=vlm_weights,
-                          expert=config.expert, vlm=config.vlm, contract=facts['contract'],
+                          expert=config.expert, vlm=_found_from(folder, config.vlm), contract=facts['contract'],
                           iteration=int(facts['iteration']), git_revision=str(facts['git_revision']))
     except FileNotFoundError as error:
         raise CheckpointError(f'{folder} is not a complete checkpoint, a file is missing: {error}; '
@@ -183,6 +186,13 @@ def _read_folder(folder: Path) -> Checkpoint:
     except (SafetensorError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f'{folder} is corrupt: {type(error).__name__}: {error}; '
                               'copy it again or use an older checkpoint') from error
+
+
+def _found_from(folder: Path, vlm: VlmConfig) -> VlmConfig:
+    beside = folder / vlm.name
+    # A user's own folder may have been named like that too.
+    ours = vlm.name.startswith(BESIDE) and (beside.is_dir() or not Path(vlm.name).is_dir())
+    return replace(vlm, name=str(beside)) if ours else vlm
 
 
 def _read_published(path: Path) -> Checkpoint:

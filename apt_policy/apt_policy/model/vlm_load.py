@@ -47,7 +47,7 @@ def load_backbone(config: VlmConfig, device: torch.device) -> Backbone:
         return Backbone(model=model.to(device, dtype), tokenizer=tokenizer, image=ImageSpec())
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.name)
-        image = _image_spec(config.name)
+        image = image_spec(config.name)
         tokenizer.chat_template = _chat_template(config.name) or tokenizer.chat_template
         attention = attention_implementation(device, dtype, flash_installed=is_flash_attn_2_available())
         model = AutoModel.from_pretrained(config.name, dtype=dtype, attn_implementation=attention)
@@ -66,8 +66,8 @@ def attention_implementation(device: torch.device, dtype: torch.dtype, *, flash_
     return 'flash_attention_2' if suits else 'sdpa'
 
 
-def _image_spec(name: str) -> ImageSpec:
-    """Read ``preprocessor_config.json``; where it is absent, Qwen3-VL's own values hold."""
+def image_spec(name: str) -> ImageSpec:
+    """How a model of that name wants its images (``preprocessor_config.json``); by default as Qwen3-VL does."""
     path = _optional_file(name, 'preprocessor_config.json')
     if path is None:
         log.warning('%s has no preprocessor_config.json; using %s', name, ImageSpec())

@@ -29,6 +29,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     core = Tokenizer(BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = ByteLevel(add_prefix_space=False)
     core.decoder = ByteLevelDecoder()
+    return as_qwen_tokenizer(core)
+
+
+def as_qwen_tokenizer(core: Tokenizer) -> PreTrainedTokenizerFast:
+    """``core`` with Qwen's special tokens and chat format."""
     core.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token='<|endoftext|>',
                                         eos_token='<|im_end|>', additional_special_tokens=SPECIAL_TOKENS[3:])

@@ -1,7 +1,14 @@
-"""Which version of this suite is running."""
+"""Where weights come from: which version of this suite made them, and with which values."""
 
+import json
 import subprocess
+from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
+
+from apt_training.train.config import TrainConfig
+
+RECIPE_FILE = 'recipe.json'
 
 
 def git_revision() -> str:
@@ -13,3 +20,14 @@ def git_revision() -> str:
     except (OSError, subprocess.SubprocessError):
         return ''
     return described.stdout.strip()
+
+
+def write_recipe(folder: Path, config: TrainConfig) -> None:
+    """All values of a run, for people to read; a run that goes on with others says so itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(asdict(config), indent=2, default=_plain)
+    (folder / RECIPE_FILE).write_text(text + '\n')
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, Enum) else str(value)

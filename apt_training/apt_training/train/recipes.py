@@ -50,6 +50,16 @@ def tutorial(stage: Stage) -> TrainConfig:
                    keep=KeepConfig(every=200, last=2, milestone_every=0), log_every=25)
 
 
+def demo(stage: Stage) -> TrainConfig:
+    """What the shipped checkpoint and the study are made with: the tiny expert over a small VLM that has been taught
+    (``apt-teach``; name it with ``--vlm``). Pictures stay as they are: the VLM knows the cameras in one order only."""
+    return TrainConfig(
+        recipe='demo', stage=stage, expert=ExpertSize.TINY, vlm=VlmConfig(name=TINY_VLM, dtype='float32'),
+        optim=OptimConfig(lr=1e-3, warmup=100), ema=EmaConfig(decay=0.995, start=200),
+        keep=KeepConfig(every=250, last=2, milestone_every=0), iterations=5_000, batch=32, draws=4, workers=1,
+        augment=False, log_every=25)
+
+
 RECIPES: Mapping[str, Recipe] = MappingProxyType({
     'base': base,
     'base_600k': base_600k,
@@ -57,6 +67,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType({
     'small': partial(sized, name='small', expert=ExpertSize.SMALL),
     'tiny': partial(sized, name='tiny', expert=ExpertSize.TINY),
     'debug': debug,
+    'demo': demo,
     'tutorial': tutorial,
 })
 

@@ -19,6 +19,7 @@ from apt_training.train.ema import WeightAverage
 from apt_training.train.feed import Feed
 from apt_training.train.metrics import Journal, RunJournal, SilentJournal
 from apt_training.train.objective import Objective
+from apt_training.train.provenance import write_recipe
 from apt_training.train.saving import RunFolder
 from apt_training.train.snapshot import EXPERT, VLM, Progress, Snapshots
 from apt_training.train.start import Start, describe_ledger, start_policy, write_ledger
@@ -62,6 +63,8 @@ def train_stage(job: StageRun, world: World, open_feed: OpenFeed, stop: threadin
     if started.ledger is not None and iteration is None and world.leads:
         log.info('%s; every weight in %s', describe_ledger(started.ledger), job.run.folder / 'transfer.json')
         write_ledger(job.run.folder, started.ledger)
+    if world.leads:
+        write_recipe(job.run.folder, config)
     snapshots = Snapshots(job.run, config, world, policy=policy, contract=job.contract)
     average = _average(job, iteration)
     stack = policy.expert.dp_head.traj_context_attn

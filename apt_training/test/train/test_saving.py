@@ -1,5 +1,6 @@
 """Checkpoints on a disk that fills, folders that were damaged, and what is kept."""
 
+import json
 import shutil
 import subprocess
 
@@ -118,3 +119,10 @@ def test_space_is_asked_of_the_disk_that_a_folder_will_be_on(tmp_path):
     require_space(tmp_path / 'not' / 'yet', 1)
     with pytest.raises(SaveError, match='make room, or choose another --ckpt_dir'):
         require_space(tmp_path / 'not' / 'yet', 10**18)
+
+
+def test_a_run_writes_its_recipe_down_and_the_newest_one_stays(tmp_path, train_here):
+    for iterations in (1, 2):
+        train_here(folder=tmp_path, iterations=iterations, resume=True)
+        recipe = json.loads((tmp_path / 'recipe.json').read_text())
+        assert (recipe['iterations'], recipe['stage'], recipe['vlm']['name']) == (iterations, 'va_prior', 'tiny')

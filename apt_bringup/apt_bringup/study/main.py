@@ -1,0 +1,78 @@
+"""``make study``: one stage, two stages, two stages with a frozen prior, compared on what they were never told.
+
+Runs the suite's own commands, two at a time on two cores. A step that is done is not done again; Ctrl-C ends the steps
+that run, training saves, and the next start goes on there.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from rich.console import Console
+
+from apt_bringup.steps.runner import Runner
+from apt_bringup.steps.step import named
+from apt_bringup.stop import stop_requests
+from apt_bringup.study.plan import FULL, QUICK, Sizes, steps
+from apt_bringup.study.report import collect, table, write_results
+from apt_bringup.trials.options import positive
+
+_CHANGEABLE = ('sheets', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run it.
+
+    Returns:
+        0 when every step is done, 130 on Ctrl-C, 2 for arguments that cannot be used, else 1.
+    """
+    options = _options(words)
+    console = Console()
+    out = options.out or Path('out/study_quick' if options.quick else 'out/study')
+    sizes = _sizes(options)
+    contract = Path(get_package_share_directory('apt_bringup')) / 'config' / 'aloha_small.yaml'
+    try:
+        chosen = named(options.only, steps(out, contract, sizes, jobs=options.jobs))
+    except ValueError as error:
+        console.print(f'study: {error}', style='red', markup=False)
+        return 2
+    with stop_requests() as stop:
+        runner = Runner('study', out, console, stop, jobs=options.jobs, environment={'OMP_NUM_THREADS': '1'})
+        status = runner.run(chosen)
+    if status or options.only:
+        return status
+    results = collect(out, sizes)
+    console.print(table(results))
+    if options.quick:
+        runner.say(f'This was the quick form: {sizes.iterations} iterations a stage, {sizes.trials} trials a split and '
+                   'policy. It shows that everything runs; its differences are chance.')
+    for path in write_results(results, out):
+        runner.say(f'wrote {path}')
+    return 0
+
+
+def _sizes(options: argparse.Namespace) -> Sizes:
+    given = {name: getattr(options, name) for name in _CHANGEABLE if getattr(options, name) is not None}
+    return replace(QUICK if options.quick else FULL, **given)
+
+
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='study', description=__doc__.splitlines()[0])
+    parser.add_argument('--quick', action='store_true', help='twenty minutes on two cores; shows that it runs')
+    parser.add_argument('--out', type=Path, help='folder of everything (default: out/study, out/study_quick)')
+    parser.add_argument('--jobs', type=positive, default=len(os.sched_getaffinity(0)), metavar='N',
+                        help='steps side by side (default: one a core)')
+    parser.add_argument('--only', nargs='+', default=[], metavar='STEP', help='these steps and no others')
+    for field in fields(Sizes):
+        if field.name in _CHANGEABLE:
+            parser.add_argument(f'--{field.name}', type=positive, metavar='N',
+                                help=f'default: {getattr(FULL, field.name)}, quick {getattr(QUICK, field.name)}')
+    return parser.parse_args(words)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The study's plan: complete, fair, and in words that the commands understand."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from apt_bringup.questions import main as questions
+from apt_bringup.steps.step import named
+from apt_bringup.study.main import main
+from apt_bringup.study.plan import FULL, QUICK, Variant, score_file, steps
+from apt_bringup.trials import data_main, eval_main
+from apt_training.teach import main as teach
+from apt_training.train import flags
+
+CONTRACT = Path(__file__).resolve().parents[2] / 'config' / 'aloha_small.yaml'
+OUT = Path('out/study')
+OUTPUTS = {'--out', '--json'}
+PARSERS = {'apt_bringup.questions.main': questions._parser, 'apt_bringup.trials.data_main': data_main._parser,
+           'apt_training.teach.main': teach._parser, 'apt_training.train.main': flags.parser,
+           'apt_bringup.trials.eval_main': eval_main._parser}
+
+
+def phases(sizes=FULL, jobs=2):
+    return steps(OUT, CONTRACT, sizes, jobs=jobs)
+
+
+def values(step):
+    """What a step's own command makes of its words."""
+    module, words = step.module, list(step.words)
+    if module == 'torch.distributed.run':
+        at = words.index('-m')
+        module, words = words[at + 1], words[at + 2:]
+    return PARSERS[module]().parse_args(words)
+
+
+def trainings(sizes=FULL):
+    return {step.name: values(step) for phase in phases(sizes) for step in phase
+            if step.module == 'apt_training.train.main'}
+
+
+def used_by(step):
+    """Folders that a step reads."""
+    before = [None, *step.words]
+    read = {Path(word) for word, flag in zip(step.words, before, strict=False)
+            if word.startswith(str(OUT)) and flag not in OUTPUTS | {'--ckpt_dir'}}
+    if step.module == 'apt_training.train.main' and (given := values(step)).load_from_va is None and given.stage == '1':
+        read.add(given.ckpt_dir / given.va_name)
+    return read
+
+
+@pytest.mark.parametrize('sizes', [FULL, QUICK])
+def test_every_step_uses_only_what_earlier_phases_made(sizes):
+    made = set()
+    for phase in phases(sizes):
+        for step in phase:
+            for folder in used_by(step):
+                assert any(folder == product or folder in product.parents for product in made), (step.name, folder)
+        made |= {step.product for step in phase}
+
+
+def test_no_two_steps_make_the_same():
+    every = [step for phase in phases() for step in phase]
+    assert all(count == 1 for of in ('name', 'product', 'command')
+               for count in Counter(getattr(step, of) for step in every).values())
+    assert len(every) == 3 + 3 + 9 + 9
+
+
+@pytest.mark.parametrize('sizes', [FULL, QUICK])
+def test_every_command_understands_its_words(sizes):
+    for phase in phases(sizes):
+        for step in phase:
+            if step.module == 'apt_training.train.main':
+                assert flags.parse(step.words).contract == CONTRACT
+            else:
+                values(step)
+
+
+def test_all_ways_take_the_same_number_of_steps_over_the_same_things():
+    given = trainings()
+    for seed in range(FULL.seeds):
+        one, two, frozen = (given[f'{variant.value} {seed}'] for variant in Variant)
+        prior = given[f'prior {seed}']
+        assert one.max_iter == prior.max_iter + two.max_iter == prior.max_iter + frozen.max_iter == 2 * FULL.iterations
+        for name in ('data', 'vlm', 'contract', 'bs', 'seed', 'config', 'lr', 'augment', 'draws'):
+            assert len({str(getattr(each, name)) for each in (one, two, frozen, prior)}) == 1, name
+        assert (one.load_from_va, two.load_from_va, frozen.load_from_va) == (False, None, None)
+        assert (one.freeze_prior, two.freeze_prior, frozen.freeze_prior) == (None, None, True)
+        assert two.va_name == frozen.va_name == prior.va_name and prior.stage == '0'
+        assert one.seed == seed
+
+
+def test_seeds_share_data_and_model_and_nothing_else():
+    given = trainings()
+    assert len({(str(each.data), each.vlm) for each in given.values()}) == 1
+    assert {each.seed for each in given.values()} == {0, 1, 2}
+    assert len({each.vla_name or each.va_name for each in given.values()}) == len(given) == 12
+
+
+def test_trials_are_those_of_the_policy_that_their_scores_are_named_after():
+    by_file = {step.product: values(step) for step in phases()[-1]}
+    for variant in Variant:
+        for seed in range(FULL.seeds):
+            given = by_file.pop(score_file(OUT, variant, seed))
+            assert Path(given.checkpoint) == OUT / 'runs' / f'{variant.value}_{seed}'
+            assert (given.episodes, given.split) == (FULL.trials, ','.join(FULL.splits))
+    assert not by_file
+
+
+@pytest.mark.parametrize(('jobs', 'each'), [(1, 32), (2, 16), (4, 8), (64, 1)])
+def test_processes_share_the_batch_of_the_lessons(jobs, each):
+    lessons = phases(jobs=jobs)[1][0]
+    assert values(lessons).bs == each and f'--nproc-per-node {jobs} ' in lessons.command
+
+
+def test_steps_can_be_chosen_by_name():
+    chosen = named(['trials one_stage 0', 'lessons'], phases())
+    assert [[step.name for step in phase] for phase in chosen] == [['lessons'], ['trials one_stage 0']]
+
+
+def test_a_mistake_in_a_name_ends_it_before_anything_starts(tmp_path, capsys):
+    assert main(['--quick', '--out', str(tmp_path / 'out'), '--only', 'bake']) == 2
+    said = ' '.join(capsys.readouterr().out.split())
+    assert "study: no step 'bake'; there are 'questions', 'demonstrations', 'lessons'" in said
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('words', [('--trials', '0'), ('--seeds', '-1'), ('--jobs', '0'), ('--batch', 'many')])
+def test_a_number_that_cannot_be_is_named(tmp_path, capsys, words):
+    with pytest.raises(SystemExit) as ended:
+        main(['--quick', '--out', str(tmp_path / 'out'), *words])
+    assert ended.value.code == 2
+    assert f"{words[0]}: expected a whole number of at least 1, got '{words[1]}'" in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()

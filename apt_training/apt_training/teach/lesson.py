@@ -1,0 +1,103 @@
+"""Conversations as a model is taught with them: tokens, which of them are answers, and patches of pictures.
+
+Letters: B batch, L tokens, P patches, V tokens of all pictures, N words of names.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from apt_policy.model.vlm_pixels import ImageSpec, patches
+from apt_policy.model.vlm_prompt import IMAGE_TOKEN
+from apt_training.teach.conversations import Conversation, ConversationError
+
+MARKS = 'marks'
+NO_ANSWER = -100
+"""Label of a token that nobody has to predict, as in transformers."""
+
+
+class Lesson:
+    """Collates conversations for a ``Qwen3VLForConditionalGeneration``."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, image: ImageSpec, words: Sequence[str] = ()) -> None:
+        """``words``: of the names of what is marked in pictures; for none of them, marks are left out."""
+        self._tokenizer, self._image = tokenizer, image
+        self._words = {word: index for index, word in enumerate(words)}
+        self._image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+
+    def __call__(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
+        """The model's arguments: (B, L) ids, mask and labels, and what :meth:`look` gives.
+
+        Raises:
+            ConversationError: a picture cannot be read, or does not fit the model.
+        """
+        seen, side = self._look(conversations)
+        rows = [self._tokens(conversation, side) for conversation in conversations]
+        length = max(len(ids) for ids, _ in rows)
+        ids = torch.full((len(rows), length), int(self._tokenizer.pad_token_id or 0))
+        labels = torch.full((len(rows), length), NO_ANSWER)
+        mask = torch.zeros(len(rows), length, dtype=torch.long)
+        for row, (tokens, answers) in enumerate(rows):
+            ids[row, :len(tokens)], labels[row, :len(tokens)] = tokens, answers
+            mask[row, :len(tokens)] = 1
+        return {**seen, 'input_ids': ids, 'attention_mask': mask, 'labels': labels,
+                'mm_token_type_ids': (ids == self._image_token).int()}
+
+    def look(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
+        """The pictures alone: (P, ...) patches and their grids; and (V, N) marks.
+
+        Raises:
+            ConversationError: a picture cannot be read, or does not fit the model.
+        """
+        return self._look(conversations)[0]
+
+    def _look(self, conversations: Sequence[Conversation]) -> tuple[dict[str, Tensor], int]:
+        """And the side of the pictures [px]."""
+        shown = [conversation.pictures() for conversation in conversations]
+        sides = {pictures.shape[1] for pictures in shown}
+        if len(sides) > 1:
+            raise ConversationError(f'pictures of {sorted(sides)} px side by side; expected one size')
+        side = sides.pop()
+        try:
+            self._image.tokens(side)
+        except ValueError as error:
+            raise ConversationError(f'{conversations[0].images[0]}: {error}') from error
+        pixels, grid = patches(torch.from_numpy(np.concatenate(shown)).permute(0, 3, 1, 2).float() / 255, self._image)
+        marks = {MARKS: self._marks(conversations, side)} if self._words else {}
+        return {**marks, 'pixel_values': pixels, 'image_grid_thw': grid}, side
+
+    def _marks(self, conversations: Sequence[Conversation], side: int) -> Tensor:
+        """(V, N) bool: each word that names something which a token of a picture shows a part of."""
+        row = side // self._image.token_side
+        shown = [picture for conversation in conversations for picture in conversation.marks]
+        marks = torch.zeros(len(shown), row, row, len(self._words), dtype=torch.bool)
+        for picture, things in zip(marks, shown, strict=True):
+            for name, points in things.items():
+                # An examination may show what no lesson has named.
+                known = [self._words[word] for word in name.split() if word in self._words]
+                for across, down in points:
+                    # A share may have been rounded up to 1.
+                    down_at, across_at = (min(int(share * row), row - 1) for share in (down, across))
+                    picture[down_at, across_at, known] = True
+        return marks.flatten(0, 2)
+
+    def _tokens(self, conversation: Conversation, side: int) -> tuple[Tensor, Tensor]:
+        """(L,) ids, and (L,) the same where an answer is, :data:`NO_ANSWER` elsewhere."""
+        per_image = self._image.tokens(side)
+        messages = list(conversation.messages)
+        answers = [(len(self._text(messages[:turn], per_image, asks=True)),
+                    len(self._text(messages[:turn + 1], per_image, asks=False))) for turn in range(1, len(messages), 2)]
+        encoded = self._tokenizer(self._text(messages, per_image, asks=False), add_special_tokens=False,
+                                  return_offsets_mapping=True, return_tensors='pt')
+        ids, start = encoded['input_ids'][0], encoded['offset_mapping'][0, :, 0]
+        is_answer = torch.zeros(len(ids), dtype=torch.bool)
+        for begin, end in answers:
+            is_answer |= (start >= begin) & (start < end)
+        return ids, torch.where(is_answer, ids, NO_ANSWER)
+
+    def _text(self, messages: Sequence[dict[str, object]], per_image: int, *, asks: bool) -> str:
+        text = str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks))
+        return text.replace(IMAGE_TOKEN, IMAGE_TOKEN * per_image)

@@ -1,0 +1,124 @@
+"""What is put before the model is the conversation, and only its answers are to be learned."""
+
+import numpy as np
+import pytest
+import torch
+
+from apt_policy.model.vlm_pixels import ImageSpec
+from apt_policy.model.vlm_prompt import IMAGE_TOKEN
+from apt_policy.model.vlm_tiny import tiny_tokenizer
+from apt_training.teach.conversations import Conversation, ConversationError, Conversations
+from apt_training.teach.lesson import MARKS, NO_ANSWER, Lesson
+from apt_training.teach.newborn import newborn, tokenizer_of
+
+SIDE, TOKEN_SIDE = 64, 32
+
+
+@pytest.fixture(scope='module')
+def lessons(write_sheet, tmp_path_factory):
+    return Conversations([write_sheet(tmp_path_factory.mktemp('lessons') / 'sheet', side=SIDE)])
+
+
+@pytest.fixture(scope='module', params=['learned words', 'bytes'])
+def tokenizer(request, lessons):
+    return tokenizer_of(one.messages for one in lessons) if request.param == 'learned words' else tiny_tokenizer()
+
+
+def answers_of(labels, tokenizer):
+    """The texts of the runs of tokens that are to be learned."""
+    is_answer = (labels != NO_ANSWER).int()
+    edges = torch.diff(is_answer, prepend=torch.zeros(1), append=torch.zeros(1)).nonzero().flatten().tolist()
+    return [tokenizer.decode(labels[begin:end]) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def test_exactly_the_answers_are_to_be_learned(lessons, tokenizer):
+    batch = Lesson(tokenizer, ImageSpec())([lessons[index] for index in range(len(lessons))])
+    for row, conversation in enumerate(lessons):
+        said = [part['text'] for message in conversation.messages if message['role'] == 'assistant'
+                for part in message['content']]
+        assert answers_of(batch['labels'][row], tokenizer) == [f'{text}<|im_end|>\n' for text in said]
+    asked = batch['labels'] != NO_ANSWER
+    assert torch.equal(batch['labels'][asked], batch['input_ids'][asked])
+
+
+def test_the_tokens_are_those_of_the_chat_format(lessons, tokenizer):
+    ids = Lesson(tokenizer, ImageSpec())([lessons[0]])['input_ids'][0]
+    text = tokenizer.apply_chat_template(list(lessons[0].messages), tokenize=False)
+    assert tokenizer.decode(ids) == text.replace(IMAGE_TOKEN, IMAGE_TOKEN * (SIDE // TOKEN_SIDE) ** 2)
+
+
+def test_every_picture_has_its_tokens_and_patches(lessons, tokenizer):
+    batch = Lesson(tokenizer, ImageSpec())([lessons[0], lessons[1], lessons[2]])
+    is_image = batch['input_ids'] == tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    assert is_image.sum(1).tolist() == [2 * 4] * 3
+    assert torch.equal(batch['mm_token_type_ids'], is_image.int())
+    assert batch['pixel_values'].shape == (6 * 16, 3 * 2 * 16 * 16)
+    assert batch['image_grid_thw'].tolist() == [[1, 4, 4]] * 6
+
+
+def test_company_changes_nothing_but_the_length(write_sheet, line, message, tmp_path):
+    longer = line(1)
+    longer['messages'] = [*longer['messages'], message('user', 'and now?'), message('assistant', 'nothing')]
+    read = Conversations([write_sheet(tmp_path / 'sheet', lines=[line(0), longer])])
+    lesson = Lesson(tiny_tokenizer(), ImageSpec())
+    alone, together = lesson([read[0]]), lesson([read[0], read[1]])
+    length = int(together['attention_mask'][0].sum())
+    assert length == alone['input_ids'].shape[1] < together['input_ids'].shape[1]
+    for key in ('input_ids', 'labels'):
+        assert torch.equal(together[key][0, :length], alone[key][0])
+    assert torch.all(together['labels'][0, length:] == NO_ANSWER)
+
+
+def test_a_mark_lands_on_the_token_that_shows_it(write_sheet, tmp_path):
+    """The oracle is the picture itself: white where the mark is, black elsewhere."""
+    lesson = Lesson(tiny_tokenizer(), ImageSpec(), ['cube', 'red'])
+    for row in range(4):
+        for column in range(4):
+            picture = np.zeros((1, 128, 128, 3), np.uint8)
+            picture[:, 32 * row:32 * (row + 1), 32 * column:32 * (column + 1)] = 255
+            shown = _Shown(images=(), messages=(), marks=({'red cube': [((column + 0.5) / 4, (row + 0.5) / 4)]},))
+            looked = lesson.look([shown.with_pictures(picture)])
+            bright = looked['pixel_values'].reshape(16, -1).mean(1) > 0
+            assert looked[MARKS].shape == (16, 2) and torch.equal(looked[MARKS], bright[:, None].expand(16, 2))
+
+
+def test_marks_of_all_pictures_follow_each_other_and_a_share_of_one_is_inside():
+    lesson = Lesson(tiny_tokenizer(), ImageSpec(), ['blue', 'cup', 'red'])
+    pictures = np.zeros((2, SIDE, SIDE, 3), np.uint8)
+    one = _Shown(images=(), messages=(), marks=({'red cup': [(0.0, 0.0)]}, {'blue cup': [(1.0, 0.2), (0.1, 1.0)]}))
+    other = _Shown(images=(), messages=(), marks=({}, {'black cat': [(0.5, 0.5)], 'red cat': [(0.6, 0.6)]}))
+    marks = lesson.look([one.with_pictures(pictures), other.with_pictures(pictures)])[MARKS]
+    assert marks.nonzero().tolist() == [[0, 1], [0, 2], [5, 0], [5, 1], [6, 0], [6, 1], [15, 2]]
+
+
+def test_unmarked_pictures_have_no_marks(lessons):
+    assert MARKS not in Lesson(tiny_tokenizer(), ImageSpec()).look([lessons[0]])
+
+
+def test_a_model_takes_it_all(lessons):
+    tokenizer = tokenizer_of(one.messages for one in lessons)
+    batch = Lesson(tokenizer, ImageSpec())([lessons[0], lessons[1]])
+    with torch.no_grad():
+        loss = newborn(tokenizer, 0)(**batch).loss
+    assert loss == pytest.approx(np.log(len(tokenizer)), rel=0.2), 'who has learned nothing guesses evenly'
+
+
+def test_pictures_that_do_not_fit_are_refused(write_sheet, tmp_path):
+    lesson = Lesson(tiny_tokenizer(), ImageSpec())
+    small, large, odd = (Conversations([write_sheet(tmp_path / str(side), count=1, side=side)])[0]
+                         for side in (64, 96, 48))
+    with pytest.raises(ConversationError, match=r'pictures of \[64, 96\] px side by side'):
+        lesson([small, large])
+    with pytest.raises(ConversationError, match=r'000_0\.png: images are 48 px wide; .* multiple of 32'):
+        lesson([odd])
+
+
+class _Shown(Conversation):
+    """A conversation whose pictures need no file."""
+
+    def with_pictures(self, pictures):
+        object.__setattr__(self, '_pictures', pictures)
+        return self
+
+    def pictures(self):
+        return self._pictures
