@@ -14,6 +14,8 @@ NODES = ('lib/apt_bringup/simulator', 'lib/apt_bringup/ik_bridge', 'lib/apt_poli
 
 
 def start(*words):
+    if '--checkpoint' not in words:
+        words = (*words, '--checkpoint', 'untrained')
     return subprocess.Popen([sys.executable, '-m', 'apt_bringup.demo.main', *words], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
@@ -92,9 +94,10 @@ def test_children_end_when_the_demonstration_is_killed_outright(tmp_path):
     (('--seconds', '0'), '--seconds is 0, expected 1 to 3600'),
     (('--speed', '3'), '--speed is 3, expected 0.1 to 1'),
     (('--prompt', ' '), '--prompt is empty'),
+    (('--scene', '-1'), '--scene is -1, expected 0'),
     (('--secnods', '5'), 'unrecognized arguments: --secnods'),
     (('--checkpoint', 'missing/folder'), 'missing/folder'),
-], ids=['no time', 'too fast', 'no prompt', 'mistyped', 'no checkpoint'])
+], ids=['no time', 'too fast', 'no prompt', 'no scene', 'mistyped', 'no checkpoint'])
 def test_a_mistake_is_named_and_ends_the_demonstration(words, complaint, tmp_path):
     process = start(*words, '--out', str(tmp_path))
     output = process.communicate(timeout=120)[0]

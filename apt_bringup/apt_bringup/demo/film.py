@@ -1,4 +1,4 @@
-"""The demonstration as a film: four cameras, the prompt and the plan of each arm drawn in.
+"""The demonstration as a film: all cameras, the prompt and the plan of each arm drawn in.
 
 Frames become a mosaic: the overview camera large, with planned positions projected
 into it through its calibration, the others stacked at its side.
@@ -18,8 +18,8 @@ from apt_bringup.video import write_video
 
 Picture = NDArray[np.uint8]
 
-_BIG = (640, 480)
-_SMALL = (214, 160)
+_HEIGHT = 480
+_SMALL_HEIGHT = 160
 _BAR = 56
 _PLAN_COLOURS = ((255, 140, 0), (0, 160, 255), (160, 255, 0), (255, 0, 160))
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -40,23 +40,27 @@ def write_film(frames: Iterable[Frame], path: Path, *, overview: str, intrinsics
 
 def compose(frame: Frame, overview: str, intrinsics: NDArray[np.float64],
             world_from_camera: NDArray[np.float64]) -> Picture:
-    """One (536, 854, 3) RGB picture of the film."""
-    canvas = np.zeros((_BIG[1] + _BAR, _BIG[0] + _SMALL[0], 3), np.uint8)
+    """One RGB picture of the film, 536 px high; as wide as the overview's shape makes it."""
     images = {name: _decode(jpeg) for name, jpeg in frame.jpegs.items()}
-    if overview in images:
-        image = images.pop(overview)
-        scale = np.array(_BIG) / image.shape[1::-1]
-        big: Any = cv2.resize(image, _BIG, interpolation=cv2.INTER_CUBIC)
-        _draw_plans(big, frame.plans, intrinsics, world_from_camera, scale)
-        canvas[:_BIG[1], :_BIG[0]] = big
-    for row, (name, image) in enumerate(images.items()):
-        top = row * _SMALL[1]
-        if top + _SMALL[1] <= _BIG[1]:
-            small = cv2.resize(image, _SMALL, interpolation=cv2.INTER_AREA)
+    image = images.pop(overview)
+    big: Any = cv2.resize(image, _size(image, _HEIGHT), interpolation=cv2.INTER_CUBIC)
+    _draw_plans(big, frame.plans, intrinsics, world_from_camera, big.shape[0] / image.shape[0])
+    side = _size(image, _SMALL_HEIGHT)
+    canvas = np.zeros((_HEIGHT + _BAR, big.shape[1] + side[0], 3), np.uint8)
+    canvas[:_HEIGHT, :big.shape[1]] = big
+    for row, (name, other) in enumerate(images.items()):
+        top = row * _SMALL_HEIGHT
+        if top + _SMALL_HEIGHT <= _HEIGHT:
+            small = cv2.resize(other, side, interpolation=cv2.INTER_AREA)
             cv2.putText(small, name, (6, 14), _FONT, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
-            canvas[top:top + _SMALL[1], _BIG[0]:] = small
+            canvas[top:top + _SMALL_HEIGHT, big.shape[1]:] = small
     _write_bar(canvas, frame)
     return canvas
+
+
+def _size(image: Picture, height: int) -> tuple[int, int]:
+    """Width and height at this height; both even, as encoders want them."""
+    return 2 * round(height * image.shape[1] / image.shape[0] / 2), height
 
 
 def _decode(jpeg: bytes) -> Picture:
@@ -66,12 +70,12 @@ def _decode(jpeg: bytes) -> Picture:
 
 def _draw_plans(image: Picture, plans: Mapping[str, NDArray[np.float64]],
                 intrinsics: NDArray[np.float64], world_from_camera: NDArray[np.float64],
-                scale: NDArray[np.float64]) -> None:
+                scale: float) -> None:
     for colour, (name, points) in zip(_PLAN_COLOURS, plans.items(), strict=False):
         pixels = scale * project(points, intrinsics, world_from_camera)
         pixels = pixels[np.isfinite(pixels).all(axis=-1)]
         # Far outside the image cv2 overflows; a plan that leaves it is cut at three image sizes.
-        dots = np.clip(pixels, -2 * _BIG[0], 3 * _BIG[0]).round().astype(np.int32)
+        dots = np.clip(pixels, -2 * image.shape[1], 3 * image.shape[1]).round().astype(np.int32)
         cv2.polylines(image, [dots.reshape(-1, 1, 2)], False, colour, 2, cv2.LINE_AA)
         for dot in dots[::4]:
             cv2.circle(image, tuple(map(int, dot)), 3, colour, -1, cv2.LINE_AA)
@@ -80,7 +84,7 @@ def _draw_plans(image: Picture, plans: Mapping[str, NDArray[np.float64]],
 
 
 def _write_bar(canvas: Picture, frame: Frame) -> None:
-    baseline = _BIG[1] + 23
+    baseline = _HEIGHT + 23
     # Hershey fonts know ASCII only; other letters would be drawn as question marks anyway.
     prompt = frame.prompt.encode('ascii', 'replace').decode()
     cv2.putText(canvas, f'"{prompt[:80]}"', (10, baseline), _FONT, 0.55, (255, 255, 255), 1, cv2.LINE_AA)

@@ -1,5 +1,6 @@
 """The demonstration in numbers: a table for the terminal and a plot of targets against reached poses."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,28 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from apt_bringup.demo.director import Part
 from apt_bringup.demo.recording import ArmTrack, Recording
+from apt_bringup.trials.referee import Ruling
 
 _AXES = 'xyz'
 
 
-def print_table(recording: Recording, console: Console) -> None:
+def print_outcomes(parts: Sequence[Part], console: Console) -> None:
+    """Say what became of each instruction that could be judged."""
+    for part in parts:
+        if part.verdict is None:
+            continue
+        done = part.verdict.ruling is Ruling.SUCCESS
+        outcome = f'done in {part.recording.duration_s:.1f} s' if done else part.verdict.reason
+        console.print(f'"{part.errand.prompt}": {outcome}', style='green' if done else 'yellow', markup=False,
+                      highlight=False)
+
+
+def print_table(recording: Recording, console: Console, *, title: str) -> None:
     """Print rates, latencies, holds and tracking errors."""
     factor = recording.duration_s / recording.wall_s
-    table = Table(title=f'{recording.duration_s:.1f} s on the robot clock, {recording.wall_s:.1f} s on the '
+    table = Table(title=f'"{title}": {recording.duration_s:.1f} s on the robot clock, {recording.wall_s:.1f} s on the '
                         f'wall (real-time factor {factor:.2f})')
     table.add_column('what')
     table.add_column('measured', justify='right')

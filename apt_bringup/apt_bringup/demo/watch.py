@@ -17,7 +17,6 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
-from std_srvs.srv import SetBool
 from tf2_msgs.msg import TFMessage
 
 from apt_bringup.demo.recording import ArmTrack, Frame, Recording, StreamRate
@@ -30,6 +29,7 @@ from apt_policy.core.transforms import TransformBuffer, TransformError
 from apt_policy.ros.qos import Role, profile
 
 FILM_HZ = 8.0
+OVERVIEW = 'cam_high'
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _FILM_STEP_NS = round(1e9 / FILM_HZ)
@@ -69,7 +69,6 @@ class Watcher(Node):
         self._frames: list[Frame] = []
         self._began: tuple[int, float, PolicyStatus] | None = None
         self._prompts = self.create_publisher(String, contract.prompt_topic, profile(Role.COMMAND))
-        self._enable = self.create_client(SetBool, 'apt_policy/enable')
         self._subscribe()
         self.create_timer(0.1, self._resolve)
 
@@ -97,12 +96,6 @@ class Watcher(Node):
         """Publish an instruction on the prompt topic."""
         self._prompts.publish(String(data=prompt))
 
-    def enable(self, value: bool) -> Any:
-        """Ask the policy to start or stop sending targets; returns the future, None without a service."""
-        if not self._enable.service_is_ready():
-            return None
-        return self._enable.call_async(SetBool.Request(data=value))
-
     def start(self) -> None:
         """Begin the recording now.
 
@@ -111,6 +104,11 @@ class Watcher(Node):
         """
         if self.status is None:
             raise RuntimeError('the policy has not published its status; nothing to record')
+        self._targets = {name: [] for name in self._contract.arms}
+        self._tracks = {name: [] for name in self._contract.arms}
+        self._received = dict.fromkeys(self._contract.arms, 0)
+        self._frames = []
+        self._film_ns = 0
         self._began = (self.get_clock().now().nanoseconds, time.monotonic(), self.status)
 
     def elapsed_s(self) -> float:

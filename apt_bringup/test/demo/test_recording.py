@@ -44,7 +44,7 @@ def test_position_error_of_a_trailing_arm_is_speed_times_delay():
 
 @pytest.mark.parametrize(('change', 'complaint'), [
     ({'targets_sent': 150}, 'targets flowed at 37.5 Hz'),
-    ({'arms': {'left': track(radius=0.0)}}, 'arm left stayed within 0 mm'),
+    ({'arms': {'left': track(radius=0.0)}}, 'no arm went farther than 0 mm'),
     ({'arms': {'left': track(trail_s=1.0)}}, 'arm left trailed its targets by 71 mm'),
     ({'arms': {'left': track(seconds=0.0)}}, 'arm left received no target'),
 ], ids=['slow', 'still', 'trailing', 'silent'])
