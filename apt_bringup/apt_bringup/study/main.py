@@ -21,7 +21,7 @@ from apt_bringup.study.plan import FULL, QUICK, Sizes, steps
 from apt_bringup.study.report import collect, table, write_results
 from apt_bringup.trials.options import positive
 
-_CHANGEABLE = ('sheets', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
+_CHANGEABLE = ('sheets', 'looking', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
 
 
 def main(words: Sequence[str] | None = None) -> int:

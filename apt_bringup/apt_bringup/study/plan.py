@@ -32,8 +32,10 @@ class Sizes:
 
     sheets: int
     """Of fifty scenes with questions, for the vision-language model."""
+    looking: int
+    """Steps in which it learns to see."""
     lessons: int
-    """Steps in which it is taught."""
+    """Steps in which it learns to talk about that."""
     skills: str
     splits: tuple[str, ...]
     demonstrations: int
@@ -45,13 +47,14 @@ class Sizes:
     seeds: int = 3
 
 
-FULL = Sizes(sheets=1000, lessons=6000, skills='pick,place', demonstrations=4000, iterations=10_000, batch=32,
-             trials=100,
-             splits=('seen', 'unseen_object', 'unseen_container', 'unseen_wording', 'composed'))
-"""Some days on two cores, some hours on a GPU."""
-QUICK = Sizes(sheets=60, lessons=250, skills='pick', demonstrations=150, iterations=60, batch=16, trials=10,
-              splits=('seen', 'unseen_object', 'unseen_wording'))
-"""Twenty minutes on two cores: shows that everything runs, and hardly anything else."""
+FULL = Sizes(
+    sheets=1000, looking=5000, lessons=6000, skills='pick,place', demonstrations=4000, iterations=10_000, batch=32,
+    trials=100, splits=('seen', 'unseen_object', 'unseen_container', 'unseen_wording', 'composed'))
+"""Wants a GPU, or days."""
+QUICK = Sizes(
+    sheets=60, looking=250, lessons=100, skills='pick', demonstrations=150, iterations=60, batch=16, trials=10,
+    splits=('seen', 'unseen_object', 'unseen_wording'))
+"""About twenty minutes on two cores: shows that everything runs, and hardly anything else."""
 
 VLM = 'vlm'
 _LESSON_BATCH = 32
@@ -100,7 +103,8 @@ def _lessons(out: Path, sizes: Sizes, jobs: int) -> Step:
     return Step(name='lessons', why='a small vision-language model learns what things are called and where they are',
                 typed='torchrun', module='torch.distributed.run', product=folder / 'config.json', words=(
                     '--standalone', '--nproc-per-node', str(jobs), '-m', 'apt_training.teach.main',
-                    str(out / 'questions'), '--steps', str(sizes.lessons), '--bs', str(max(1, _LESSON_BATCH // jobs)),
+                    str(out / 'questions'), '--looking', str(sizes.looking), '--steps', str(sizes.lessons),
+                    '--bs', str(max(1, _LESSON_BATCH // jobs)),
                     '--workers', '0', '--out', str(folder)))
 
 
