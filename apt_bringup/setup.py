@@ -1,3 +1,4 @@
+import os
 from glob import glob
 
 from setuptools import find_packages, setup
@@ -12,6 +13,8 @@ setup(
         ('share/apt_bringup', ['package.xml']),
         ('share/apt_bringup/launch', sorted(glob('launch/*.launch.py'))),
         ('share/apt_bringup/config', sorted(glob('config/*'))),
+        *((f'share/apt_bringup/{folder}', [f'{folder}/{name}' for name in sorted(names)])
+          for folder, _, names in os.walk('checkpoints') if names),
     ],
     install_requires=['setuptools'],
     extras_require={'test': ['pytest']},

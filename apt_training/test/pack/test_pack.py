@@ -95,7 +95,7 @@ def test_a_packed_folder_says_the_same_anywhere_without_what_it_was_made_of(vlm,
     moved = (tmp_path / 'packed').rename(tmp_path / 'elsewhere')
     assert torch.equal(prediction(moved), expected) and torch.isfinite(expected).all()
     assert json.loads((moved / 'checkpoint.json').read_text())['model']['vlm']['name'] == f'{BESIDE}vlm'
-    assert str(tmp_path) not in ''.join(file.read_text() for file in moved.rglob('*.json') if file.name != RECIPE_FILE)
+    assert str(tmp_path) not in ''.join(file.read_text() for file in moved.rglob('*.json'))
 
 
 def test_the_averaged_weights_are_taken_where_there_are_any(vlm, tmp_path):
@@ -114,8 +114,9 @@ def test_what_checkpoint_it_was_stays_written_down(vlm, tmp_path):
         packed = read_checkpoint(tmp_path / target)
         assert (packed.iteration, packed.git_revision, packed.contract) == (5, 'abc', FACTS)
         recipe = json.loads((tmp_path / target / RECIPE_FILE).read_text())
-        assert recipe == json.loads((run / RECIPE_FILE).read_text())
-        assert (recipe['batch'], recipe['stage'], recipe['vlm']['name']) == (3, Stage.VLA.value, str(vlm))
+        written = json.loads((run / RECIPE_FILE).read_text())
+        assert recipe == {**written, 'vlm': {**written['vlm'], 'name': f'{BESIDE}vlm'}}
+        assert (recipe['batch'], recipe['stage']) == (3, Stage.VLA.value)
 
 
 def test_only_what_loads_the_vlm_is_copied(vlm, tmp_path):
@@ -197,3 +198,10 @@ def test_weights_of_another_robot_are_still_refused(vlm, tmp_path):
     pack(save_run(tmp_path / 'robot', vlm, averaged=False), tmp_path / 'packed')
     with pytest.raises(CheckpointError, match='trained for another robot'):
         read_checkpoint(tmp_path / 'packed').require_contract({**FACTS, 'horizon': 5})
+
+
+def test_half_precision_halves_the_folder_and_hardly_moves_the_plan(vlm, tmp_path):
+    run = save_run(tmp_path / 'run', vlm, averaged=False)
+    whole, half = pack(run, tmp_path / 'whole'), pack(run, tmp_path / 'half', half=True)
+    assert half < 0.6 * whole
+    assert torch.allclose(prediction(tmp_path / 'half'), prediction(tmp_path / 'whole'), atol=0.05)
