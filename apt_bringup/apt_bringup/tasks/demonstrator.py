@@ -120,9 +120,11 @@ class _Motion:
         """Where the hand shall be."""
         elapsed_s = (now_ns - self.begun_ns) / 1e9
         share = min(1.0, elapsed_s / self.travel_s) if self.travel_s > 0.0 else 1.0
-        goal = self.step.world_from_ee
-        pose = self.start.world_from_ee if goal is None else interpolate_pose(
-            self.start.world_from_ee, goal, share * share * (3.0 - 2.0 * share))
+        start, goal = self.start.world_from_ee, self.step.world_from_ee
+        if goal is None:
+            pose = start
+        else:
+            pose = goal if share == 1.0 else interpolate_pose(start, goal, share * share * (3.0 - 2.0 * share))
         gripper = self.start.gripper
         if self.step.gripper is not None and self._fingers_move(elapsed_s):
             gripper = self.step.gripper
