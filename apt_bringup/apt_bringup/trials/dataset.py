@@ -61,5 +61,5 @@ def _compare(noted: Path, wanted: Mapping[str, Any]) -> None:
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
         key = differing[0]
-        raise DatasetError(f'{noted.parent} holds episodes made with {key} = {found.get(key)!r}, these settings have '
+        raise DatasetError(f'{noted.parent} was made with {key} = {found.get(key)!r}, these settings have '
                            f'{wanted.get(key)!r}; choose another folder, or the same settings to go on')

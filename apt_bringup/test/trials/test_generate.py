@@ -120,7 +120,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
 def test_a_folder_belongs_to_its_settings(tmp_path):
     claim(tmp_path, settings().facts())
     claim(tmp_path, settings().facts())
-    with pytest.raises(DatasetError, match='holds episodes made with seed = 0, these settings have 1'):
+    with pytest.raises(DatasetError, match='was made with seed = 0, these settings have 1'):
         claim(tmp_path, settings(seed=1).facts())
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'x.h5').touch()
