@@ -21,7 +21,6 @@ from apt_policy.core.contract import RobotContract
 
 # A slow machine simulates slowly but correctly; below this real-time factor it is not worth the wait.
 _SLOWEST = 0.1
-_SETTLE_S = 60.0
 # After an instruction is done, for the film [s].
 _REST_S = 1.0
 _DRAWN = 2

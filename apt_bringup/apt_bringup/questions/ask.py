@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apt_bringup.questions.sight import PARTS, STEPS, Sight
+from apt_bringup.questions.sight import Sight
 from apt_bringup.sim.things import ALL_OBJECTS, OBJECT_COLOURS, TRAY_COLOURS, thing
 from apt_bringup.tasks.language import CONTAINERS, NOUNS, draw_phrase
 from apt_bringup.tasks.task import Side, Skill, Task
@@ -50,13 +50,6 @@ def describe(sight: Sight) -> str:
     objects = sorted(sight.objects.items(), key=lambda item: item[1])
     trays = sorted(((f'{colour} tray', where) for colour, where in sight.trays.items()), key=lambda item: item[1])
     return ', '.join(f'{name} {_place(where)}' for name, where in (*objects, *trays))
-
-
-def vocabulary() -> tuple[str, ...]:
-    """Every word that stands for a number."""
-
-    return (*(f'x{k}' for k in range(STEPS[0])), *(f'y{k}' for k in range(STEPS[1])),
-            *(f'u{k}' for k in range(PARTS)), *(f'v{k}' for k in range(PARTS)))
 
 
 def _where(sight: Sight, random: np.random.Generator) -> Turn:

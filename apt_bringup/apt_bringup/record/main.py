@@ -8,14 +8,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from threading import Event, Thread
+from threading import Event
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.table import Table
 
+from apt_bringup.callbacks import Callbacks
 from apt_bringup.record.bag import Bag, BagError
 from apt_bringup.record.definitions import Definitions, UnknownType
 from apt_bringup.record.keys import Keys
@@ -60,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
         rclpy.init(args=list(options.ros), signal_handler_options=SignalHandlerOptions.NO)
         recorder = _recorder(options, contract, specs, say)
         try:
-            with _Receiving(recorder, stop), Keys() as keys:
+            with Callbacks(recorder, stop), Keys() as keys:
                 return _Session(options, recorder, definitions, stop, keys, console).run()
         finally:
             recorder.destroy_node()
@@ -77,36 +77,6 @@ def _recorder(options: Options, contract: RobotContract, specs: Sequence[StreamS
               say: Callable[[str], None]) -> Recorder:
     return Recorder(specs, prompt_topic=contract.prompt_topic, marker=Marker(per_prompt=options.episode_per_prompt),
                     min_rate=options.min_rate, unstamped=options.stamp_on_receipt, report=say)
-
-
-class _Receiving:
-    """Runs the node's callbacks in a thread of their own for as long as the block lasts."""
-
-    def __init__(self, recorder: Recorder, stop: Event) -> None:
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(recorder)
-        self._stop = stop
-        self._failure: BaseException | None = None
-        self._thread = Thread(target=self._spin, name='receive', daemon=True)
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            pass
-        # Whatever it is must end the program, not just this thread.
-        except BaseException as error:
-            self._failure = error
-            self._stop.set()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(timeout_sec=1.0)
-        self._thread.join(timeout=2.0)
-        if self._failure is not None:
-            raise self._failure
 
 
 class _Session:

@@ -114,10 +114,6 @@ class Simulation:
         """Position command of the fingers [m], kept until the next one."""
         self._arms[arm].finger_command = float(np.clip(position, FINGER_SQUEEZE, FINGER_OPEN))
 
-    def command_of(self, arm: str) -> NDArray[np.float64]:
-        """(J,) the last joint command [rad]."""
-        return self._arms[arm].servo.command
-
     def pose_still(self, joints: Mapping[str, NDArray[np.float64]], fingers: Mapping[str, float],
                    held: Mapping[str, NDArray[np.float64]]) -> None:
         """Put everything where it shall be in a picture; what would happen next is not asked for.

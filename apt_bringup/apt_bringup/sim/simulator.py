@@ -13,7 +13,6 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -22,6 +21,7 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from apt_bringup.callbacks import Callbacks
 from apt_bringup.sim import messages
 from apt_bringup.sim.cameras import CameraRig
 from apt_bringup.sim.commands import Refusal, arm_command, finger_command
@@ -144,7 +144,7 @@ class Simulator(Node):
         rig = CameraRig(self._simulation) if self._params.render else None
         viewer = Viewer(self._simulation) if self._params.viewer else None
         try:
-            with _Callbacks(self, stop):
+            with Callbacks(self, stop):
                 self._loop(stop, rig, viewer)
         finally:
             if rig is not None:
@@ -219,34 +219,6 @@ class Simulator(Node):
         self._diagnostics_out.publish(encode.diagnostics(self._simulation.time_ns, 'simulation', [(
             f'{self.get_name()}: pace', int(slow), f'real-time factor {factor:.2f}',
             {'wanted': f'{wanted:g}', 'seed': str(self._seed)})]))
-
-
-class _Callbacks:
-    """Runs a node's callbacks in a thread of their own for as long as the block lasts."""
-
-    def __init__(self, node: Node, stop: threading.Event) -> None:
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(node)
-        self._stop = stop
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._spin, name='callbacks', daemon=True)
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        # Whatever it is must end the program, not just this thread.
-        except BaseException as error:
-            self._failure = error
-            self._stop.set()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown(timeout_sec=1.0)
-        self._thread.join(timeout=2.0)
-        if self._failure is not None:
-            raise self._failure
 
 
 def _beats(contract: RobotContract) -> dict[str, Beat]:

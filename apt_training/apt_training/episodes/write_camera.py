@@ -8,6 +8,7 @@ Letters: T frames, H, W image.
 
 import os
 import zlib
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from glob import escape
 from pathlib import Path
@@ -38,8 +39,7 @@ def remove_partials(target: Path) -> None:
             left.unlink()
 
 
-class CameraWriter:
-
+class CameraWriter(ABC):
     """What every camera has, whatever becomes of its pixels."""
 
     def __init__(self, name: str, group: h5py.Group, path: Path) -> None:
@@ -65,9 +65,9 @@ class CameraWriter:
         if view.mask is not None:
             self._write_mask(view.mask)
 
+    @abstractmethod
     def write(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
         """Append one image."""
-        raise NotImplementedError
 
     def finish(self) -> None:
         """Write what is known at the end only."""
@@ -81,9 +81,11 @@ class CameraWriter:
         if self._mask is not None:
             self._mask.attrs[layout.MASK_IS_CONSTANT] = self._same_mask
 
+    @abstractmethod
     def publish(self) -> None:
         """Put files of its own in place."""
 
+    @abstractmethod
     def abandon(self) -> None:
         """Remove files of its own that were not published."""
 
@@ -121,6 +123,12 @@ class StoredCamera(CameraWriter):
         """Write the rest."""
         self._flush()
         super().finish()
+
+    def publish(self) -> None:
+        """Everything is in the episode file."""
+
+    def abandon(self) -> None:
+        """Everything is in the episode file."""
 
     def _flush(self) -> None:
         rows, self._waiting = self._waiting, []

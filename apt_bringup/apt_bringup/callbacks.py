@@ -1,0 +1,37 @@
+"""A node's callbacks in a thread of their own, for programs whose main thread does something else."""
+
+import threading
+
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+
+class Callbacks:
+    """Runs them for as long as the block lasts; what fails in one of them is raised at its end."""
+
+    def __init__(self, node: Node, stop: threading.Event) -> None:
+        """``stop`` is set when a callback fails."""
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(node)
+        self._stop = stop
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._spin, name='callbacks', daemon=True)
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+        # Whatever it is must end the program, not just this thread.
+        except BaseException as error:
+            self._failure = error
+            self._stop.set()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(timeout_sec=1.0)
+        self._thread.join(timeout=2.0)
+        if self._failure is not None:
+            raise self._failure
