@@ -28,7 +28,8 @@ class Errand:
 
 def typed(prompts: Sequence[str]) -> tuple[Errand, ...]:
     """Of a user."""
-    return tuple(Errand(prompt=prompt) for prompt in prompts)
+    # As the node shows it: white space is one space.
+    return tuple(Errand(prompt=' '.join(prompt.split())) for prompt in prompts)
 
 
 def drawn(contract: RobotContract, scene: Situation, *, count: int, seed: int) -> tuple[Errand, ...]:

@@ -5,6 +5,7 @@ whether it worked. With a trained policy it gives two instructions in the same s
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from domain_coordinator import domain_id
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 
+from apt_bringup import graph
 from apt_bringup.arguments import ArgumentError
 from apt_bringup.demo.director import DemoError, Director, Performance
 from apt_bringup.demo.film import write_film
@@ -29,11 +31,13 @@ from apt_bringup.tasks.draw import NoTaskError
 from apt_bringup.trials.evaluate import EvaluationSettings
 from apt_bringup.trials.live import LivePolicy, trial_graph
 from apt_bringup.trials.live_robot import LiveError
-from apt_policy.core.contract import ContractError, load_contract
+from apt_policy.core.contract import ContractError, load_contract, mismatches
 
 UNTRAINED = 'untrained'
+CUBES, TRIALS = 'cubes', 'trials'
 _UNTRAINED_PROMPT = 'put the red cube into the white tray'
 _SCENE = 1
+_PLAIN, _SMALL = 'aloha_sim.yaml', 'aloha_small.yaml'
 # Rendering, model and four Python nodes keep about two and a half cores busy in real time.
 _CORES_FOR_REAL_TIME = 4
 _DENOISING_STEPS = 10
@@ -72,7 +76,10 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
                         help='instructions, one after the other in the same scene; default: two drawn for the scene')
     parser.add_argument('--checkpoint', default=str(shipped) if shipped.exists() else UNTRAINED,
                         help=f'trained weights, or "{UNTRAINED}"; default: those that come with the suite')
-    parser.add_argument('--contract', default='', help='robot contract; empty takes that of the shipped weights')
+    parser.add_argument('--contract', default='', help=f'robot contract; default: {_SMALL} for weights of that robot, else {_PLAIN}')
+    parser.add_argument('--table', choices=(CUBES, TRIALS), default='',
+                        help='what lies on it: six cubes and two trays, or what apt-sim-eval lays out; default: '
+                             f'{TRIALS} with {_SMALL}, else {CUBES}')
     parser.add_argument('--scene', type=int, default=_SCENE, help='seed of the scene')
     parser.add_argument('--seed', type=int, default=0, help='of the noise')
     parser.add_argument('--speed', type=float, default=_affordable_speed(),
@@ -87,10 +94,26 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
         parser.error('--prompt is empty; give an instruction')
     if not 0 <= options.scene < 2**31:
         parser.error(f'--scene is {options.scene}, expected 0 to {2**31 - 1}')
-    options.contract = options.contract or str(_share() / 'config' / 'aloha_small.yaml')
+    options.checkpoint = options.checkpoint or UNTRAINED
+    options.contract = options.contract or str(_share() / 'config' / _contract_of(options.checkpoint))
+    options.table = options.table or (TRIALS if Path(options.contract).name == _SMALL else CUBES)
     if options.checkpoint == UNTRAINED:
         options.prompt = options.prompt or [_UNTRAINED_PROMPT]
     return options
+
+
+def _contract_of(checkpoint: str) -> str:
+    """The shipped contract of weights by what their folder says of their robot; the plain one where it says nothing."""
+    facts_file = Path(checkpoint) / 'checkpoint.json'
+    newest = Path(checkpoint) / 'latest'
+    if newest.is_file():
+        facts_file = Path(checkpoint) / newest.read_text().strip() / 'checkpoint.json'
+    try:
+        facts = json.loads(facts_file.read_text())['contract']
+    except (OSError, ValueError, KeyError):
+        return _PLAIN
+    small = load_contract(_share() / 'config' / _SMALL).policy_facts()
+    return _PLAIN if mismatches(facts, small) else _SMALL
 
 
 def _share() -> Path:
@@ -101,12 +124,18 @@ def _affordable_speed() -> float:
     return min(1.0, len(os.sched_getaffinity(0)) / _CORES_FOR_REAL_TIME)
 
 
-def _perform(options: argparse.Namespace, stop: Event, console: Console) -> Performance:
-    settings = EvaluationSettings(contract=options.contract)
+def _graph(options: argparse.Namespace) -> graph.Graph:
     weights = '' if options.checkpoint == UNTRAINED else options.checkpoint
+    if options.table == CUBES:
+        return graph.aloha({'robot': 'sim', 'checkpoint': weights, 'seed': str(options.seed),
+                            'speed': str(options.speed), 'contract': options.contract}, _share())
     policy = LivePolicy(checkpoint=weights, vlm='', device='', denoising_steps=_DENOISING_STEPS, seed=options.seed,
                         speed=options.speed)
-    with Session(trial_graph(settings, policy)) as session:
+    return trial_graph(EvaluationSettings(contract=options.contract), policy)
+
+
+def _perform(options: argparse.Namespace, stop: Event, console: Console) -> Performance:
+    with Session(_graph(options)) as session:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
             director = Director(load_contract(options.contract), session, stop, console)

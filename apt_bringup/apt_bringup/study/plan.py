@@ -50,11 +50,11 @@ class Sizes:
 FULL = Sizes(
     sheets=1000, looking=5000, lessons=6000, skills='pick,place', demonstrations=4000, iterations=10_000, batch=32,
     trials=100, splits=('seen', 'unseen_object', 'unseen_container', 'unseen_wording', 'composed'))
-"""Wants a GPU, or days."""
+"""Not run yet: long, and on the CPU."""
 QUICK = Sizes(
     sheets=60, looking=250, lessons=100, skills='pick', demonstrations=150, iterations=60, batch=16, trials=10,
     splits=('seen', 'unseen_object', 'unseen_wording'))
-"""About twenty minutes on two cores: shows that everything runs, and hardly anything else."""
+"""Meant for twenty minutes on two cores, not yet timed: shows that everything runs, and hardly anything else."""
 
 VLM = 'vlm'
 _LESSON_BATCH = 32
