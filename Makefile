@@ -36,7 +36,7 @@ demo: build ## the policy on the simulated ALOHA, over real DDS; writes out/demo
 tutorial: build ## record in simulation, convert, train both stages, evaluate, run the result; writes out/tutorial/
 	@$(IN_ENV) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m apt_bringup.tutorial.main $(TUTORIAL)
 
-study: build ## one training stage against two, in simulation (STUDY=--quick: 20 minutes); writes out/study/
+study: build ## one training stage against two, in simulation (STUDY=--quick shows that it runs); writes out/study/
 	@$(IN_ENV) python -m apt_bringup.study.main $(STUDY)
 
 test: build ## everything that CI runs: check, colcon test, the tests across packages

@@ -76,7 +76,8 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
                         help='instructions, one after the other in the same scene; default: two drawn for the scene')
     parser.add_argument('--checkpoint', default=str(shipped) if shipped.exists() else UNTRAINED,
                         help=f'trained weights, or "{UNTRAINED}"; default: those that come with the suite')
-    parser.add_argument('--contract', default='', help=f'robot contract; default: {_SMALL} for weights of that robot, else {_PLAIN}')
+    parser.add_argument('--contract', default='',
+                        help=f'robot contract; default: {_SMALL} for weights of that robot, else {_PLAIN}')
     parser.add_argument('--table', choices=(CUBES, TRIALS), default='',
                         help='what lies on it: six cubes and two trays, or what apt-sim-eval lays out; default: '
                              f'{TRIALS} with {_SMALL}, else {CUBES}')

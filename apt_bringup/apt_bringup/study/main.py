@@ -1,7 +1,7 @@
 """``make study``: one stage, two stages, two stages with a frozen prior, compared on what they were never told.
 
-Runs the suite's own commands, two at a time on two cores. A step that is done is not done again; Ctrl-C ends the steps
-that run, training saves, and the next start goes on there.
+Runs the suite's own commands on the CPU, one a core. A step that is done is not done again; Ctrl-C ends the steps that
+run, policies save as they stop, and the next start goes on there.
 """
 
 import argparse
@@ -19,9 +19,14 @@ from apt_bringup.steps.step import named
 from apt_bringup.stop import stop_requests
 from apt_bringup.study.plan import FULL, QUICK, Sizes, steps
 from apt_bringup.study.report import collect, table, write_results
+from apt_bringup.trials.dataset import claim
 from apt_bringup.trials.options import positive
 
 _CHANGEABLE = ('sheets', 'looking', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
+# More trials, splits or seeds need nothing that is there made anew.
+_MAY_GROW = ('trials', 'splits', 'seeds')
+# Steps share the machine by cores; a GPU would be taken by one part of them and not by another.
+_ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -37,11 +42,12 @@ def main(words: Sequence[str] | None = None) -> int:
     contract = Path(get_package_share_directory('apt_bringup')) / 'config' / 'aloha_small.yaml'
     try:
         chosen = named(options.only, steps(out, contract, sizes, jobs=options.jobs))
+        claim(out, {name: size for name, size in vars(sizes).items() if name not in _MAY_GROW})
     except ValueError as error:
         console.print(f'study: {error}', style='red', markup=False)
         return 2
     with stop_requests() as stop:
-        runner = Runner('study', out, console, stop, jobs=options.jobs, environment={'OMP_NUM_THREADS': '1'})
+        runner = Runner('study', out, console, stop, jobs=options.jobs, environment=_ENVIRONMENT)
         status = runner.run(chosen)
     if status or options.only:
         return status
@@ -62,7 +68,7 @@ def _sizes(options: argparse.Namespace) -> Sizes:
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='study', description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true', help='twenty minutes on two cores; shows that it runs')
+    parser.add_argument('--quick', action='store_true', help='small sizes: shows that it runs, and hardly more')
     parser.add_argument('--out', type=Path, help='folder of everything (default: out/study, out/study_quick)')
     parser.add_argument('--jobs', type=positive, default=len(os.sched_getaffinity(0)), metavar='N',
                         help='steps side by side (default: one a core)')

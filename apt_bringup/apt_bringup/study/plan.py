@@ -54,7 +54,7 @@ FULL = Sizes(
 QUICK = Sizes(
     sheets=60, looking=250, lessons=100, skills='pick', demonstrations=150, iterations=60, batch=16, trials=10,
     splits=('seen', 'unseen_object', 'unseen_wording'))
-"""Meant for twenty minutes on two cores, not yet timed: shows that everything runs, and hardly anything else."""
+"""Chosen for twenty minutes on two cores, not timed yet; shows that everything runs, hardly more."""
 
 VLM = 'vlm'
 _LESSON_BATCH = 32
@@ -76,36 +76,43 @@ def steps(out: Path, contract: Path, sizes: Sizes, *, jobs: int) -> tuple[Phase,
     """
     seeds = range(sizes.seeds)
     return (
-        (_questions(out, contract, sizes), _demonstrations(out, contract, sizes)),
+        (_questions(out, contract, sizes, jobs), _demonstrations(out, contract, sizes, jobs)),
         (_lessons(out, sizes, jobs),),
         tuple(_prior(out, contract, sizes, seed) for seed in seeds),
         tuple(_policy(out, contract, sizes, variant, seed) for seed in seeds for variant in Variant),
         tuple(_trials(out, contract, sizes, variant, seed) for seed in seeds for variant in Variant))
 
 
-def _questions(out: Path, contract: Path, sizes: Sizes) -> Step:
+def _questions(out: Path, contract: Path, sizes: Sizes, jobs: int) -> Step:
     folder = out / 'questions'
     return Step(name='questions', why='pictures of the table and conversations about them', typed='apt-sim-questions',
                 module='apt_bringup.questions.main', product=folder, words=(
-                    '--sheets', str(sizes.sheets), '--contract', str(contract), '--jobs', '1', '--out', str(folder)))
+                    '--sheets', str(sizes.sheets), '--contract', str(contract), '--jobs', _half(jobs),
+                    '--out', str(folder)))
 
 
-def _demonstrations(out: Path, contract: Path, sizes: Sizes) -> Step:
+def _demonstrations(out: Path, contract: Path, sizes: Sizes, jobs: int) -> Step:
     folder = out / 'demonstrations'
     return Step(name='demonstrations', why='scripted demonstrations of few instructions in many scenes',
                 typed='apt-sim-data', module='apt_bringup.trials.data_main', product=folder, words=(
                     '--split', 'train', '--skills', sizes.skills, '--episodes', str(sizes.demonstrations),
-                    '--disturb', '0.01', '--contract', str(contract), '--jobs', '1', '--out', str(folder)))
+                    '--disturb', '0.01', '--contract', str(contract), '--jobs', _half(jobs), '--out', str(folder)))
+
+
+def _half(jobs: int) -> str:
+    """For each of two steps side by side."""
+    return str(max(1, jobs // 2))
 
 
 def _lessons(out: Path, sizes: Sizes, jobs: int) -> Step:
     folder = out / VLM
+    # A divisor, so that all of them together take the same step whatever the machine.
+    processes = max(number for number in range(1, _LESSON_BATCH + 1) if number <= jobs and _LESSON_BATCH % number == 0)
     return Step(name='lessons', why='a small vision-language model learns what things are called and where they are',
                 typed='torchrun', module='torch.distributed.run', product=folder / 'config.json', words=(
-                    '--standalone', '--nproc-per-node', str(jobs), '-m', 'apt_training.teach.main',
+                    '--standalone', '--nproc-per-node', str(processes), '-m', 'apt_training.teach.main',
                     str(out / 'questions'), '--looking', str(sizes.looking), '--steps', str(sizes.lessons),
-                    '--bs', str(max(1, _LESSON_BATCH // jobs)),
-                    '--workers', '0', '--out', str(folder)))
+                    '--bs', str(_LESSON_BATCH // processes), '--workers', '0', '--out', str(folder)))
 
 
 def _prior(out: Path, contract: Path, sizes: Sizes, seed: int) -> Step:

@@ -37,7 +37,7 @@ class LiveError(RuntimeError):
 
 
 class LiveRobot(Node):
-    """The graph as its user has it: services to ask, topics to see."""
+    """A node beside the graph's own."""
 
     def __init__(self, contract: RobotContract, session: Session, *,
                  give_up: Callable[[], bool] = lambda: False) -> None:

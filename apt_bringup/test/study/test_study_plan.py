@@ -10,6 +10,7 @@ from apt_bringup.steps.step import named
 from apt_bringup.study.main import main
 from apt_bringup.study.plan import FULL, QUICK, Variant, score_file, steps
 from apt_bringup.trials import data_main, eval_main
+from apt_bringup.trials.dataset import claim
 from apt_training.teach import main as teach
 from apt_training.train import flags
 
@@ -107,10 +108,19 @@ def test_trials_are_those_of_the_policy_that_their_scores_are_named_after():
     assert not by_file
 
 
-@pytest.mark.parametrize(('jobs', 'each'), [(1, 32), (2, 16), (4, 8), (64, 1)])
-def test_processes_share_the_batch_of_the_lessons(jobs, each):
+@pytest.mark.parametrize(('jobs', 'processes'), [(1, 1), (2, 2), (4, 4), (12, 8), (64, 32)])
+def test_processes_share_the_batch_of_the_lessons(jobs, processes):
     lessons = phases(jobs=jobs)[1][0]
-    assert values(lessons).bs == each and f'--nproc-per-node {jobs} ' in lessons.command
+    assert values(lessons).bs == 32 // processes and f'--nproc-per-node {processes} ' in lessons.command
+
+
+def test_a_folder_of_other_sizes_is_refused_before_anything_starts(tmp_path, capsys):
+    out = tmp_path / 'out'
+    claim(out, {**{name: size for name, size in vars(QUICK).items() if name not in ('trials', 'splits', 'seeds')},
+                'sheets': 7})
+    assert main(['--quick', '--out', str(out)]) == 2
+    assert 'was made with sheets = 7, these settings have 60' in ' '.join(capsys.readouterr().out.split())
+    assert [file.name for file in out.iterdir()] == ['generation.json']
 
 
 def test_steps_can_be_chosen_by_name():

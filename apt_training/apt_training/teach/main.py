@@ -19,7 +19,7 @@ log = logging.getLogger('apt_training.teach')
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Teach; the exit status: 0 done, 2 for what cannot be used, else 1."""
+    """Teach; the exit status: 0 done, 2 for what cannot be used, 130 if interrupted, else 1."""
     options = _parser().parse_args(words)
     logging.basicConfig(format='apt-teach: %(message)s', stream=sys.stderr)
     logging.getLogger('apt_training').setLevel(logging.INFO)
@@ -31,6 +31,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except (ConversationError, SchoolError) as error:
         log.error('%s', error)
         return 2
+    except KeyboardInterrupt:
+        log.error('interrupted; the same command goes on from the last save')
+        return 130
     except OSError as error:
         log.error('%s: %s', type(error).__name__, error)
         return 1
@@ -49,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     add('--steps', type=int, default=Course.steps, help='default: %(default)s')
     add('--looking', type=int, default=Course.looking, metavar='N',
         help='steps before them in which only what is marked in pictures is found; default: %(default)s')
-    add('--bs', type=int, default=Course.batch, metavar='N', help='conversations per step; default: %(default)s')
+    add('--bs', type=int, default=Course.batch, metavar='N',
+        help='conversations per step and process; default: %(default)s')
     add('--lr', type=float, default=Course.lr, help='highest rate; default: %(default)s')
     add('--seed', type=int, default=Course.seed)
     add('--save-every', type=int, default=Course.save_every, metavar='N', help='default: %(default)s')

@@ -5,6 +5,7 @@ Only answers are learned. A run that was broken off goes on from its last save.
 
 import json
 import logging
+import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 NEWBORN = 'newborn'
 _REPORTED = ('eval_loss', 'eval_answer_tokens_right')
 REPORT = 'examination.json'
+COURSE = 'course.json'
 _TEXTS = 5000
 """So many conversations make the vocabulary of a newborn model."""
 
@@ -97,6 +99,7 @@ def teach(course: Course, lessons: Conversations, examination: Conversations | N
         OSError: the disk is full.
     """
     pupil = _enrol(course, lessons)
+    _claim(course, len(lessons))
     lesson = Lesson(pupil.tokenizer, pupil.image, lessons.words)
     finder = Finder(pupil.model, len(lessons.words)) if lessons.words else None
     if finder is not None:
@@ -120,6 +123,26 @@ def teach(course: Course, lessons: Conversations, examination: Conversations | N
         (course.out / REPORT).write_text(json.dumps(marks, indent=2) + '\n')
     log.info('examination: %s', ', '.join(f'{name.removeprefix("eval_")} {value:g}' for name, value in marks.items()))
     return marks
+
+
+def _claim(course: Course, conversations: int) -> None:
+    """A folder belongs to one course: a run that goes on with other words or rates would be neither's."""
+    wanted = {'vlm': course.vlm, 'seed': course.seed, 'batch': course.batch, 'lr': course.lr,
+              'conversations': conversations}
+    noted = course.out / 'training' / COURSE
+    if noted.exists():
+        found = json.loads(noted.read_text())
+        differing = [name for name in wanted if found.get(name) != wanted[name]]
+        if differing:
+            name = differing[0]
+            raise SchoolError(f'{course.out} was begun with {name} = {found.get(name)!r}, this course has '
+                              f'{wanted[name]!r}; choose another folder, or the same to go on')
+        return
+    noted.parent.mkdir(parents=True, exist_ok=True)
+    # Of several processes each writes the same.
+    fresh = noted.with_suffix(f'.{os.getpid()}.tmp')
+    fresh.write_text(json.dumps(wanted, indent=2) + '\n')
+    os.replace(fresh, noted)
 
 
 def _enrol(course: Course, lessons: Conversations) -> Pupil:

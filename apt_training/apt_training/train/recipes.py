@@ -51,7 +51,7 @@ def tutorial(stage: Stage) -> TrainConfig:
 
 
 def demo(stage: Stage) -> TrainConfig:
-    """What the shipped checkpoint and the study are made with: the tiny expert over a small VLM that has been taught
+    """What the study is made with: the tiny expert over a small VLM that has been taught
     (``apt-teach``; name it with ``--vlm``). Pictures stay as they are: the VLM knows the cameras in one order only."""
     return TrainConfig(
         recipe='demo', stage=stage, expert=ExpertSize.TINY, vlm=VlmConfig(name=TINY_VLM, dtype='float32'),

@@ -168,3 +168,19 @@ def test_a_model_that_cannot_be_loaded_is_named(lessons, tmp_path):
     with pytest.raises(SchoolError, match=r"cannot load the vision-language model '.*empty'"):
         teach(course(tmp_path / 'out', vlm=str(tmp_path / 'empty')), lessons, None)
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(('changes', 'words'), [
+    ({'lr': 1e-3}, 'lr = 0.002, this course has 0.001'), ({'seed': 4}, 'seed = 0, this course has 4')])
+def test_a_folder_does_not_go_on_with_another_course(school, lessons, tmp_path, changes, words):
+    folder = tmp_path / 'vlm'
+    shutil.copytree(school[0], folder)
+    with pytest.raises(SchoolError, match=words):
+        teach(course(folder, **changes), lessons, None)
+
+
+def test_a_folder_does_not_go_on_with_other_conversations(school, lessons, write_sheet, tmp_path):
+    folder = tmp_path / 'vlm'
+    shutil.copytree(school[0], folder)
+    with pytest.raises(SchoolError, match='conversations = 6, this course has 2'):
+        teach(course(folder), Conversations([write_sheet(tmp_path / 'sheet', count=2)]), None)
