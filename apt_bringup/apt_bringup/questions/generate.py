@@ -2,8 +2,8 @@
 
 A sheet is a folder: ``conversations.jsonl`` with a line ``{"images": [...], "messages": [...]}`` a scene, in the
 format that chat templates take and TRL reads, and the pictures that it names. ``marks`` says beside it where things are
-in each picture: ``{name: [[across, down], ...]}``, as shares of its side. The number of a sheet decides all of its
-bytes.
+in each picture: ``{name: [[across, down], ...]}``, as shares of its side; ``places`` where their middles are in the
+optical frame of its camera: ``{name: [x, y, z]}`` in metres. The number of a sheet decides all of its bytes.
 """
 
 import json
@@ -24,7 +24,7 @@ from apt_bringup.trials.trial import LIGHTS_AND_CAMERAS, trial_scene
 from apt_policy.core.contract import load_contract
 from apt_training.episodes.codec import encode_jpeg
 
-PROGRAM = 'apt-sim-questions 3'
+PROGRAM = 'apt-sim-questions 4'
 """Changes when the same settings would give other sheets."""
 CONVERSATIONS = 'conversations.jsonl'
 _JPEG_QUALITY = 90
@@ -101,7 +101,9 @@ class SheetWriter:
         _save(shots, names, folder)
         marks = [{name: [[round(share, 4) for share in point] for point in points]
                   for name, points in sight.marked[camera].items()} for camera in names]
-        return json.dumps({'images': list(names.values()), 'marks': marks,
+        places = [{name: [round(metres, 4) for metres in point] for name, point in sight.placed[camera].items()}
+                  for camera in names]
+        return json.dumps({'images': list(names.values()), 'marks': marks, 'places': places,
                            'messages': conversation(turns, pictures=len(names))})
 
 

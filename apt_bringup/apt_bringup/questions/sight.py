@@ -50,6 +50,8 @@ class Sight:
     """By camera, the objects in its picture and where in it, column and row."""
     marked: Mapping[str, Mapping[str, tuple[tuple[float, float], ...]]]
     """By camera, points of all things in its picture: across and down, as shares of its side."""
+    placed: Mapping[str, Mapping[str, tuple[float, float, float]]]
+    """By camera, the middles of those things in its optical frame [m]."""
 
 
 def place(point: NDArray[np.float64]) -> tuple[int, int]:
@@ -59,12 +61,17 @@ def place(point: NDArray[np.float64]) -> tuple[int, int]:
     return int(x), int(y)
 
 
+def seen_from(point: NDArray[np.float64], picture: Picture) -> NDArray[np.float64]:
+    """A point (3,) of the world in the optical frame of a picture's camera [m]."""
+    return np.asarray((invert_pose(picture.world_from_camera) @ [*point, 1.0])[:3])
+
+
 def point_in(point: NDArray[np.float64], picture: Picture) -> tuple[float, float] | None:
     """Where in a picture a point (3,) of the world is, across and down as shares of its side; None outside of it.
 
     What stands before the point is not asked for.
     """
-    seen = (invert_pose(picture.world_from_camera) @ [*point, 1.0])[:3]
+    seen = seen_from(point, picture)
     if seen[2] <= 0:
         return None
     across, down = (picture.intrinsics @ (seen / seen[2]))[:2] / picture.size

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from apt_bringup import vx300s
 from apt_bringup.ik.kinematics import ArmKinematics
 from apt_bringup.ik.solver import ArmSolver
-from apt_bringup.questions.sight import Picture, Sight, part, place, point_in
+from apt_bringup.questions.sight import Picture, Sight, part, place, point_in, seen_from
 from apt_bringup.sim.cameras import CameraRig, Shot, intrinsics
 from apt_bringup.sim.physics import FINGER_CLOSED, FINGER_OPEN, Simulation
 from apt_bringup.sim.things import OBJECT_SIDE, TRAY_SIZE, thing
@@ -106,6 +106,9 @@ def look(simulation: Simulation, rig: CameraRig, scene: Situation) -> tuple[dict
     hands = {name: GraspGeometry(contract, name) for name in contract.arms}
     corners = {name: _corners(pose, _size(name)) for name, pose in scene.objects.items()}
     corners |= {f'{colour} tray': _corners(pose, TRAY_SIZE) for colour, pose in scene.trays.items()}
+    marked = {camera: {name: points for name, of_thing in corners.items()
+                       if (points := tuple(filter(None, (point_in(point, picture) for point in of_thing))))}
+              for camera, picture in pictures.items()}
     return shots, Sight(
         objects={name: place(pose[:3, 3]) for name, pose in scene.objects.items()},
         trays={colour: place(pose[:3, 3]) for colour, pose in scene.trays.items()},
@@ -116,9 +119,14 @@ def look(simulation: Simulation, rig: CameraRig, scene: Situation) -> tuple[dict
         pictured={camera: {name: part(where) for name, pose in scene.objects.items()
                            if (where := point_in(pose[:3, 3], picture)) is not None}
                   for camera, picture in pictures.items()},
-        marked={camera: {name: points for name, of_thing in corners.items()
-                         if (points := tuple(filter(None, (point_in(point, picture) for point in of_thing))))}
-                for camera, picture in pictures.items()})
+        marked=marked,
+        placed={camera: {name: _metres(seen_from(corners[name][0], pictures[camera])) for name in there}
+                for camera, there in marked.items()})
+
+
+def _metres(point: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = point.tolist()
+    return x, y, z
 
 
 def _size(name: str) -> tuple[float, float, float]:

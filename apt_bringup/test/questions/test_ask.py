@@ -18,7 +18,7 @@ SIGHT = Sight(
     nearer={'red cube': 'left', 'red bar': 'right', 'blue cup': 'left', 'green cube': 'left', 'orange bar': 'right'},
     pictured={'cam_high': {'red cube': (1, 2), 'blue cup': (4, 4), 'green cube': (4, 6)},
               'cam_left_wrist': {'red cube': (7, 0)}},
-    marked={'cam_high': {}, 'cam_left_wrist': {}})
+    marked={'cam_high': {}, 'cam_left_wrist': {}}, placed={'cam_high': {}, 'cam_left_wrist': {}})
 # All that an object can be called, and the trays likewise.
 OBJECTS = {f'{name.split()[0]} {noun}': name for name in ALL_OBJECTS
            for shape, nouns in NOUNS.items() if shape.value == name.split()[1] for noun in nouns}

@@ -67,7 +67,8 @@ def test_a_line_names_its_pictures_marks_each_and_asks_in_turn(written):
     lines = (sheet_folder(written, 0) / CONVERSATIONS).read_text().splitlines()
     assert len(lines) == 50
     for line in map(json.loads, lines):
-        assert len(line['images']) == len(line['marks']) == 3
+        assert len(line['images']) == len(line['marks']) == len(line['places']) == 3
+        assert [set(places) for places in line['places']] == [set(marks) for marks in line['marks']]
         for name in line['images']:
             assert cv2.imread(str(sheet_folder(written, 0) / name)).shape == (128, 128, 3)
         points = [point for marks in line['marks'] for things in marks.values() for point in things]

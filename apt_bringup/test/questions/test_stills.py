@@ -89,6 +89,19 @@ def test_the_marked_middle_of_most_objects_shows_their_colour(seen, camera):
     assert shown >= 20 and hits / shown > 0.7, f'{hits} of {shown}'
 
 
+def test_a_place_is_where_the_camera_sees_the_middle(seen):
+    shown = 0
+    for scene, shots, sight, _ in seen:
+        for camera, places in sight.placed.items():
+            world_from_camera = shots[camera].world_from_camera
+            for name, middle in places.items():
+                if name in scene.objects:
+                    np.testing.assert_allclose((world_from_camera @ [*middle, 1.0])[:3], scene.objects[name][:3, 3],
+                                               atol=1e-9)
+                    shown += 1
+    assert shown >= 50
+
+
 def test_the_part_of_a_picture_is_that_of_the_marked_middle(seen):
     for _, _, sight, _ in seen:
         for camera, pictured in sight.pictured.items():

@@ -17,6 +17,16 @@ ACTION_SIZE = 10
 STATE_SIZE = 17
 
 
+def noise_to_actions(noise: Tensor, translation_m: float) -> Tensor:
+    """(..., 10) unit noise as diffusion adds it to actions: on translations as many metres."""
+    return torch.cat([translation_m * noise[..., :3], noise[..., 3:]], dim=-1)
+
+
+def actions_to_noise(actions: Tensor, translation_m: float) -> Tensor:
+    """The inverse of :func:`noise_to_actions`."""
+    return torch.cat([actions[..., :3] / translation_m, actions[..., 3:]], dim=-1)
+
+
 @in_float32
 def encode_states(states: Tensor, robot: RobotState) -> Tensor:
     """(B, K, A, 17) states to (B, A, K, 10): translation [m], two rotation rows, ``2 g - 1``."""

@@ -60,8 +60,13 @@ class ExpertConfig:
     train_steps: int = 100
     """Noise levels of the diffusion."""
     denoising_steps: int = 20
+    translation_noise: float = 1.0
+    """Standard deviation of the noise on translations [m]; 1 in published weights. Where a chunk reaches some
+    centimetres, noise of that size leaves less to be told apart from it, and much less training suffices."""
 
     def __post_init__(self) -> None:
+        if not self.translation_noise > 0:
+            raise ValueError(f'translation_noise is {self.translation_noise} m; expected more than 0')
         if self.width % self.heads or self.head_dim % 8:
             raise ValueError(f'width {self.width} over {self.heads} heads gives a head of '
                              f'{self.width / self.heads:g} channels; it must be a multiple of 8, '

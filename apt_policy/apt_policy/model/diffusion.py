@@ -62,7 +62,7 @@ def noise_loss(predicted: Tensor, noise: Tensor, valid_arms: Tensor) -> Loss:
 
 def denoise(predict: NoisePredictor, noise: Tensor, scheduler: DDIMScheduler,
             held: Held | None = None) -> Tensor:
-    """From (B, A, T, 10) unit noise to actions, eta 0.
+    """From (B, A, T, 10) noise to actions, eta 0; what is predicted is in the same units.
 
     Held actions enter every step at that step's noise level, with their own noise, so what is
     free is denoised around them; they leave unchanged.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from apt_policy.model.actions import ACTION_SIZE, camera_from_ee, encode_states
+from apt_policy.model.actions import ACTION_SIZE, actions_to_noise, camera_from_ee, encode_states
 from apt_policy.model.batch import RobotState, VlFeatures
 from apt_policy.model.config import MAX_ARMS, ExpertConfig
 from apt_policy.model.frames import centre, invert_pose, move_robot
@@ -75,6 +75,7 @@ class ActionHead(nn.Module):
     def __init__(self, config: ExpertConfig) -> None:
         super().__init__()
         width = config.width
+        self._translation_noise = config.translation_noise
         self.hist_enc = mlp(ACTION_SIZE - 1, width)
         self.traj_enc = mlp(ACTION_SIZE, width)
         self.abs_pos_enc = mlp(3, width, zero_last=True)
@@ -102,10 +103,10 @@ class ActionHead(nn.Module):
                 + self.place(actions[..., :3], ee_in_reference) + arms).float()
 
     def future_tokens(self, noisy: Tensor, ee_in_reference: Tensor) -> Tensor:
-        """(B, A, T, 10) noisy actions to (B, A, T, D)."""
+        """(B, A, T, 10) noisy actions [m, 1] to (B, A, T, D)."""
         arms = self.arm_id_embed[:, :noisy.shape[1]]
-        return (self.traj_enc(noisy.to(self.dtype)) + self.place(noisy[..., :3], ee_in_reference)
-                + arms).float()
+        of_noise = actions_to_noise(noisy, self._translation_noise).to(self.dtype)
+        return (self.traj_enc(of_noise) + self.place(noisy[..., :3], ee_in_reference) + arms).float()
 
     def modulate(self, level: Tensor) -> tuple[Modulation, ...]:
         """What (B,) noise levels 0..99 do to the norms of action tokens."""
@@ -113,7 +114,7 @@ class ActionHead(nn.Module):
         return self.traj_context_attn.modulate(embed(sinusoids(level).to(self.dtype)))
 
     def read_noise(self, tokens: Tensor) -> Tensor:
-        """(..., D) future tokens to (..., 10) float32."""
+        """(..., D) future tokens to (..., 10) float32; of unit noise."""
         return self.act_head(self.final_norm(tokens)).float()
 
 

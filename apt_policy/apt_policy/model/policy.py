@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from apt_policy.model.actions import decode_actions, encode_states
+from apt_policy.model.actions import decode_actions, encode_states, noise_to_actions
 from apt_policy.model.batch import Images, RobotState, VlFeatures
 from apt_policy.model.config import PolicyConfig
 from apt_policy.model.diffusion import Held, Loss, make_scheduler, noise_loss
@@ -77,7 +77,8 @@ class Policy(nn.Module):
         context = self.expert.observe(features, robot, horizon=clean.shape[2], history=history)
         if draws > 1:
             context = context.repeated(draws)
-        predicted = self.expert.predict_noise(context, self._scheduler.add_noise(clean, noise, level), level)
+        noisy = self._scheduler.add_noise(clean, noise_to_actions(noise, self.config.expert.translation_noise), level)
+        predicted = self.expert.predict_noise(context, noisy, level)
         return noise_loss(predicted, noise, robot.valid_arms.repeat_interleave(draws, 0))
 
     def sampler(self, denoising_steps: int | None = None) -> ActionSampler:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from apt_policy.model.actions import noise_to_actions
 from apt_policy.model.batch import RobotState, VlFeatures
 from apt_policy.model.diffusion import Held, denoise, make_scheduler
 from apt_policy.model.expert import Context, Expert
@@ -44,5 +45,7 @@ class ActionSampler:
             context = context.repeated(len(noise) // observations)
         tokens = arms * (history + noise.shape[2])
         context = replace(context, memories=tuple(with_room(m, tokens) for m in context.memories))
-        return denoise(lambda x, step: self._expert.denoise(context, x, self._modulations[step]),
-                       noise, self.scheduler, held)
+        size = self._expert.config.translation_noise
+        return denoise(
+            lambda x, step: noise_to_actions(self._expert.denoise(context, x, self._modulations[step]), size),
+            noise_to_actions(noise, size), self.scheduler, held)

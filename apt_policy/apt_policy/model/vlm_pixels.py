@@ -54,7 +54,8 @@ def patches(rgb: Tensor, spec: ImageSpec) -> tuple[Tensor, Tensor]:
     mean, std = (rgb.new_tensor(values)[:, None, None] for values in (spec.mean, spec.std))
     cells = rgb.shape[-1] // spec.patch
     block = (cells // spec.merge, spec.merge, spec.patch)
-    grid = ((rgb - mean) / std).unflatten(-1, block).unflatten(2, block)
+    # Of pixels that lie channel by channel: the copies below then run along rows.
+    grid = ((rgb.contiguous() - mean) / std).unflatten(-1, block).unflatten(2, block)
     # (M, 3, rows, row in token, y, columns, column in token, x)
     ordered = grid.permute(0, 2, 5, 3, 6, 1, 4, 7)[:, :, :, :, :, :, None]
     flat = ordered.expand(-1, -1, -1, -1, -1, -1, spec.frames, -1, -1).flatten(5).flatten(0, 4)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from apt_policy.model.actions import decode_actions, encode_states, noise_to_actions
 from apt_policy.model.batch import RobotState
 from apt_policy.model.config import PolicyConfig, Stage, VlmMode
 from apt_policy.model.perturb import (
@@ -214,3 +215,39 @@ def test_no_noise_is_the_default(robot):
     encoded = torch.ones(2, 2, 1, 10)
     assert torch.equal(shake_history(encoded, InputNoise(), torch.Generator().manual_seed(0)), encoded)
     assert torch.equal(shake_current(robot, InputNoise()).world_from_ee, robot.world_from_ee)
+
+
+def without_places(expert):
+    """Absolute positions are in metres whatever noise is measured in."""
+    with torch.no_grad():
+        for parameter in expert.dp_head.abs_pos_enc.parameters():
+            parameter.zero_()
+    return expert
+
+
+def test_smaller_noise_on_translations_is_unit_noise_on_a_smaller_scale(random_expert, small_config, random_scene,
+                                                                        tiny_bridge, random_states):
+    scale, bridge = 0.05, tiny_bridge()
+    sizes = {'vlm_width': bridge.width, 'taps': bridge.taps}
+    unit, fine = (without_places(random_expert(replace(small_config(**sizes), translation_noise=size)))
+                  for size in (1.0, scale))
+    policies = {expert: Policy(PolicyConfig(expert=expert.config, vlm=bridge.config), bridge, expert)
+                for expert in (unit, fine)}
+    scene = random_scene(unit.config)
+    noise = torch.randn(2, 2, HORIZON, 10, generator=torch.Generator().manual_seed(3))
+    sampled = {expert: (sampler := ActionSampler(expert)).sample(
+        sampler.observe(scene.features, scene.robot, horizon=HORIZON), noise) for expert in (unit, fine)}
+    torch.testing.assert_close(sampled[fine], noise_to_actions(sampled[unit], scale), rtol=1e-4, atol=1e-4)
+
+    future = encode_states(random_states(2, HORIZON, 2, seed=4), scene.robot)
+    losses = {}
+    for expert, policy in policies.items():
+        scaled = decode_actions(noise_to_actions(future, expert.config.translation_noise), scene.robot)
+        losses[expert] = policy.loss(scene.features, scene.robot, scaled, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(losses[fine].position, losses[unit].position, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('size', [0.0, -0.1, float('nan')])
+def test_noise_without_a_size_is_refused(small_config, size):
+    with pytest.raises(ValueError, match='translation_noise is .* expected more than 0'):
+        replace(small_config(), translation_noise=size)

@@ -1,6 +1,7 @@
 """Conversations about pictures, on disk: lines ``{"images": [...], "messages": [...]}`` as chat templates take them.
 
-Beside them may stand ``"marks"``: for each image ``{name: [[across, down], ...]}``.
+Beside them may stand ``"marks"``: for each image ``{name: [[across, down], ...]}``; and ``"places"`` of what is marked:
+``{name: [x, y, z]}``.
 
 A folder's conversations are those of its ``conversations.jsonl`` and of those one level below; pictures are named
 relative to the file that names them. Tokens are not known here.
@@ -33,6 +34,8 @@ class Conversation:
     """``role`` user or assistant, ``content`` a list of parts of type image or text."""
     marks: tuple[Mapping[str, Sequence[tuple[float, float]]], ...] = ()
     """Of each picture, points of things by name: across and down as shares of its side. Empty where nobody marked."""
+    places: tuple[Mapping[str, Sequence[float]], ...] = ()
+    """Of each picture, middles of marked things by name, in the camera's optical frame [m]."""
 
     def pictures(self) -> NDArray[np.uint8]:
         """(C, S, S, 3), red first.
@@ -62,9 +65,10 @@ class Conversations(Dataset[Conversation]):
         if not self._all:
             raise ConversationError(f'there is no {CONVERSATIONS} in {", ".join(map(str, folders))}; '
                                     'apt-sim-questions writes some')
-        if len({bool(conversation.marks) for conversation in self._all}) > 1:
-            raise ConversationError(f'of the conversations in {", ".join(map(str, folders))} only some have marks; '
-                                    'mark the pictures of all of them, or of none')
+        for what in ('marks', 'places'):
+            if len({bool(getattr(conversation, what)) for conversation in self._all}) > 1:
+                raise ConversationError(f'of the conversations in {", ".join(map(str, folders))} only some have '
+                                        f'{what}; give them to all, or to none')
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -85,7 +89,8 @@ def _parse(file: Path) -> list[Conversation]:
         try:
             fields = json.loads(line)
             conversation = Conversation(images=tuple(file.parent / name for name in fields['images']),
-                                        messages=tuple(fields['messages']), marks=tuple(fields.get('marks', ())))
+                                        messages=tuple(fields['messages']), marks=tuple(fields.get('marks', ())),
+                                        places=tuple(fields.get('places', ())))
             _check(conversation)
         except (json.JSONDecodeError, KeyError, TypeError, ConversationError) as error:
             raise ConversationError(f'{file}, line {number}: {type(error).__name__}: {error}; expected '
@@ -104,6 +109,9 @@ def _check(conversation: Conversation) -> None:
     if not conversation.images or shown != len(conversation.images):
         raise ConversationError(f'{len(conversation.images)} images are named, {shown} are shown; '
                                 'expected the same number, and at least one')
+    if conversation.places and len(conversation.places) != len(conversation.marks):
+        raise ConversationError(f'{len(conversation.marks)} images are marked, {len(conversation.places)} have places; '
+                                'expected the same number')
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

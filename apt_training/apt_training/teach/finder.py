@@ -2,8 +2,8 @@
 
 An answer is a long way from a pixel: on conversations alone, a small encoder that had learned nothing had not begun to
 see after 10,000 of them. A linear map of each vision token says by which words (``red``, ``cube``) what it shows is
-called; it is there while the model is taught, and no part of what comes out. An encoder that comes pretrained needs it
-less.
+called, and where in the camera's frame its middle is; it is there while the model is taught, and no part of what comes
+out. An encoder that comes pretrained, with grounding in 3-D as Qwen3-VL's, needs it less.
 
 Letters: V tokens of all pictures, N words of their names.
 """
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, Qwen3VLForConditionalGeneration, Trainer
 
-from apt_training.teach.lesson import MARKS
+from apt_training.teach.lesson import MARKS, PLACES
 
 _HEAD = 'finder'
 _RARE = -3.0
 """Of a first guess: most words name nothing that a token shows."""
+_PER_METRE = 10.0
+"""Of the loss: a decimetre weighs as much as a word."""
 
 
 class Finder(nn.Module):
@@ -28,22 +30,35 @@ class Finder(nn.Module):
     def __init__(self, model: Qwen3VLForConditionalGeneration, words: int) -> None:
         super().__init__()
         self.visual: nn.Module = cast(Any, model.model).visual
-        self.head = nn.Linear(int(model.config.vision_config.out_hidden_size), words)
+        self._words = words
+        self.head = nn.Linear(int(model.config.vision_config.out_hidden_size), words + 3)
         nn.init.zeros_(self.head.weight)
-        nn.init.constant_(self.head.bias, _RARE)
+        with torch.no_grad():
+            self.head.bias[:words] = _RARE
+            self.head.bias[words:] = 0.0
         self._found: list[Tensor] = []
         merger = cast(Any, self.visual).merger
         self._hook = merger.register_forward_hook(lambda *call: self._found.append(self.head(call[-1].float())))
 
-    def forward(self, pixel_values: Tensor, image_grid_thw: Tensor, marks: Tensor) -> dict[str, Tensor]:
+    def forward(self, pixel_values: Tensor, image_grid_thw: Tensor, marks: Tensor,
+                places: Tensor | None = None) -> dict[str, Tensor]:
         """Look, and nothing else; the loss alone, as transformers' trainer takes it."""
         self.visual(pixel_values, grid_thw=image_grid_thw)
-        return {'loss': self.loss(marks)}
+        return {'loss': self.loss(marks, places)}
 
-    def loss(self, marks: Tensor) -> Tensor:
-        """Cross-entropy of what the last pass found, summed over words and averaged over tokens (V, N)."""
+    def loss(self, marks: Tensor, places: Tensor | None) -> Tensor:
+        """Of what the last pass found, words (V, N) and places (V, 3) [m].
+
+        Cross-entropy summed over words and averaged over tokens, and the L1 distance [dm] over those that show a thing.
+        """
         found = self._found.pop()
-        return F.binary_cross_entropy_with_logits(found, marks.float(), reduction='sum') / len(marks)
+        names, middles = found[:, :self._words], found[:, self._words:]
+        loss = F.binary_cross_entropy_with_logits(names, marks.float(), reduction='sum') / len(marks)
+        if places is None:
+            return loss + 0.0 * middles.sum()
+        shows = ~places.isnan().any(-1, keepdim=True)
+        apart = (middles - _PER_METRE * places.nan_to_num()).abs() * shows
+        return loss + apart.sum() / shows.sum().clamp(min=1)
 
     def forget(self) -> None:
         """Drop what a pass without marks found."""
@@ -69,10 +84,10 @@ class FindingTrainer(Trainer):
     def compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any], return_outputs: bool = False,
                      num_items_in_batch: Tensor | int | None = None) -> Any:
         """See :meth:`transformers.Trainer.compute_loss`."""
-        marks = inputs.pop(MARKS, None)
+        marks, places = inputs.pop(MARKS, None), inputs.pop(PLACES, None)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if self._finder is not None:
             if marks is not None and torch.is_grad_enabled():
-                loss = loss + self._finder.loss(marks)
+                loss = loss + self._finder.loss(marks, places)
             self._finder.forget()
         return (loss, outputs) if return_outputs else loss

@@ -3,6 +3,7 @@
 Letters: B batch, L tokens, P patches, V tokens of all pictures, N words of names.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from apt_policy.model.vlm_pixels import ImageSpec, patches
 from apt_policy.model.vlm_prompt import IMAGE_TOKEN
 from apt_training.teach.conversations import Conversation, ConversationError
 
-MARKS = 'marks'
+MARKS, PLACES = 'marks', 'places'
 NO_ANSWER = -100
 """Label of a token that nobody has to predict, as in transformers."""
 
@@ -47,7 +48,7 @@ class Lesson:
                 'mm_token_type_ids': (ids == self._image_token).int()}
 
     def look(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
-        """The pictures alone: (P, ...) patches and their grids; and (V, N) marks.
+        """The pictures alone: (P, ...) patches and their grids; and (V, N) marks, (V, 3) places where there are some.
 
         Raises:
             ConversationError: a picture cannot be read, or does not fit the model.
@@ -66,23 +67,33 @@ class Lesson:
         except ValueError as error:
             raise ConversationError(f'{conversations[0].images[0]}: {error}') from error
         pixels, grid = patches(torch.from_numpy(np.concatenate(shown)).permute(0, 3, 1, 2).float() / 255, self._image)
-        marks = {MARKS: self._marks(conversations, side)} if self._words else {}
-        return {**marks, 'pixel_values': pixels, 'image_grid_thw': grid}, side
+        return {**self._found(conversations, side), 'pixel_values': pixels, 'image_grid_thw': grid}, side
 
-    def _marks(self, conversations: Sequence[Conversation], side: int) -> Tensor:
-        """(V, N) bool: each word that names something which a token of a picture shows a part of."""
+    def _found(self, conversations: Sequence[Conversation], side: int) -> dict[str, Tensor]:
+        """What is to be found in each token of the pictures.
+
+        Marks (V, N) bool: each word that names something which the token shows a part of. Places (V, 3): the middle of
+        what it shows most of; NaN where it shows nothing.
+        """
+        if not self._words:
+            return {}
         row = side // self._image.token_side
-        shown = [picture for conversation in conversations for picture in conversation.marks]
-        marks = torch.zeros(len(shown), row, row, len(self._words), dtype=torch.bool)
-        for picture, things in zip(marks, shown, strict=True):
+        pictures = [marks for conversation in conversations for marks in conversation.marks]
+        placed = [places for conversation in conversations for places in conversation.places]
+        marks = torch.zeros(len(pictures), row, row, len(self._words), dtype=torch.bool)
+        places = torch.full((len(pictures), row, row, 3), torch.nan)
+        for index, things in enumerate(pictures):
+            most: dict[tuple[int, int], int] = {}
             for name, points in things.items():
                 # An examination may show what no lesson has named.
                 known = [self._words[word] for word in name.split() if word in self._words]
-                for across, down in points:
-                    # A share may have been rounded up to 1.
-                    down_at, across_at = (min(int(share * row), row - 1) for share in (down, across))
-                    picture[down_at, across_at, known] = True
-        return marks.flatten(0, 2)
+                for token, count in Counter(_token(point, row) for point in points).items():
+                    marks[index][token][known] = True
+                    if placed and name in placed[index] and count > most.get(token, 0):
+                        most[token] = count
+                        places[index][token] = torch.tensor(placed[index][name])
+        found = {MARKS: marks.flatten(0, 2)}
+        return {**found, PLACES: places.flatten(0, 2)} if placed else found
 
     def _tokens(self, conversation: Conversation, side: int) -> tuple[Tensor, Tensor]:
         """(L,) ids, and (L,) the same where an answer is, :data:`NO_ANSWER` elsewhere."""
@@ -101,3 +112,10 @@ class Lesson:
     def _text(self, messages: Sequence[dict[str, object]], per_image: int, *, asks: bool) -> str:
         text = str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks))
         return text.replace(IMAGE_TOKEN, IMAGE_TOKEN * per_image)
+
+
+def _token(point: Sequence[float], row: int) -> tuple[int, int]:
+    """Row and column of the token that shows a point of a picture."""
+    across, down = point
+    # A share may have been rounded up to 1.
+    return min(int(down * row), row - 1), min(int(across * row), row - 1)

@@ -12,6 +12,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneratio
 from apt_policy.model.vlm_tiny import SPECIAL_TOKENS, as_qwen_tokenizer, tiny_config, tiny_model
 
 VOCABULARY = 1024
+_INITIAL = 0.08
+"""Standard deviation of first weights: of about one over the root of the width."""
 # A word with the space before it is one piece to merge in, numbers and letters together: " x17" becomes one token.
 _WORDS = Regex(r' ?[A-Za-z0-9]+|[^A-Za-z0-9]')
 
@@ -39,6 +41,8 @@ def _words_of(conversations: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[
 def newborn(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3VLForConditionalGeneration:
     """Random weights from ``seed``; eyes half as wide again as those of the VLM that tests use."""
     config = tiny_config(tokenizer)
+    # 0.02 is made for widths of a thousand: here it would leave words too faint to be told apart.
+    config.text_config.initializer_range = config.vision_config.initializer_range = _INITIAL
     config.vision_config.hidden_size, config.vision_config.intermediate_size = 96, 192
     config.vision_config.num_heads = 3
     return tiny_model(config, seed)

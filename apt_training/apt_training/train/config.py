@@ -106,6 +106,8 @@ class TrainConfig:
     """Samples per process and pass."""
     accumulation: int = 1
     """Passes per iteration."""
+    translation_noise: float = 1.0
+    """See :class:`~apt_policy.model.config.ExpertConfig`."""
     draws: int = 1
     """Noise draws per sample; they share the VLM's features and the expert's vision-language half."""
     backend: BackendKind = BackendKind.DDP

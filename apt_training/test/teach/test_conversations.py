@@ -46,6 +46,7 @@ def test_a_folder_without_conversations_says_who_writes_some(tmp_path):
     (lambda line, say: {'images': [], 'marks': []}, '0 images are named, 2 are shown'),
     (lambda line, say: {'images': ['a.png'], 'marks': [{}]}, '1 images are named, 2 are shown'),
     (lambda line, say: {'marks': [{}]}, '2 images are named, 1 are marked'),
+    (lambda line, say: {'places': [{}]}, '2 images are marked, 1 have places'),
     (lambda line, say: {'messages': []}, 'expected user and assistant in turn'),
     (lambda line, say: {'messages': line['messages'][:3]}, 'expected user and assistant in turn'),
     (lambda line, say: {'messages': line['messages'][::-1]}, r"roles are \['assistant', 'user'"),
@@ -68,9 +69,10 @@ def test_a_line_that_is_no_json_is_named(write_sheet, line, tmp_path):
         Conversations([tmp_path])
 
 
-def test_marks_in_some_conversations_only_are_refused(write_sheet, line, tmp_path):
-    write_sheet(tmp_path / 'sheet', lines=[line(0), line(1, marks=False)])
-    with pytest.raises(ConversationError, match='only some have marks; mark the pictures of all of them, or of none'):
+@pytest.mark.parametrize('what', ['marks', 'places'])
+def test_marks_or_places_in_some_conversations_only_are_refused(what, write_sheet, line, tmp_path):
+    write_sheet(tmp_path / 'sheet', lines=[line(0), line(1, **{what: False})])
+    with pytest.raises(ConversationError, match=f'only some have {what}; give them to all, or to none'):
         Conversations([tmp_path])
 
 

