@@ -48,6 +48,15 @@ class Definitions:
             self._known[kind] = Definition(kind=kind, text=text, digest=self._store.hash_rihs01(kind))
         return self._known[kind]
 
+    def settled(self, kind: str, raw: bytes) -> bytes:
+        """A serialized message with zeros between its fields, where the middleware leaves what its memory held.
+
+        Raises:
+            UnknownType: see :meth:`of`.
+        """
+        self.of(kind)
+        return bytes(self._store.serialize_cdr(self._store.deserialize_cdr(raw, kind), kind))
+
     @cached_property
     def _store(self) -> Typestore:
         return get_typestore(Stores.EMPTY)

@@ -14,11 +14,11 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from std_msgs.msg import String
 
 from apt_bringup.record import cdr
 from apt_bringup.record.marks import Marker
+from apt_bringup.record.quality import offered
 from apt_bringup.record.sink import Sink
 from apt_bringup.record.streams import StreamSpec
 from apt_bringup.record.watch import Publisher, StreamWatch, complaints
@@ -200,7 +200,7 @@ class _Stream:
         if not self._announced:
             self._announced = True
             ends = self._recorder.get_publishers_info_by_topic(self.topic)
-            sink.announce(self.topic, self.spec.kind, [_offered(end.qos_profile) for end in ends])
+            sink.announce(self.topic, self.spec.kind, [offered(end.qos_profile) for end in ends])
 
     def open(self) -> None:
         """Begin to hear a stream that was left alone until the recording began."""
@@ -247,22 +247,9 @@ def _adapted(ends: Sequence[TopicEndpointInfo], spec: StreamSpec) -> QoSProfile:
     quality = profile(spec.role)
     quality.depth = max(quality.depth, spec.depth)
     if ends:
-        offered = [end.qos_profile for end in ends]
-        reliable = all(one.reliability is ReliabilityPolicy.RELIABLE for one in offered)
-        latched = all(one.durability is DurabilityPolicy.TRANSIENT_LOCAL for one in offered)
+        profiles = [end.qos_profile for end in ends]
+        reliable = all(one.reliability is ReliabilityPolicy.RELIABLE for one in profiles)
+        latched = all(one.durability is DurabilityPolicy.TRANSIENT_LOCAL for one in profiles)
         quality.reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         quality.durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
     return quality
-
-
-def _offered(quality: QoSProfile) -> Qos:
-    return Qos(
-        QosHistory(int(quality.history)), quality.depth, QosReliability(int(quality.reliability)),
-        QosDurability(int(quality.durability)), _time(quality.deadline), _time(quality.lifespan),
-        QosLiveliness(int(quality.liveliness)), _time(quality.liveliness_lease_duration),
-        quality.avoid_ros_namespace_conventions)
-
-
-def _time(duration: Any) -> QosTime:
-    seconds, nanoseconds = divmod(int(duration.nanoseconds), 1_000_000_000)
-    return QosTime(seconds, nanoseconds)

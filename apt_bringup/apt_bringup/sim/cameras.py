@@ -4,16 +4,19 @@ Off screen, through EGL, without a window system. A :class:`CameraRig` owns an O
 belongs to the thread that made it. It knows no topics and no rates.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from apt_bringup.sim.graphics import GraphicsError, open_context
 from apt_bringup.sim.physics import Simulation
 from apt_bringup.sim.scene import CAMERA_FROM_OPTICAL, CAMERA_PREFIX
-from apt_policy.core.geometry import make_pose
+from apt_policy.core.contract import Camera, RobotContract
+from apt_policy.core.geometry import make_pose, pose_to_quaternion
+from apt_policy.core.placement import Placement
 
 # Each costs a multiple of the whole picture in software rendering.
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE,
@@ -44,6 +47,32 @@ def world_from_camera(simulation: Simulation, camera: str) -> NDArray[np.float64
     """(4, 4) pose of a camera's optical frame now."""
     placed = simulation.data.camera(CAMERA_PREFIX + camera)
     return make_pose(placed.xmat.reshape(3, 3) @ CAMERA_FROM_OPTICAL, placed.xpos)
+
+
+def parent_from_camera(simulation: Simulation, camera: str) -> NDArray[np.float64]:
+    """(4, 4) pose of a camera's optical frame on what it is mounted on: the world, or a hand."""
+    mounted = simulation.model.camera(CAMERA_PREFIX + camera)
+    turn = Rotation.from_quat(np.roll(mounted.quat, -1)).as_matrix()
+    return make_pose(turn @ CAMERA_FROM_OPTICAL, mounted.pos)
+
+
+def calibrated(simulation: Simulation) -> RobotContract:
+    """The contract as a calibration would have it in this episode, where cameras may stand a little elsewhere.
+
+    Wrist cameras are TF's matter then, which says the same of the simulation.
+    """
+    contract = simulation.contract
+    return replace(contract, cameras={name: _placed(camera, parent_from_camera(simulation, name))
+                                      for name, camera in contract.cameras.items()})
+
+
+def _placed(camera: Camera, pose: NDArray[np.float64]) -> Camera:
+    if camera.world_from_camera is None:
+        return replace(camera, ee_from_camera=None)
+    offset, turn = pose_to_quaternion(pose)
+    x, y, z = offset.tolist()
+    qx, qy, qz, qw = turn.tolist()
+    return replace(camera, world_from_camera=Placement(translation=(x, y, z), quaternion_xyzw=(qx, qy, qz, qw)))
 
 
 class CameraRig:

@@ -6,16 +6,16 @@ It knows the frames and joint names that the contract gives, and neither topics 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import ColorRGBA
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
 from apt_bringup import vx300s
-from apt_bringup.sim.cameras import Shot, intrinsics
+from apt_bringup.sim.cameras import Shot, intrinsics, parent_from_camera
 from apt_bringup.sim.commands import motor_from_finger
 from apt_bringup.sim.physics import JointReadings, Simulation
-from apt_bringup.sim.scene import hand_from_wrist_camera
 from apt_bringup.sim.things import OBJECT_COLOURS, OBJECT_SIDE, TRAY_COLOURS, TRAY_SIZE, Colour, Shape, thing
 from apt_policy.core.contract import Arm, RobotContract
 from apt_policy.core.geometry import make_pose
@@ -25,6 +25,11 @@ from apt_policy.ros.stamps import to_time
 GRIPPER_JOINTS = ('gripper', 'left_finger', 'right_finger')
 OBJECTS, TRAYS = 'object', 'tray'
 """Namespaces of the markers of :func:`objects`."""
+
+
+def clock(stamp_ns: int) -> Clock:
+    """What time it is in the simulation."""
+    return Clock(clock=to_time(stamp_ns))
 
 
 def joint_states(stamp_ns: int, arm: Arm, readings: JointReadings) -> JointState:
@@ -52,19 +57,17 @@ def camera_info(simulation: Simulation, camera: str, stamp_ns: int) -> CameraInf
                               settings.image_width, settings.image_height)
 
 
-def static_frames(stamp_ns: int, contract: RobotContract) -> TFMessage:
-    """What never moves: bases and fixed cameras in the world, tool and wrist cameras on the hands."""
-    edges = []
+def static_frames(stamp_ns: int, simulation: Simulation) -> TFMessage:
+    """What does not move in an episode: bases and fixed cameras in the world, tool and wrist cameras on the hands."""
+    contract, edges = simulation.contract, []
     for arm in contract.arms.values():
         hand = link_frame(arm, vx300s.HAND_LINK)
         edges.append((contract.world_frame, arm.base_frame, arm.world_from_base.matrix))
         edges.append((hand, arm.ee_frame, make_pose(np.eye(3), vx300s.HAND_FROM_EE)))
-    for camera in contract.cameras.values():
-        if camera.world_from_camera is not None:
-            edges.append((contract.world_frame, camera.frame, camera.world_from_camera.matrix))
-        else:
-            hand = link_frame(contract.arms[str(camera.tf_anchor)], vx300s.HAND_LINK)
-            edges.append((hand, camera.frame, hand_from_wrist_camera()))
+    for name, camera in contract.cameras.items():
+        fixed = camera.world_from_camera is not None
+        parent = contract.world_frame if fixed else link_frame(contract.arms[str(camera.tf_anchor)], vx300s.HAND_LINK)
+        edges.append((parent, camera.frame, parent_from_camera(simulation, name)))
     return TFMessage(transforms=[encode.transform(stamp_ns, *edge) for edge in edges])
 
 

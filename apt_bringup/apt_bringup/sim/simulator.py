@@ -34,7 +34,6 @@ from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.ros import encode
 from apt_policy.ros.params import ParameterSet
 from apt_policy.ros.qos import Reliability, Role, profile
-from apt_policy.ros.stamps import to_time
 
 OBJECTS = 'sim/objects'
 """visualization_msgs/MarkerArray: the truth about objects and trays, which no policy may see."""
@@ -154,7 +153,7 @@ class Simulator(Node):
 
     def _loop(self, stop: threading.Event, rig: CameraRig | None, viewer: Viewer | None) -> None:
         simulation = self._simulation
-        self._static_out.publish(messages.static_frames(simulation.time_ns, self._contract))
+        self._static_out.publish(messages.static_frames(simulation.time_ns, simulation))
         pacer = Pacer(self._params.speed, wall_ns=time.monotonic_ns(), sim_ns=simulation.time_ns)
         report = Beat(1.0, start_ns=time.monotonic_ns() + 1_000_000_000)
         while not stop.wait(pacer.wait_s(time.monotonic_ns(), simulation.time_ns)):
@@ -189,7 +188,7 @@ class Simulator(Node):
 
     def _publish_state(self) -> None:
         now_ns = self._simulation.time_ns
-        self._clock_out.publish(Clock(clock=to_time(now_ns)))
+        self._clock_out.publish(messages.clock(now_ns))
         readings = {name: self._simulation.readings(name) for name in self._contract.arms}
         if self._beats['tf'].due(now_ns):
             positions = {name: reading.position for name, reading in readings.items()}

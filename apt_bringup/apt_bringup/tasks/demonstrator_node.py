@@ -9,27 +9,24 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from apt_msgs.msg import EndEffectorTarget
-from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64, String
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from apt_bringup.tasks.cycle import Act, Cycle, Instruct, Mark, Reset
 from apt_bringup.tasks.draw import NoTaskError
 from apt_bringup.tasks.eyes import Eyes
+from apt_bringup.tasks.messages import TargetMessages
 from apt_bringup.tasks.parameters import DemonstratorParams
 from apt_bringup.tasks.task import Skill
 from apt_policy.core import topics
 from apt_policy.core.contract import load_contract
 from apt_policy.core.decode import DecodeError
-from apt_policy.core.geometry import invert_pose
 from apt_policy.core.sample import Target
-from apt_policy.ros import encode
 from apt_policy.ros.params import ParameterSet
 from apt_policy.ros.qos import Role, profile
 
@@ -57,9 +54,7 @@ class DemonstratorNode(Node):
         self._eyes = Eyes(self._contract)
         self._cycle = Cycle(self._contract, [Skill(name) for name in params.skills], seed=params.seed,
                             episodes=params.episodes)
-        self._base_from_world = np.stack([invert_pose(arm.world_from_base.matrix)
-                                          for arm in self._contract.arms.values()])
-        self._sequence = 0
+        self._words = TargetMessages(self._contract)
         self._alone_s = time.monotonic()
         self._resetting: tuple[Reset, float, Any] | None = None
         self.failure = ''
@@ -86,10 +81,8 @@ class DemonstratorNode(Node):
 
     def _advertise(self) -> None:
         target = profile(Role.TARGET)
-        arms = self._contract.arms
-        self._targets = [self.create_publisher(EndEffectorTarget, topics.target(arm), target) for arm in arms]
-        self._poses = [self.create_publisher(PoseStamped, topics.target_pose(arm), target) for arm in arms]
-        self._grippers = [self.create_publisher(Float64, topics.target_gripper(arm), target) for arm in arms]
+        self._targets = {topic: self.create_publisher(kind, topic, target)
+                         for topic, kind in self._words.kinds.items()}
         self._prompts = (self.create_publisher(String, self._contract.prompt_topic, profile(Role.COMMAND)),
                          self.create_publisher(String, topics.ACTIVE_PROMPT, profile(Role.LATCHED)))
         self._marks = self.create_publisher(String, topics.EPISODE, profile(Role.COMMAND))
@@ -138,7 +131,7 @@ class DemonstratorNode(Node):
         return False
 
     def _rivals(self) -> str:
-        for publisher in (*self._targets, *self._poses, *self._grippers):
+        for publisher in self._targets.values():
             if self.count_publishers(publisher.topic_name) > 1:
                 names = {f'{end.node_namespace.rstrip("/")}/{end.node_name}'
                          for end in self.get_publishers_info_by_topic(publisher.topic_name)}
@@ -165,16 +158,8 @@ class DemonstratorNode(Node):
                                f'({self.summary()})')
 
     def _send(self, target: Target) -> None:
-        base_from_ee = self._base_from_world @ target.world_from_ee
-        for index, (name, arm) in enumerate(self._contract.arms.items()):
-            pose = encode.pose_stamped(target.due_ns, arm.base_frame, base_from_ee[index])
-            opening = float(target.gripper[index])
-            self._targets[index].publish(EndEffectorTarget(
-                header=pose.header, arm=name, pose=pose.pose, gripper=opening, sequence=self._sequence,
-                epoch=target.epoch))
-            self._poses[index].publish(pose)
-            self._grippers[index].publish(Float64(data=opening))
-        self._sequence += 1
+        for topic, message in self._words.of(target):
+            self._targets[topic].publish(message)
 
     # Resets: two questions to the simulator, asked until it answers --------------------------------
 

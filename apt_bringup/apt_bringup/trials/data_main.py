@@ -1,9 +1,10 @@
 """``apt-sim-data``: demonstrations in bulk, as the episode files that the converter writes.
 
     apt-sim-data --split train --episodes 2000 --jobs 2 --out data/train
+    apt-sim-data --split train --episodes 2000 --bags 3 --out data/train     # the first three as rosbag2 bags too
 
 The same settings give the same bytes, whatever the number of jobs; a run that was broken off goes on at the
-first episode that is missing.
+first episode, or bag, that is missing.
 """
 
 import argparse
@@ -19,10 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from apt_bringup.tasks.task import Skill
+from apt_bringup.trials.bags import BAGS
 from apt_bringup.trials.crew import Crew, CrewError, Done, Lost
 from apt_bringup.trials.dataset import DatasetError, claim, missing, sweep
 from apt_bringup.trials.generate import GenerationSettings, Generator, Made
-from apt_bringup.trials.options import add_shared, contract_path, positive
+from apt_bringup.trials.options import add_shared, contract_path, natural, positive
 from apt_bringup.trials.splits import SplitError, skills_named, split_named
 from apt_bringup.trials.trial import TrialPlan
 from apt_policy.core.contract import ContractError, load_contract
@@ -33,6 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     options = _parser().parse_args(words)
     try:
+        _check_bags(options.bags, options.episodes)
         settings = GenerationSettings(
             contract=contract_path(options.contract), disturbance=options.disturb,
             vary_cameras=not options.still_cameras,
@@ -42,23 +45,24 @@ def main(words: Sequence[str] | None = None) -> int:
     except (SplitError, ContractError, DatasetError, ValueError) as error:
         console.print(f'apt-sim-data: {error}', style='red', markup=False, highlight=False)
         return 2
-    todo = missing(options.out, options.episodes)
+    todo = missing(options.out, options.episodes, bags=options.bags)
     if there := options.episodes - len(todo):
         console.print(f'{there} of {options.episodes} episodes are in {options.out} already')
-    run = _Run(settings, options.out, console)
+    run = _Run(settings, options.out, console, bags=options.bags)
     try:
         return run.finish(todo, options.jobs)
     except KeyboardInterrupt:
-        console.print(f'apt-sim-data: interrupted; {options.episodes - len(missing(options.out, options.episodes))} '
-                      f'of {options.episodes} episodes are whole. The same command goes on.', markup=False)
+        whole = options.episodes - len(missing(options.out, options.episodes, bags=options.bags))
+        console.print(f'apt-sim-data: interrupted; {whole} of {options.episodes} episodes are whole. The same command '
+                      'goes on.', markup=False)
         return 130
 
 
 class _Run:
     """One run over the episodes that are missing."""
 
-    def __init__(self, settings: GenerationSettings, out: Path, console: Console) -> None:
-        self._settings, self._out, self._console = settings, out, console
+    def __init__(self, settings: GenerationSettings, out: Path, console: Console, *, bags: int) -> None:
+        self._settings, self._out, self._console, self._bags = settings, out, console, bags
         self._made: list[Made] = []
         self._lost: list[Lost] = []
 
@@ -80,7 +84,7 @@ class _Run:
     def _generate(self, todo: Sequence[int], jobs: int) -> None:
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                    TextColumn('{task.fields[rate]}'), TimeRemainingColumn())
-        factory = partial(Generator, self._settings, self._out)
+        factory = partial(Generator, self._settings, self._out, bags=self._bags)
         with Progress(*columns, console=self._console) as progress, Crew(factory, jobs) as crew:
             bar = progress.add_task('episodes', total=len(todo), rate='')
             began_s = time.monotonic()
@@ -113,9 +117,17 @@ class _Run:
                               f'{sum(made.size for made in of_skill) / len(of_skill) / 1e3:.0f}',
                               str(sum(made.failures for made in of_skill)))
         self._console.print(table)
+        if bags := sum(made.number < self._bags for made in self._made):
+            self._console.print(f'{bags} of them as bags too: {self._out / BAGS}', markup=False, soft_wrap=True)
 
     def _say(self, text: str) -> None:
         self._console.print(f'apt-sim-data: {text}', style='red', markup=False, highlight=False)
+
+
+def _check_bags(bags: int, episodes: int) -> None:
+    if bags > episodes:
+        raise ValueError(f'--bags is {bags}, but the folder shall hold {episodes} episodes; a bag is made of an '
+                         f'episode: expected at most {episodes}, or more --episodes')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
                                                          'unseen_wording (default: train)')
     parser.add_argument('--episodes', type=positive, required=True, help='how many the folder shall hold')
     parser.add_argument('--out', type=Path, required=True, help='folder of the episodes')
+    parser.add_argument('--bags', type=natural, default=0, metavar='K',
+                        help=f'write the first K episodes as rosbag2 bags too, below OUT/{BAGS} (default: 0)')
     parser.add_argument('--disturb', type=float, default=0.0, metavar='METRES',
                         help='push the demonstrator off its path, so that the data shows how to come back; '
                              'standard deviation, 0.01 is much (default: 0)')

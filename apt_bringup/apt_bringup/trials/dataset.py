@@ -5,11 +5,13 @@ A folder belongs to one set of settings, so that it can be gone on with. Episode
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from apt_bringup.trials.bags import BAGS, bag_folder, is_whole
 from apt_bringup.trials.generate import episode_file
 
 SETTINGS = 'generation.json'
@@ -41,9 +43,10 @@ def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
         raise DatasetError(f'cannot use {folder}: {error.strerror}') from error
 
 
-def missing(folder: Path, episodes: int) -> list[int]:
-    """Numbers of the episodes that are not there yet."""
-    return [number for number in range(episodes) if not episode_file(folder, number).exists()]
+def missing(folder: Path, episodes: int, *, bags: int = 0) -> list[int]:
+    """Numbers of the episodes that are not there yet, or whose bag is not, of the first ``bags``."""
+    return [number for number in range(episodes) if not episode_file(folder, number).exists()
+            or (number < bags and not is_whole(bag_folder(folder, number)))]
 
 
 def sweep(folder: Path, pid: int) -> None:
@@ -51,6 +54,8 @@ def sweep(folder: Path, pid: int) -> None:
     for file in folder.glob(f'.*.{pid}.partial'):
         with suppress(FileNotFoundError):
             file.unlink()
+    for bag in (folder / BAGS).glob(f'.*.{pid}.partial'):
+        shutil.rmtree(bag, ignore_errors=True)
 
 
 def _compare(noted: Path, wanted: Mapping[str, Any]) -> None:

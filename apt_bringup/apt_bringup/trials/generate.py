@@ -1,19 +1,19 @@
-"""One demonstration of a split as an episode file.
+"""One demonstration of a split as an episode file, and on request as a bag too.
 
 Steps physics directly and takes pictures only at the contract's step. An episode's number decides all of its
-bytes; scenes in which the demonstrator fails are passed over and counted.
+bytes; scenes in which the demonstrator fails are passed over and counted. Files that are there stay as they are.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from apt_bringup.sim.cameras import CameraRig, intrinsics
+from apt_bringup.sim.cameras import CameraRig, Shot, intrinsics
 from apt_bringup.sim.physics import Simulation
 from apt_bringup.sim.scene import LIGHTS
 from apt_bringup.tasks.demonstrator import Demonstrator
@@ -22,6 +22,7 @@ from apt_bringup.tasks.language import phrase
 from apt_bringup.tasks.stage import Stage
 from apt_bringup.tasks.success import done
 from apt_bringup.tasks.task import Situation
+from apt_bringup.trials.bags import Moment, bag_folder, is_whole, write_bag
 from apt_bringup.trials.disturbance import Disturbance
 from apt_bringup.trials.splits import Split, SplitError, wordings
 from apt_bringup.trials.trial import LIGHTS_AND_CAMERAS, Trial, TrialDrawer, TrialPlan, trial_scene
@@ -86,6 +87,16 @@ class Made:
     """Demonstrations that failed before one succeeded."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Take:
+    """One demonstration, whatever becomes of it."""
+
+    frames: Sequence[Frame]
+    moments: Sequence[Moment]
+    """Every control period of the frames, where they were asked for."""
+    end: Situation
+
+
 def episode_file(folder: Path, number: int) -> Path:
     """Where an episode lies."""
     return folder / f'episode_{number:06d}.h5'
@@ -94,13 +105,16 @@ def episode_file(folder: Path, number: int) -> Path:
 class Generator:
     """Writes the episodes of one data set; belongs to one process."""
 
-    def __init__(self, settings: GenerationSettings, folder: Path) -> None:
+    def __init__(self, settings: GenerationSettings, folder: Path, *, bags: int = 0) -> None:
         """Build the robot and its cameras.
+
+        Args:
+            bags: so many of the first episodes become bags too; changes no byte of the episode files.
 
         Raises:
             ContractError, SceneError, GraphicsError: see there.
         """
-        self._settings, self._folder = settings, folder
+        self._settings, self._folder, self._bags = settings, folder, bags
         self._contract = load_contract(settings.contract)
         variation = LIGHTS_AND_CAMERAS if settings.vary_cameras else LIGHTS
         self._stage = Stage(Simulation(self._contract, trial_scene(self._contract, variation)))
@@ -109,19 +123,19 @@ class Generator:
         self._hash = hashlib.sha256(json.dumps(settings.facts(), sort_keys=True).encode()).hexdigest()
 
     def __call__(self, number: int) -> Made:
-        """Write one episode.
+        """Write what is missing of one episode.
 
         Raises:
             GenerationError: the demonstrator fails again and again.
             NoTaskError: no scene allows any of the skills.
-            OSError: the disk is full.
+            OSError, BagError: the disk is full.
         """
         attempt, failures = 0, 0
         while failures < _MOST_FAILURES:
             trial, scene, attempt = self._drawer.begin(self._settings.plan, number, first_attempt=attempt)
-            frames = self._demonstrate(trial, scene)
-            if frames is not None:
-                return self._write(trial, frames, failures)
+            take = self._demonstrate(trial, scene)
+            if take is not None:
+                return self._write(trial, take, failures)
             failures, attempt = failures + 1, attempt + 1
         raise GenerationError(f'episode {number}: the demonstrator failed in {failures} scenes in a row, last in that '
                               f'of seed {trial.seed} with "{trial.parts[-1].instruction}"; check the contract')
@@ -130,50 +144,62 @@ class Generator:
         """Give the graphics context back."""
         self._rig.close()
 
-    def _demonstrate(self, trial: Trial, scene: Situation) -> list[Frame] | None:
-        """All frames of the trial's demonstration; None if it failed."""
+    def _demonstrate(self, trial: Trial, scene: Situation) -> _Take | None:
+        """The trial's demonstration; None if it failed."""
         task = trial.parts[0].task
         demonstrator = Demonstrator(self._contract, task, scene, random=np.random.default_rng((trial.seed, _MOTION)))
         disturbance = Disturbance(
             self._settings.disturbance, 1.0 / self._contract.control_rate_hz, tuple(scene.arms.values()),
             np.random.default_rng((trial.seed, _DISTURBANCE)))
-        frames, end = self._record(demonstrator, disturbance, scene)
-        return frames if demonstrator.done and done(task, scene, end) else None
+        take = self._record(demonstrator, disturbance, scene, closely=trial.number < self._bags)
+        return take if demonstrator.done and done(task, scene, take.end) else None
 
-    def _record(self, demonstrator: Demonstrator, disturbance: Disturbance,
-                scene: Situation) -> tuple[list[Frame], Situation]:
-        """The frames, and how the table looks after them."""
+    def _record(self, demonstrator: Demonstrator, disturbance: Disturbance, scene: Situation, *,
+                closely: bool) -> _Take:
+        """``closely``: every control period too."""
         frames: list[Frame] = []
+        moments: list[Moment] = []
+        whole = 0
         now, start_ns = scene, scene.stamp_ns
-        views, seen = self._look(), scene
+        shots, seen = self._look(), scene
         quiet_since_ns = start_ns
         while now.stamp_ns - quiet_since_ns < _TAIL_S * 1e9 and now.stamp_ns - start_ns < LONGEST_S * 1e9:
             if not demonstrator.done:
                 quiet_since_ns = now.stamp_ns
             target = demonstrator.step(now)
+            if closely:
+                moments.append(self._moment(now, target, shots if now is seen else {}))
             now = self._stage.follow(disturbance.apply(target))
             # What is commanded at the end of a step is where its arms shall be when the next one begins.
             if now.stamp_ns - seen.stamp_ns >= self._contract.step_ns:
-                frames.append(_frame(seen, views, target, start_ns))
-                views, seen = self._look(), now
-        return frames, now
+                frames.append(_frame(seen, self._views(shots), target, start_ns))
+                whole = len(moments)
+                shots, seen = self._look(), now
+        return _Take(frames=frames, moments=moments[:whole], end=now)
 
-    def _look(self) -> dict[str, CameraFrame]:
-        simulation, views = self._stage.simulation, {}
-        for name in self._contract.cameras:
-            shot = self._rig.shoot(name)
-            views[name] = CameraFrame(rgb=shot.rgb, mask=None, intrinsics=intrinsics(simulation, name),
-                                      world_from_camera=shot.world_from_camera)
-        return views
+    def _look(self) -> dict[str, Shot]:
+        return {name: self._rig.shoot(name) for name in self._contract.cameras}
 
-    def _write(self, trial: Trial, frames: list[Frame], failures: int) -> Made:
-        contract, file = self._contract, episode_file(self._folder, trial.number)
-        with EpisodeWriter(file, self._facts_of(trial), jpeg_quality=_JPEG_QUALITY) as writer:
-            for frame in frames:
-                writer.add(frame)
+    def _views(self, shots: Mapping[str, Shot]) -> dict[str, CameraFrame]:
+        return {name: CameraFrame(rgb=shot.rgb, mask=None, intrinsics=intrinsics(self._stage.simulation, name),
+                                  world_from_camera=shot.world_from_camera) for name, shot in shots.items()}
+
+    def _moment(self, now: Situation, target: Target, shots: Mapping[str, Shot]) -> Moment:
+        readings = {name: self._stage.simulation.readings(name) for name in self._contract.arms}
+        return Moment(stamp_ns=now.stamp_ns, readings=readings, target=target, shots=shots)
+
+    def _write(self, trial: Trial, take: _Take, failures: int) -> Made:
+        file, bag = episode_file(self._folder, trial.number), bag_folder(self._folder, trial.number)
+        if not file.exists():
+            with EpisodeWriter(file, self._facts_of(trial), jpeg_quality=_JPEG_QUALITY) as writer:
+                for frame in take.frames:
+                    writer.add(frame)
+        if trial.number < self._bags and not is_whole(bag):
+            write_bag(bag, self._stage.simulation, take.moments, instruction=trial.parts[0].instruction,
+                      notes={'program': PROGRAM, 'scene_seed': str(trial.seed)})
         return Made(number=trial.number, skill=trial.parts[0].task.skill.value,
-                    instruction=trial.parts[0].instruction, duration_s=len(frames) * contract.step_s,
-                    frames=len(frames), size=file.stat().st_size, failures=failures)
+                    instruction=trial.parts[0].instruction, duration_s=len(take.frames) * self._contract.step_s,
+                    frames=len(take.frames), size=file.stat().st_size, failures=failures)
 
     def _facts_of(self, trial: Trial) -> EpisodeFacts:
         contract, task = self._contract, trial.parts[0].task

@@ -8,8 +8,9 @@ import pytest
 
 from apt_bringup.projection import project
 from apt_bringup.sim import graphics
-from apt_bringup.sim.cameras import intrinsics, world_from_camera
+from apt_bringup.sim.cameras import calibrated, intrinsics, parent_from_camera, world_from_camera
 from apt_bringup.sim.meshes import coarsen
+from apt_bringup.sim.scene import hand_from_wrist_camera
 from apt_bringup.sim.things import OBJECT_COLOURS, OBJECT_SIDE, thing
 
 FEWEST_PIXELS = 40
@@ -89,6 +90,17 @@ def test_a_picture_knows_when_and_from_where_it_was_taken(simulation, rig):
     simulation.command_joints('left', np.array([0.5, -0.96, 1.16, 0.0, -0.3, 0.0]))
     simulation.step(500)
     assert np.linalg.norm(world_from_camera(simulation, 'cam_left_wrist') - shot.world_from_camera) > 0.1
+
+
+def test_cameras_that_do_not_vary_stand_where_contract_and_scene_have_them(simulation, contract):
+    placed = calibrated(simulation)
+    assert list(placed.cameras) == list(contract.cameras)
+    for name, camera in contract.cameras.items():
+        fixed = camera.world_from_camera
+        stands = hand_from_wrist_camera() if fixed is None else fixed.matrix
+        np.testing.assert_allclose(parent_from_camera(simulation, name), stands, atol=1e-6)
+        if fixed is not None:
+            np.testing.assert_allclose(placed.cameras[name].world_from_camera.matrix, stands, atol=1e-6)
 
 
 def test_pictures_follow_from_the_seed(simulation, rig):

@@ -89,7 +89,7 @@ def test_cameras_are_where_the_file_says(tmp_path):
     hits = 0
     for number in range(4):
         _, scene, _ = generator._drawer.begin(generator._settings.plan, number)
-        view = generator._look()['cam_high']
+        view = generator._views(generator._look())['cam_high']
         for name, pose in scene.objects.items():
             pixel = project(pose[None, :3, 3], view.intrinsics, view.world_from_camera)[0]
             column, row = np.floor(pixel).astype(int)
