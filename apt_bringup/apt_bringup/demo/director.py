@@ -39,6 +39,18 @@ class Part:
     verdict: Verdict | None
     """None where nobody but the user knows what was meant."""
 
+    @property
+    def done(self) -> bool:
+        """Whether what was asked for is known to have been done."""
+        return self.verdict is not None and self.verdict.ruling is Ruling.SUCCESS
+
+    @property
+    def outcome(self) -> str:
+        """In words; empty where there is no verdict."""
+        if self.verdict is None:
+            return ''
+        return f'done in {self.recording.duration_s:.1f} s' if self.done else self.verdict.reason
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Performance:

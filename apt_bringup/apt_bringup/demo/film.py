@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apt_bringup.demo.recording import Frame
+from apt_bringup.pictures import FONT, decode_rgb, plain_letters
 from apt_bringup.projection import project
 from apt_bringup.video import write_video
 
@@ -22,7 +23,6 @@ _HEIGHT = 480
 _SMALL_HEIGHT = 160
 _BAR = 56
 _PLAN_COLOURS = ((255, 140, 0), (0, 160, 255), (160, 255, 0), (255, 0, 160))
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def write_film(frames: Iterable[Frame], path: Path, *, overview: str, intrinsics: NDArray[np.float64],
@@ -41,7 +41,7 @@ def write_film(frames: Iterable[Frame], path: Path, *, overview: str, intrinsics
 def compose(frame: Frame, overview: str, intrinsics: NDArray[np.float64],
             world_from_camera: NDArray[np.float64]) -> Picture:
     """One RGB picture of the film, 536 px high; as wide as the overview's shape makes it."""
-    images = {name: _decode(jpeg) for name, jpeg in frame.jpegs.items()}
+    images = {name: decode_rgb(jpeg) for name, jpeg in frame.jpegs.items()}
     image = images.pop(overview)
     big: Any = cv2.resize(image, _size(image, _HEIGHT), interpolation=cv2.INTER_CUBIC)
     _draw_plans(big, frame.plans, intrinsics, world_from_camera, big.shape[0] / image.shape[0])
@@ -52,7 +52,7 @@ def compose(frame: Frame, overview: str, intrinsics: NDArray[np.float64],
         top = row * _SMALL_HEIGHT
         if top + _SMALL_HEIGHT <= _HEIGHT:
             small = cv2.resize(other, side, interpolation=cv2.INTER_AREA)
-            cv2.putText(small, name, (6, 14), _FONT, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+            cv2.putText(small, name, (6, 14), FONT, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
             canvas[top:top + _SMALL_HEIGHT, big.shape[1]:] = small
     _write_bar(canvas, frame)
     return canvas
@@ -61,11 +61,6 @@ def compose(frame: Frame, overview: str, intrinsics: NDArray[np.float64],
 def _size(image: Picture, height: int) -> tuple[int, int]:
     """Width and height at this height; both even, as encoders want them."""
     return 2 * round(height * image.shape[1] / image.shape[0] / 2), height
-
-
-def _decode(jpeg: bytes) -> Picture:
-    rgb: Any = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return rgb
 
 
 def _draw_plans(image: Picture, plans: Mapping[str, NDArray[np.float64]],
@@ -80,14 +75,13 @@ def _draw_plans(image: Picture, plans: Mapping[str, NDArray[np.float64]],
         for dot in dots[::4]:
             cv2.circle(image, tuple(map(int, dot)), 3, colour, -1, cv2.LINE_AA)
         if len(dots):
-            cv2.putText(image, name, tuple(map(int, dots[-1] + 6)), _FONT, 0.45, colour, 1, cv2.LINE_AA)
+            cv2.putText(image, name, tuple(map(int, dots[-1] + 6)), FONT, 0.45, colour, 1, cv2.LINE_AA)
 
 
 def _write_bar(canvas: Picture, frame: Frame) -> None:
     baseline = _HEIGHT + 23
-    # Hershey fonts know ASCII only; other letters would be drawn as question marks anyway.
-    prompt = frame.prompt.encode('ascii', 'replace').decode()
-    cv2.putText(canvas, f'"{prompt[:80]}"', (10, baseline), _FONT, 0.55, (255, 255, 255), 1, cv2.LINE_AA)
+    prompt = f'"{plain_letters(frame.prompt)[:80]}"'
+    cv2.putText(canvas, prompt, (10, baseline), FONT, 0.55, (255, 255, 255), 1, cv2.LINE_AA)
     state = f'holding: {frame.holding}' if frame.holding else 'following the plan'
     line = f't = {frame.stamp_ns / 1e9:6.2f} s   {state}'
-    cv2.putText(canvas, line, (10, baseline + 22), _FONT, 0.45, (170, 170, 170), 1, cv2.LINE_AA)
+    cv2.putText(canvas, line, (10, baseline + 22), FONT, 0.45, (170, 170, 170), 1, cv2.LINE_AA)

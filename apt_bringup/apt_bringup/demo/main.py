@@ -23,6 +23,7 @@ from apt_bringup.arguments import ArgumentError
 from apt_bringup.demo.director import DemoError, Director, Performance
 from apt_bringup.demo.film import write_film
 from apt_bringup.demo.report import print_outcomes, print_table, write_plot
+from apt_bringup.demo.story import write_story
 from apt_bringup.demo.watch import FILM_HZ, OVERVIEW
 from apt_bringup.managed import BringUpError
 from apt_bringup.session import Session, StartError
@@ -159,7 +160,8 @@ def _report(options: argparse.Namespace, performance: Performance, console: Cons
     write_film([frame for recording in recordings for frame in recording.frames], options.out / 'demo.mp4',
                overview=OVERVIEW, intrinsics=performance.intrinsics, world_from_camera=placement.matrix,
                rate_hz=FILM_HZ)
-    for what, name in (('video', 'demo.mp4'), ('plot', 'tracking.png')):
+    write_story(performance.parts, options.out / 'demo.jpg')
+    for what, name in (('video', 'demo.mp4'), ('story', 'demo.jpg'), ('plot', 'tracking.png')):
         console.print(f'{what:<6} {options.out / name}', highlight=False, markup=False, soft_wrap=True)
     if options.checkpoint == UNTRAINED:
         console.print('The weights are untrained: the arms circle, but they do no work.', style='yellow')

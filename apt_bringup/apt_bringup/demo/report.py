@@ -11,7 +11,6 @@ from rich.table import Table
 
 from apt_bringup.demo.director import Part
 from apt_bringup.demo.recording import ArmTrack, Recording
-from apt_bringup.trials.referee import Ruling
 
 _AXES = 'xyz'
 
@@ -19,12 +18,9 @@ _AXES = 'xyz'
 def print_outcomes(parts: Sequence[Part], console: Console) -> None:
     """Say what became of each instruction that could be judged."""
     for part in parts:
-        if part.verdict is None:
-            continue
-        done = part.verdict.ruling is Ruling.SUCCESS
-        outcome = f'done in {part.recording.duration_s:.1f} s' if done else part.verdict.reason
-        console.print(f'"{part.errand.prompt}": {outcome}', style='green' if done else 'yellow', markup=False,
-                      highlight=False)
+        if part.outcome:
+            console.print(f'"{part.errand.prompt}": {part.outcome}', style='green' if part.done else 'yellow',
+                          markup=False, highlight=False)
 
 
 def print_table(recording: Recording, console: Console, *, title: str) -> None:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from apt_bringup.pictures import FONT
 from apt_bringup.sim.cameras import CameraRig
 from apt_bringup.tasks.task import Situation
 from apt_bringup.video import write_video
@@ -14,7 +15,6 @@ from apt_policy.core.contract import RobotContract
 _FRAMES_HZ = 10
 _SIDE = 256
 _BAR = 40
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class Film:
@@ -45,5 +45,5 @@ class Film:
 
 def _titled(picture: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
     bar = np.full((_BAR, picture.shape[1], 3), 24, np.uint8)
-    cv2.putText(bar, title, (8, 26), _FONT, 0.5, (240, 240, 240), 1, cv2.LINE_AA)
+    cv2.putText(bar, title, (8, 26), FONT, 0.5, (240, 240, 240), 1, cv2.LINE_AA)
     return np.ascontiguousarray(np.vstack([bar, picture]))
