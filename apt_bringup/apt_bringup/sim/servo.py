@@ -32,7 +32,7 @@ class Servo:
         self._velocity_limit = velocity
         self._period_s = period_s
         self._command = np.clip(np.zeros_like(lower), lower, upper)
-        self._velocity = np.zeros_like(lower)
+        self._led = self._command
         self._since_s = -np.inf
 
     @property
@@ -43,7 +43,6 @@ class Servo:
     def settle(self, joints: NDArray[np.float64]) -> None:
         """Forget the stream and keep ``joints`` (J,) [rad]."""
         self._command = np.asarray(joints, np.float64).copy()
-        self._velocity = np.zeros_like(self._command)
         self._since_s = -np.inf
 
     def accept(self, joints: NDArray[np.float64], now_s: float) -> None:
@@ -52,13 +51,14 @@ class Servo:
         streaming = elapsed_s <= _PATIENCE_PERIODS * self._period_s
         late = elapsed_s > _LATE_PERIODS * self._period_s
         step = np.asarray(joints, np.float64) - self._command
-        self._velocity = step / (elapsed_s if late else self._period_s) if streaming else np.zeros_like(step)
+        velocity = step / (elapsed_s if late else self._period_s) if streaming else np.zeros_like(step)
         self._command = self._command + step
+        # Here and not in set_point, which is asked at every step of the physics.
+        lead = self._lead_s * np.clip(velocity, -self._velocity_limit, self._velocity_limit)
+        self._led = np.clip(self._command + lead, self._lower, self._upper)
         self._since_s = now_s
 
     def set_point(self, now_s: float) -> NDArray[np.float64]:
         """(J,) what the position controllers are given at ``now_s`` [rad]."""
-        if now_s - self._since_s > _PATIENCE_PERIODS * self._period_s:
-            return self._command
-        velocity = np.clip(self._velocity, -self._velocity_limit, self._velocity_limit)
-        return np.clip(self._command + self._lead_s * velocity, self._lower, self._upper)
+        ended = now_s - self._since_s > _PATIENCE_PERIODS * self._period_s
+        return self._command if ended else self._led

@@ -6,6 +6,7 @@ simulation faster than real time alike.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from apt_bringup.tasks.script import Script, Scripts, Step
 from apt_bringup.tasks.task import Situation, Task
 from apt_policy.core.contract import RobotContract
-from apt_policy.core.geometry import angle_between, interpolate_pose
+from apt_policy.core.geometry import PosePath, angle_between
 from apt_policy.core.sample import ArmState, Target
 
 # Peak speed over mean speed of the profile 3 s^2 - 2 s^3.
@@ -116,15 +117,20 @@ class _Motion:
     begun_ns: int
     travel_s: float
 
+    @property
+    def _goal(self) -> NDArray[np.float64]:
+        goal = self.step.world_from_ee
+        return self.start.world_from_ee if goal is None else goal
+
+    @cached_property
+    def _path(self) -> PosePath:
+        return PosePath(self.start.world_from_ee, self._goal)
+
     def at(self, now_ns: int) -> ArmState:
         """Where the hand shall be."""
         elapsed_s = (now_ns - self.begun_ns) / 1e9
         share = min(1.0, elapsed_s / self.travel_s) if self.travel_s > 0.0 else 1.0
-        start, goal = self.start.world_from_ee, self.step.world_from_ee
-        if goal is None:
-            pose = start
-        else:
-            pose = goal if share == 1.0 else interpolate_pose(start, goal, share * share * (3.0 - 2.0 * share))
+        pose = self._goal if share == 1.0 else self._path.at(share * share * (3.0 - 2.0 * share))
         gripper = self.start.gripper
         if self.step.gripper is not None and self._fingers_move(elapsed_s):
             gripper = self.step.gripper

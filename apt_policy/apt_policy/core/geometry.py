@@ -15,7 +15,9 @@ Array = NDArray[np.float64]
 def make_pose(rotation: ArrayLike, translation: ArrayLike) -> Array:
     """Assemble (..., 4, 4) from (..., 3, 3) and (..., 3) [m]."""
     rotation, translation = np.asarray(rotation, np.float64), np.asarray(translation, np.float64)
-    leading = np.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1])
+    single = rotation.ndim == 2 and translation.ndim == 1
+    # Asking numpy costs half of a single pose, of which a control period makes a dozen.
+    leading = () if single else np.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1])
     pose = np.zeros((*leading, 4, 4))
     pose[..., :3, :3] = rotation
     pose[..., :3, 3] = translation
@@ -73,17 +75,26 @@ def angle_between(a: ArrayLike, b: ArrayLike) -> Array:
 
 def interpolate_rotation(start: ArrayLike, end: ArrayLike, fraction: ArrayLike) -> Array:
     """Along the shortest arc of SO(3) at constant speed; fraction 0 is start, 1 is end."""
-    turn = np.asarray(fraction, np.float64)[..., None] * _rotation_vector(start, end)
-    step = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(*turn.shape, 3)
-    return np.asarray(start, np.float64) @ step
+    return _turned(start, _rotation_vector(start, end), fraction)
+
+
+class PosePath:
+    """Between (..., 4, 4) poses: translation linear, rotation on SO(3). For many fractions of one way."""
+
+    def __init__(self, start: ArrayLike, end: ArrayLike) -> None:
+        self._start, self._end = np.asarray(start, np.float64), np.asarray(end, np.float64)
+        self._turn = _rotation_vector(self._start[..., :3, :3], self._end[..., :3, :3])
+
+    def at(self, fraction: ArrayLike) -> Array:
+        """(..., 4, 4); fraction 0 is start, 1 is end."""
+        share = np.asarray(fraction, np.float64)[..., None]
+        return make_pose(_turned(self._start[..., :3, :3], self._turn, fraction),
+                         (1.0 - share) * self._start[..., :3, 3] + share * self._end[..., :3, 3])
 
 
 def interpolate_pose(start: ArrayLike, end: ArrayLike, fraction: ArrayLike) -> Array:
-    """Between (..., 4, 4) poses: translation linear, rotation on SO(3)."""
-    start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
-    share = np.asarray(fraction, np.float64)[..., None]
-    rotation = interpolate_rotation(start[..., :3, :3], end[..., :3, :3], fraction)
-    return make_pose(rotation, (1.0 - share) * start[..., :3, 3] + share * end[..., :3, 3])
+    """:class:`PosePath` for one fraction of each way."""
+    return PosePath(start, end).at(fraction)
 
 
 def mean_rotation(rotations: ArrayLike, weights: ArrayLike) -> Array:
@@ -109,6 +120,13 @@ def is_rigid(pose: ArrayLike, tolerance: float = 1e-3) -> bool:
     gram = rotation @ np.swapaxes(rotation, -1, -2)
     return bool((np.abs(gram - np.eye(3)) < tolerance).all() and (np.linalg.det(rotation) > 0).all()
                 and (np.abs(pose[..., 3, :] - (0.0, 0.0, 0.0, 1.0)) < tolerance).all())
+
+
+def _turned(start: ArrayLike, vector: Array, fraction: ArrayLike) -> Array:
+    """A rotation after a fraction of the turn by (..., 3) ``vector``, in its own axes [rad]."""
+    turn = np.asarray(fraction, np.float64)[..., None] * vector
+    step = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(*turn.shape, 3)
+    return np.asarray(start, np.float64) @ step
 
 
 def _rotation_vector(start: ArrayLike, end: ArrayLike) -> Array:
