@@ -8,7 +8,6 @@ Letters: C cameras, A arms, S image side, H history states, T horizon.
 """
 
 import os
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,13 +19,11 @@ from torch.utils.data import Dataset
 from apt_training.data.augment import NO_AUGMENTATION, Augmentation, change_colour, draw_colour, draw_crop
 from apt_training.data.declare import Declaration, Videos
 from apt_training.data.sample import Sample, Window
+from apt_training.data.shelf import Shelf
 from apt_training.data.states import future_states, past_states
 from apt_training.data.views import cropped, fitted
 from apt_training.episodes.episode import CameraFrame, EpisodeError, EpisodeFacts
 from apt_training.episodes.read import Episode
-
-_OPEN_FILES = 32
-"""Kept open per process and dataset."""
 
 
 class _Choice(NamedTuple):
@@ -67,11 +64,11 @@ class EpisodeDataset(Dataset[Sample]):
         self._augmentation = augmentation
         self._shuffle = shuffle_cameras and declaration.shuffle_cameras
         self._root, self._videos = root, videos
-        self._open: OrderedDict[int, Episode] = OrderedDict()
+        self._shelf = Shelf()
         self._pid = os.getpid()
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, '_open': OrderedDict()}
+        return {**self.__dict__, '_shelf': Shelf()}
 
     def __len__(self) -> int:
         return len(self.files)
@@ -80,21 +77,14 @@ class EpisodeDataset(Dataset[Sample]):
         return self.at(*where)
 
     def episode(self, index: int) -> Episode:
-        """An episode of the dataset, kept open for a while."""
+        """An episode of the dataset, kept at hand for a while."""
         if self._pid != os.getpid():
-            self._open, self._pid = OrderedDict(), os.getpid()
-        if index in self._open:
-            self._open.move_to_end(index)
-            return self._open[index]
-        if len(self._open) == _OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
-        self._open[index] = self._episode_at(self.files[index])
-        return self._open[index]
+            self._shelf, self._pid = Shelf(), os.getpid()
+        return self._shelf.take(index, lambda: self._episode_at(self.files[index]))
 
     def close(self) -> None:
         """Close every file; they are opened again when they are needed."""
-        while self._open:
-            self._open.popitem()[1].close()
+        self._shelf.clear()
 
     def at(self, episode: int, frame: int) -> Sample:
         """The sample of one frame, the same every time: first wording, cameras in order, first

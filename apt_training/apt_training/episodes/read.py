@@ -25,6 +25,8 @@ from apt_training.episodes.read_camera import CameraReader
 
 Array = NDArray[np.float64]
 
+_FACTS_BYTES = 1 << 15
+"""About what the attributes of an episode take, its contract above all."""
 _CHUNK_CACHE = 1 << 16
 """Per dataset [bytes]: enough for the index of JPEG files; an image is asked for once, so none is kept."""
 
@@ -55,6 +57,19 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.world_from_ee)
+
+    @property
+    def nbytes(self) -> int:
+        """About what is kept of what was read."""
+        arrays = sum(value.nbytes for value in self.__dict__.values() if isinstance(value, np.ndarray))
+        return _FACTS_BYTES + arrays + sum(reader.nbytes for reader in self._cameras.values())
+
+    def rest(self) -> None:
+        """Close the file but keep what was read; pixels open it again."""
+        file, mine = self._file, self._pid == os.getpid()
+        self._file = None
+        if file is not None and mine:
+            file.close()
 
     def close(self) -> None:
         """Close the file and forget what was read; the next question opens it again."""
@@ -136,8 +151,8 @@ class Episode:
         reader = self.camera(camera)
         if not 0 <= index < len(self):
             raise EpisodeError(f'{self.path} has frames 0 .. {len(self) - 1}, asked for {index}')
-        with self._reading(f'{camera}, frame {index}'):
-            return reader.frame(index)
+        with self._reading(f'{camera}, frame {index}') as file:
+            return reader.frame(index, file[camera])
 
     def storage(self, camera: str) -> Storage:
         """How the images of ``camera`` are kept."""
@@ -223,8 +238,9 @@ class Episode:
     def _reading(self, what: str) -> Iterator[h5py.File]:
         """The open file; whatever HDF5 raises names the file and ``what``."""
         try:
-            if self._file is None or self._pid != os.getpid():
+            if self._pid != os.getpid():
                 self.__dict__ = self.__getstate__()
+            if self._file is None:
                 self._file, self._pid = h5py.File(self.path, 'r', rdcc_nbytes=_CHUNK_CACHE), os.getpid()
             yield self._file
         except EpisodeError:

@@ -1,6 +1,7 @@
 """Frames of episodes as samples."""
 
 import gc
+import os
 import pickle
 from dataclasses import replace
 
@@ -8,11 +9,14 @@ import h5py
 import numpy as np
 import pytest
 
+from apt_training.data import shelf
 from apt_training.data.augment import Augmentation
 from apt_training.data.dataset import EpisodeDataset
 from apt_training.data.declare import Declaration
 from apt_training.data.published import PUBLISHED
+from apt_training.data.shelf import OPEN_FILES
 from apt_training.episodes.episode import EpisodeError, Storage, Subtask
+from apt_training.episodes.read import Episode
 
 
 def test_a_sample_has_the_shapes_that_are_documented(make_dataset):
@@ -174,13 +178,48 @@ def test_subtasks_and_rewording_reach_the_prompt(make_dataset):
     assert dataset.at(0, 4).prompt_text == 'close the drawer. lift'
 
 
+def open_files(dataset):
+    """How many of its files this process holds open."""
+    held = [os.path.realpath(f'/proc/self/fd/{number}') for number in os.listdir('/proc/self/fd')]
+    return sum(os.path.realpath(file) in held for file in dataset.files)
+
+
+def test_of_an_episode_whose_file_was_closed_only_pixels_are_read_again(make_dataset, monkeypatch):
+    dataset = make_dataset(count=40, written={'count': 2, 'height': 8, 'width': 8})
+    before = [dataset.at(index, 1) for index in range(40)]
+    read = []
+    monkeypatch.setattr(Episode, '_array', lambda episode, key: read.append(key))
+    for index, sample in enumerate(before):
+        again = dataset.at(index, 1)
+        assert np.array_equal(again.obs_rgbs, sample.obs_rgbs) and np.array_equal(
+            again.gt_future_ee_states, sample.gt_future_ee_states)
+    assert not read and open_files(dataset) == OPEN_FILES
+
+
+def test_what_is_remembered_of_closed_files_is_bounded(make_dataset, monkeypatch):
+    dataset = make_dataset(count=40, written={'count': 2, 'height': 8, 'width': 8})
+    dataset.at(0, 0)
+    room = 3 * dataset.episode(0).nbytes
+    monkeypatch.setattr(shelf, 'REMEMBERED_BYTES', room)
+    for index in range(40):
+        dataset.at(index, 0)
+    made = []
+    monkeypatch.setattr(EpisodeDataset, '_episode_at', lambda _, file: made.append(file) or Episode(file))
+    # The last 32 are open, and three more are remembered.
+    for index in range(39, 4, -1):
+        dataset.at(index, 0)
+    assert not made
+    dataset.at(4, 0)
+    assert made == [dataset.files[4]]
+
+
 def test_few_files_stay_open(make_dataset):
     dataset = make_dataset(count=40, written={'count': 2, 'storage': Storage.RAW, 'height': 8, 'width': 8})
     for index in range(40):
         dataset.at(index, 0)
-    assert len(dataset._open) == 32
+    assert open_files(dataset) == OPEN_FILES == 32
     dataset.close()
-    assert not dataset._open
+    assert open_files(dataset) == 0
     with h5py.File(dataset.files[0], 'r+'):
         pass
 
