@@ -66,7 +66,7 @@ class TorchBackend:
     def __init__(self, objective: Objective, config: TrainConfig, world: World) -> None:
         self._policy = objective.policy
         self._optimizer = make_optimizer(parameter_groups(objective, config.optim))
-        self._clip, self._accumulation = config.optim.clip, config.accumulation
+        self._optim, self._accumulation = config.optim, config.accumulation
         self._world = world
         # Behind the last tap no weight has a gradient, in the prior neither has every second projection.
         self._module: nn.Module = objective if world.size == 1 else DistributedDataParallel(
@@ -85,9 +85,9 @@ class TorchBackend:
 
     def step(self, rate_factor: float) -> float:
         """See :class:`Backend`."""
-        set_rate(self._optimizer, rate_factor)
+        set_rate(self._optimizer, self._optim, rate_factor)
         parameters = [p for group in self._optimizer.param_groups for p in group['params']]
-        norm = float(nn.utils.clip_grad_norm_(parameters, self._clip))
+        norm = float(nn.utils.clip_grad_norm_(parameters, self._optim.clip))
         if torch.isfinite(torch.tensor(norm)):
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)

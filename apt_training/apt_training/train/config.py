@@ -36,7 +36,7 @@ class Precision(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW with a linear warm-up and a constant rate behind it."""
+    """AdamW with a linear warm-up, a constant rate behind it and, if wanted, a linear cooldown at the end."""
 
     lr: float = 1e-4
     weight_decay: float = 1e-2
@@ -46,6 +46,8 @@ class OptimConfig:
     vlm_weight_decay: float = 1e-10
     warmup: int = 10_000
     """Iterations until the full rate."""
+    cooldown: float = 0.0
+    """Share of the iterations, the last ones, over which the rate falls to nothing; published runs have none."""
     clip: float = 1.0
     """Largest norm of the whole gradient."""
 
@@ -55,6 +57,8 @@ class OptimConfig:
                 raise ConfigError(f'optim.{name} is {getattr(self, name)}; expected more than 0')
         if self.warmup < 0:
             raise ConfigError(f'optim.warmup is {self.warmup}; expected 0 or more iterations')
+        if not 0 <= self.cooldown <= 1:
+            raise ConfigError(f'optim.cooldown is {self.cooldown}; expected a share of the iterations, 0 to 1')
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ class DeepSpeedBackend:
 
     def __init__(self, objective: Objective, config: TrainConfig, world: World) -> None:
         deepspeed = _import_deepspeed(world.device)
-        self._world, self._zero_stage = world, config.zero_stage
+        self._world, self._zero_stage, self._optim = world, config.zero_stage, config.optim
         groups = parameter_groups(objective, config.optim)
         self._policy = objective.policy
         self._engine, self._optimizer, *_ = deepspeed.initialize(
@@ -52,7 +52,7 @@ class DeepSpeedBackend:
         Raises:
             FloatingPointError: DeepSpeed has applied a gradient that is not finite.
         """
-        set_rate(self._optimizer, rate_factor)
+        set_rate(self._optimizer, self._optim, rate_factor)
         skipped = self._engine.skipped_steps
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm())

@@ -89,8 +89,9 @@ def _config(stage: Stage, given: argparse.Namespace) -> TrainConfig:
         'precision': None if given.precision is None else Precision(given.precision),
         'augment': given.augment, 'transfer': None if given.transfer is None else Transfer(given.transfer),
         'freeze_prior': given.freeze_prior if stage is Stage.VLA else None}.items() if value is not None}
-    optim = {field: value for field, value in {'lr': given.lr, 'vlm_lr': given.vlm_lr, 'warmup': given.warmup}.items()
-             if value is not None}
+    optim = {field: value for field, value in {
+        'lr': given.lr, 'vlm_lr': given.vlm_lr, 'warmup': given.warmup, 'cooldown': given.cooldown}.items()
+        if value is not None}
     vlm = {field: value for field, value in {'name': given.vlm, 'gradient_checkpointing': given.gc}.items()
            if value is not None}
     keep = {} if given.save_every is None else {'every': given.save_every}
@@ -140,6 +141,7 @@ def _add_values(group: argparse._ArgumentGroup) -> None:
     add('--max-iter', type=int, metavar='N', help='iterations per stage')
     add('--lr', type=float)
     add('--warmup', type=int, metavar='N', help='iterations until the full rate')
+    add('--cooldown', type=float, metavar='SHARE', help='of the iterations: at the end, the rate falls to nothing')
     add('--vlm', metavar='NAME', help='Qwen3-VL by hub name or folder, or "tiny"')
     add('--vlm-mode', default='frozen', choices=[mode.value for mode in VlmMode], help='in stage 1; default: frozen')
     add('--vlm-lr', type=float)

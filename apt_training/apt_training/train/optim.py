@@ -12,6 +12,7 @@ from torch import nn
 from apt_training.train.config import OptimConfig
 
 VLM_PREFIX = 'policy.vlm.'
+_VLM_GROUP = 'vlm'
 NO_DECAY_NAMES = ('norm', 'gate', 'arm_id_embed')
 
 
@@ -23,15 +24,15 @@ def parameter_groups(module: nn.Module, config: OptimConfig) -> list[dict[str, A
         config: rates and decays.
     """
     groups: list[dict[str, Any]] = [
-        {'name': 'expert', 'peak': config.lr, 'weight_decay': config.weight_decay, 'params': []},
-        {'name': 'expert, no decay', 'peak': config.lr, 'weight_decay': 0.0, 'params': []},
-        {'name': 'vlm', 'peak': config.vlm_lr, 'weight_decay': config.vlm_weight_decay, 'params': []},
-        {'name': 'vlm, no decay', 'peak': config.vlm_lr, 'weight_decay': 0.0, 'params': []}]
+        {'name': 'expert', 'lr': config.lr, 'weight_decay': config.weight_decay, 'params': []},
+        {'name': 'expert, no decay', 'lr': config.lr, 'weight_decay': 0.0, 'params': []},
+        {'name': _VLM_GROUP, 'lr': config.vlm_lr, 'weight_decay': config.vlm_weight_decay, 'params': []},
+        {'name': f'{_VLM_GROUP}, no decay', 'lr': config.vlm_lr, 'weight_decay': 0.0, 'params': []}]
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             index = 2 * name.startswith(VLM_PREFIX) + (not decays(name, parameter))
             groups[index]['params'].append(parameter)
-    return [{**group, 'lr': group['peak']} for group in groups if group['params']]
+    return [group for group in groups if group['params']]
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
@@ -45,12 +46,14 @@ def make_optimizer(groups: Iterable[dict[str, Any]]) -> torch.optim.AdamW:
     return torch.optim.AdamW(list(groups))
 
 
-def rate_factor(iteration: int, warmup: int) -> float:
-    """Share of the full rate at a step, the first being iteration 0."""
-    return min(1.0, (iteration + 1) / warmup) if warmup else 1.0
+def rate_factor(iteration: int, config: OptimConfig, iterations: int) -> float:
+    """Share of the full rate at a step of so many, the first being iteration 0."""
+    begun = (iteration + 1) / config.warmup if config.warmup else 1.0
+    left = (iterations - iteration) / (config.cooldown * iterations) if config.cooldown else 1.0
+    return min(1.0, begun, left)
 
 
-def set_rate(optimizer: Any, factor: float) -> None:
-    """Every group's rate to ``factor`` of its full one."""
+def set_rate(optimizer: Any, config: OptimConfig, factor: float) -> None:
+    """Every group's rate to ``factor`` of its full one, whatever it was saved with."""
     for group in optimizer.param_groups:
-        group['lr'] = group['peak'] * factor
+        group['lr'] = factor * (config.vlm_lr if group['name'].startswith(_VLM_GROUP) else config.lr)

@@ -55,7 +55,7 @@ def demo(stage: Stage) -> TrainConfig:
     (``apt-teach``; name it with ``--vlm``). Pictures stay as they are: the VLM knows the cameras in one order only."""
     return TrainConfig(
         recipe='demo', stage=stage, expert=ExpertSize.TINY, vlm=VlmConfig(name=TINY_VLM, dtype='float32'),
-        optim=OptimConfig(lr=1e-3, warmup=100), ema=EmaConfig(decay=0.995, start=200),
+        optim=OptimConfig(lr=1e-3, warmup=100, cooldown=0.3), ema=EmaConfig(decay=0.995, start=200),
         keep=KeepConfig(every=250, last=2, milestone_every=0), iterations=5_000, batch=32, draws=4, workers=1,
         augment=False, translation_noise=0.1, log_every=25)
 

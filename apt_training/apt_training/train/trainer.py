@@ -92,10 +92,13 @@ class Trainer:
 
     def _step(self) -> None:
         iteration = self._progress.iteration
-        self._since.norm = self._backend.step(rate_factor(iteration, self._config.optim.warmup))
+        self._since.norm = self._backend.step(self._rate_factor(iteration))
         self._progress = replace(self._progress, iteration=iteration + 1, bad_batches=self._bad.total)
         if self._average is not None and self._average.begins(iteration + 1):
             self._average.add(self._backend.weights(self._snapshots.wanted))
+
+    def _rate_factor(self, iteration: int) -> float:
+        return rate_factor(iteration, self._config.optim, self._config.iterations)
 
     def _leave_out(self, sources: tuple[str, ...]) -> None:
         """Another batch takes the place of one whose loss was not finite on some process."""
@@ -113,7 +116,7 @@ class Trainer:
         config, iteration = self._config, self._progress.iteration
         self._journal.tell(Record(
             iteration=iteration, losses=dict(zip(PARTS, means.tolist(), strict=True)),
-            rate=config.optim.lr * rate_factor(iteration - 1, config.optim.warmup),
+            rate=config.optim.lr * self._rate_factor(iteration - 1),
             gradient_norm=self._since.norm, samples_per_s=self._since.samples * self._world.size / seconds,
             data_wait=self._feed.take_wait() / seconds, bad_batches=self._bad.total,
             gpu_memory_gb=gpu_memory_gb(self._world.device), gates=gate_means(gates, self._gate_rows)))

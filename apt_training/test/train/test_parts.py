@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from apt_training.train.config import EmaConfig, OptimConfig
+from apt_training.train.config import ConfigError, EmaConfig, OptimConfig
 from apt_training.train.ema import WeightAverage
 from apt_training.train.guards import BadBatches, BadDataError, stop_requests
 from apt_training.train.metrics import Record, RunJournal, read_records
@@ -38,12 +38,31 @@ def test_every_learning_weight_is_in_one_group_and_biases_norms_and_gates_do_not
 
 
 def test_the_rate_climbs_to_its_full_value_and_stays(objective):
-    assert [rate_factor(i, 4) for i in (0, 1, 3, 4, 1000)] == [0.25, 0.5, 1.0, 1.0, 1.0]
-    assert rate_factor(0, 0) == 1.0
-    optimizer = make_optimizer(parameter_groups(objective, OptimConfig(lr=1e-4, vlm_lr=1e-5)))
+    climbs = OptimConfig(warmup=4)
+    assert [rate_factor(i, climbs, 2000) for i in (0, 1, 3, 4, 1999)] == [0.25, 0.5, 1.0, 1.0, 1.0]
+    assert rate_factor(0, OptimConfig(warmup=0), 1) == 1.0
+    config = OptimConfig(lr=1e-4, vlm_lr=1e-5)
+    optimizer = make_optimizer(parameter_groups(objective, config))
     for factor in (0.5, 0.25):
-        set_rate(optimizer, factor)
-        assert {group['lr'] for group in optimizer.param_groups} == {1e-4 * factor, 1e-5 * factor}
+        set_rate(optimizer, config, factor)
+        assert {group['name'][:3]: group['lr'] for group in optimizer.param_groups} == {
+            'exp': 1e-4 * factor, 'vlm': 1e-5 * factor}
+
+
+def test_the_rate_may_fall_at_the_end():
+    config = OptimConfig(warmup=2, cooldown=0.4)
+    assert [rate_factor(i, config, 10) for i in range(10)] == [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+    assert rate_factor(0, config, 2) == 0.5, 'shorter than both'
+    with pytest.raises(ConfigError, match='optim.cooldown is 500; expected a share of the iterations, 0 to 1'):
+        OptimConfig(cooldown=500)
+
+
+def test_a_run_that_goes_on_with_another_rate_has_that_rate(objective):
+    begun = make_optimizer(parameter_groups(objective, OptimConfig(lr=1e-3)))
+    gone_on = make_optimizer(parameter_groups(objective, OptimConfig(lr=1e-4)))
+    gone_on.load_state_dict(begun.state_dict())
+    set_rate(gone_on, OptimConfig(lr=1e-4), 1.0)
+    assert gone_on.param_groups[0]['lr'] == 1e-4
 
 
 def test_seeds_of_passes_differ_and_repeat():
