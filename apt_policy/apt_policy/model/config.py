@@ -37,6 +37,15 @@ class Stage(Enum):
         return names[text]
 
 
+class Prediction(Enum):
+    """What the expert tells of noisy actions; values as in ``diffusers``."""
+
+    NOISE = 'epsilon'
+    """The noise in them; published weights do."""
+    ACTIONS = 'sample'
+    """The actions themselves; a small expert learns sooner to read them off the observation where noise hides them."""
+
+
 class ExpertSize(Enum):
     """Published sizes: width and heads."""
 
@@ -60,6 +69,7 @@ class ExpertConfig:
     train_steps: int = 100
     """Noise levels of the diffusion."""
     denoising_steps: int = 20
+    prediction: Prediction = Prediction.NOISE
     translation_noise: float = 1.0
     """Standard deviation of the noise on translations [m]; 1 in published weights. Where a chunk reaches some
     centimetres, noise of that size leaves less to be told apart from it, and much less training suffices."""
@@ -141,6 +151,7 @@ def policy_config_to_dict(config: PolicyConfig) -> dict[str, Any]:
     """Plain JSON types."""
     fields = asdict(config)
     fields['expert']['stage'] = config.expert.stage.value
+    fields['expert']['prediction'] = config.expert.prediction.value
     fields['vlm']['mode'] = config.vlm.mode.value
     return fields
 
@@ -152,5 +163,6 @@ def policy_config_from_dict(fields: Mapping[str, Any]) -> PolicyConfig:
         TypeError, KeyError, ValueError: a field is missing, unknown or out of range.
     """
     expert, vlm = dict(fields['expert']), dict(fields['vlm'])
+    expert['prediction'] = Prediction(expert.get('prediction', Prediction.NOISE.value))
     return PolicyConfig(expert=ExpertConfig(**{**expert, 'stage': Stage(expert['stage'])}),
                         vlm=VlmConfig(**{**vlm, 'mode': VlmMode(vlm['mode'])}))

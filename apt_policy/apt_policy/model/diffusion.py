@@ -1,7 +1,7 @@
 """Diffusion of action chunks: the schedule, the loss, and denoising by DDIM.
 
 ``diffusers.DDIMScheduler`` with the constants of the released weights. Knows nothing of
-how noise is predicted: that is a callable.
+who predicts: that is a callable.
 
 Letters: B batch, A arms, T horizon, K held steps; actions are (B, A, T, 10).
 """
@@ -13,10 +13,12 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from apt_policy.model.config import Prediction
+
 POSITION_WEIGHT, ROTATION_WEIGHT, GRIPPER_WEIGHT = 30.0, 10.0, 10.0
 
-NoisePredictor = Callable[[Tensor, int], Tensor]
-"""From the noisy (B, A, T, 10) and the index of the denoising step to the noise in it."""
+Predictor = Callable[[Tensor, int], Tensor]
+"""From the noisy (B, A, T, 10) and the index of the denoising step to what the scheduler expects: noise, or actions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +33,7 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loss:
-    """L1 errors on the noise, means over valid arms; scalars."""
+    """L1 errors on what is predicted, means over valid arms; scalars."""
 
     position: Tensor
     rotation: Tensor
@@ -44,23 +46,24 @@ class Loss:
                 + GRIPPER_WEIGHT * self.gripper)
 
 
-def make_scheduler(train_steps: int, denoising_steps: int) -> DDIMScheduler:
-    """Squared cosine, epsilon, no clipping; timesteps 95, 90 .. 0 for 20 of 100."""
+def make_scheduler(train_steps: int, denoising_steps: int,
+                   prediction: Prediction = Prediction.NOISE) -> DDIMScheduler:
+    """Squared cosine, no clipping; timesteps 95, 90 .. 0 for 20 of 100."""
     scheduler = DDIMScheduler(
-        num_train_timesteps=train_steps, beta_schedule='squaredcos_cap_v2', prediction_type='epsilon',
+        num_train_timesteps=train_steps, beta_schedule='squaredcos_cap_v2', prediction_type=prediction.value,
         clip_sample=False, set_alpha_to_one=True, steps_offset=0, timestep_spacing='leading')
     scheduler.set_timesteps(denoising_steps)
     return scheduler
 
 
-def noise_loss(predicted: Tensor, noise: Tensor, valid_arms: Tensor) -> Loss:
+def chunk_loss(predicted: Tensor, wanted: Tensor, valid_arms: Tensor) -> Loss:
     """Of (B, A, T, 10) against (B, A, T, 10); absent arms do not count, (B, A)."""
-    count = valid_arms.sum().clamp(min=1) * noise.shape[2]
-    error = ((predicted - noise).abs() * valid_arms[..., None, None]).sum((0, 1, 2)) / count
+    count = valid_arms.sum().clamp(min=1) * wanted.shape[2]
+    error = ((predicted - wanted).abs() * valid_arms[..., None, None]).sum((0, 1, 2)) / count
     return Loss(position=error[:3].mean(), rotation=error[3:9].mean(), gripper=error[9])
 
 
-def denoise(predict: NoisePredictor, noise: Tensor, scheduler: DDIMScheduler,
+def denoise(predict: Predictor, noise: Tensor, scheduler: DDIMScheduler,
             held: Held | None = None) -> Tensor:
     """From (B, A, T, 10) noise to actions, eta 0; what is predicted is in the same units.
 

@@ -114,7 +114,7 @@ class ActionHead(nn.Module):
         return self.traj_context_attn.modulate(embed(sinusoids(level).to(self.dtype)))
 
     def read_noise(self, tokens: Tensor) -> Tensor:
-        """(..., D) future tokens to (..., 10) float32; of unit noise."""
+        """(..., D) future tokens to (..., 10) float32, in the units of noise."""
         return self.act_head(self.final_norm(tokens)).float()
 
 

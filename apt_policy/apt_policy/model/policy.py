@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from apt_policy.model.actions import decode_actions, encode_states, noise_to_actions
+from apt_policy.model.actions import actions_to_noise, decode_actions, encode_states, noise_to_actions
 from apt_policy.model.batch import Images, RobotState, VlFeatures
-from apt_policy.model.config import PolicyConfig
-from apt_policy.model.diffusion import Held, Loss, make_scheduler, noise_loss
+from apt_policy.model.config import PolicyConfig, Prediction
+from apt_policy.model.diffusion import Held, Loss, chunk_loss, make_scheduler
 from apt_policy.model.expert import Expert
 from apt_policy.model.frames import centre, invert_pose, move_robot, move_states
 from apt_policy.model.perturb import (
@@ -47,7 +47,8 @@ class Policy(nn.Module):
         self.config = config
         self.vlm = vlm
         self.expert = Expert(config.expert) if expert is None else expert
-        self._scheduler = make_scheduler(config.expert.train_steps, config.expert.denoising_steps)
+        self._scheduler = make_scheduler(config.expert.train_steps, config.expert.denoising_steps,
+                                         config.expert.prediction)
 
     def forward(self, batch: TrainingBatch, perturbation: Perturbation = TURN_ONLY,
                 generator: torch.Generator | None = None, draws: int = 1) -> Loss:
@@ -77,9 +78,12 @@ class Policy(nn.Module):
         context = self.expert.observe(features, robot, horizon=clean.shape[2], history=history)
         if draws > 1:
             context = context.repeated(draws)
-        noisy = self._scheduler.add_noise(clean, noise_to_actions(noise, self.config.expert.translation_noise), level)
+        size = self.config.expert.translation_noise
+        noisy = self._scheduler.add_noise(clean, noise_to_actions(noise, size), level)
         predicted = self.expert.predict_noise(context, noisy, level)
-        return noise_loss(predicted, noise, robot.valid_arms.repeat_interleave(draws, 0))
+        of_noise = self.config.expert.prediction is Prediction.NOISE
+        wanted = noise if of_noise else actions_to_noise(clean, size)
+        return chunk_loss(predicted, wanted, robot.valid_arms.repeat_interleave(draws, 0))
 
     def sampler(self, denoising_steps: int | None = None) -> ActionSampler:
         """For prediction with the weights as they are now."""

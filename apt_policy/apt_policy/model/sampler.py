@@ -25,7 +25,7 @@ class ActionSampler:
 
     def __init__(self, expert: Expert, denoising_steps: int | None = None) -> None:
         steps = denoising_steps or expert.config.denoising_steps
-        self.scheduler = make_scheduler(expert.config.train_steps, steps)
+        self.scheduler = make_scheduler(expert.config.train_steps, steps, expert.config.prediction)
         self._expert = pack(expert) if can_pack(expert) else expert
         device = expert.dp_head.act_head.weight.device
         with torch.inference_mode():

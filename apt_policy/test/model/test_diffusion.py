@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from apt_policy.model.diffusion import Held, denoise, make_scheduler, noise_loss
+from apt_policy.model.config import Prediction
+from apt_policy.model.diffusion import Held, chunk_loss, denoise, make_scheduler
 
 
 def unit_noise(*shape):
@@ -42,6 +43,13 @@ def test_a_perfect_predictor_leads_to_the_clean_actions(steps):
     assert torch.allclose(out, clean, atol=1e-4)
 
 
+@pytest.mark.parametrize('steps', [1, 7, 20])
+def test_who_predicts_the_actions_themselves_leads_to_them_too(steps):
+    scheduler, clean = make_scheduler(100, steps, Prediction.ACTIONS), unit_noise(2, 2, 6, 10) * 0.3
+    out = denoise(lambda x, step: clean, unit_noise(2, 2, 6, 10), scheduler)
+    assert torch.allclose(out, clean, atol=1e-5)
+
+
 def test_no_noise_predicted_scales_the_input_up():
     scheduler, noise = make_scheduler(100, 20), unit_noise(1, 1, 4, 10)
     out = denoise(lambda x, step: torch.zeros_like(x), noise, scheduler)
@@ -68,7 +76,7 @@ def test_the_loss_weighs_position_rotation_and_gripper():
     noise = torch.zeros(1, 1, 4, 10)
     predicted = noise.clone()
     predicted[..., :3], predicted[..., 3:9], predicted[..., 9] = 0.5, -0.25, 2.0
-    loss = noise_loss(predicted, noise, torch.tensor([[True]]))
+    loss = chunk_loss(predicted, noise, torch.tensor([[True]]))
     assert (float(loss.position), float(loss.rotation), float(loss.gripper)) == (0.5, 0.25, 2.0)
     assert float(loss.total) == 30 * 0.5 + 10 * 0.25 + 10 * 2.0
 
@@ -76,7 +84,7 @@ def test_the_loss_weighs_position_rotation_and_gripper():
 def test_absent_arms_do_not_count_in_the_loss():
     noise, predicted = unit_noise(2, 2, 4, 10), unit_noise(2, 2, 4, 10) * 0.5
     valid = torch.tensor([[True, False], [True, True]])
-    loss = noise_loss(predicted, noise, valid)
+    loss = chunk_loss(predicted, noise, valid)
     present = (predicted - noise).abs()[valid]
     assert torch.isclose(loss.position, present[..., :3].mean())
     assert torch.isclose(loss.rotation, present[..., 3:9].mean())
@@ -84,5 +92,5 @@ def test_absent_arms_do_not_count_in_the_loss():
 
 
 def test_a_batch_without_any_arm_has_no_loss():
-    loss = noise_loss(unit_noise(1, 2, 4, 10), torch.zeros(1, 2, 4, 10), torch.zeros(1, 2, dtype=torch.bool))
+    loss = chunk_loss(unit_noise(1, 2, 4, 10), torch.zeros(1, 2, 4, 10), torch.zeros(1, 2, dtype=torch.bool))
     assert float(loss.total) == 0

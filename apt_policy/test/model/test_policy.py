@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -5,9 +6,17 @@ import torch
 
 from apt_policy.model.actions import decode_actions, encode_states, noise_to_actions
 from apt_policy.model.batch import RobotState
-from apt_policy.model.config import PolicyConfig, Stage, VlmMode
+from apt_policy.model.config import (
+    PolicyConfig,
+    Prediction,
+    Stage,
+    VlmMode,
+    policy_config_from_dict,
+    policy_config_to_dict,
+)
 from apt_policy.model.perturb import (
     PUBLISHED_NOISE,
+    TURN_ONLY,
     InputNoise,
     Perturbation,
     drop_cameras,
@@ -245,6 +254,32 @@ def test_smaller_noise_on_translations_is_unit_noise_on_a_smaller_scale(random_e
         scaled = decode_actions(noise_to_actions(future, expert.config.translation_noise), scene.robot)
         losses[expert] = policy.loss(scene.features, scene.robot, scaled, generator=torch.Generator().manual_seed(5))
     torch.testing.assert_close(losses[fine].position, losses[unit].position, rtol=1e-3, atol=1e-4)
+
+
+def test_an_expert_that_predicts_actions_is_measured_against_them(small_config, random_scene, tiny_bridge,
+                                                                  random_states):
+    """A fresh head says 0: the loss is then the size of the actions, in the units of the noise."""
+    scale, bridge = 0.05, tiny_bridge()
+    config = replace(small_config(vlm_width=bridge.width, taps=bridge.taps), prediction=Prediction.ACTIONS,
+                     translation_noise=scale)
+    scene, future = random_scene(config), random_states(2, HORIZON, 2, seed=4)
+    clean = encode_states(future, scene.robot)
+    policy = Policy(PolicyConfig(expert=config, vlm=bridge.config), bridge)
+    loss = policy.loss(scene.features, scene.robot, future, replace(TURN_ONLY, turn_world=False),
+                       generator=torch.Generator().manual_seed(5))
+    found = torch.stack([loss.position, loss.rotation, loss.gripper])
+    torch.testing.assert_close(found, torch.stack([
+        clean[..., :3].abs().mean() / scale, clean[..., 3:9].abs().mean(), clean[..., 9].abs().mean()]))
+
+
+def test_what_an_expert_predicts_is_kept_with_it(small_config):
+    config = PolicyConfig(expert=replace(small_config(), prediction=Prediction.ACTIONS, translation_noise=0.1))
+    kept = policy_config_to_dict(config)
+    assert policy_config_from_dict(json.loads(json.dumps(kept))) == config
+    for name in ('prediction', 'translation_noise'):
+        del kept['expert'][name]
+    older = policy_config_from_dict(kept).expert
+    assert (older.prediction, older.translation_noise) == (Prediction.NOISE, 1.0), 'checkpoints that do not say'
 
 
 @pytest.mark.parametrize('size', [0.0, -0.1, float('nan')])

@@ -6,6 +6,7 @@ it is saved.
 
 import pickle
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -68,9 +69,7 @@ class TorchBackend:
         self._optimizer = make_optimizer(parameter_groups(objective, config.optim))
         self._optim, self._accumulation = config.optim, config.accumulation
         self._world = world
-        # Behind the last tap no weight has a gradient, in the prior neither has every second projection.
-        self._module: nn.Module = objective if world.size == 1 else DistributedDataParallel(
-            objective, find_unused_parameters=True, broadcast_buffers=False)
+        self._module: nn.Module = objective if world.size == 1 else _distributed(objective)
 
     def loss(self, work: Work, seed: int, *, last: bool) -> Tensor:
         """See :class:`Backend`."""
@@ -111,6 +110,14 @@ class TorchBackend:
         except UNREADABLE as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise StateError(f'the optimizer state in {path} cannot be taken up: {reason}') from error
+
+
+def _distributed(objective: Objective) -> DistributedDataParallel:
+    with warnings.catch_warnings():
+        # Its new name is unknown to torch 2.11.
+        warnings.filterwarnings('ignore', message='`broadcast_buffers`', category=FutureWarning)
+        # Behind the last tap no weight has a gradient, in the prior neither has every second projection.
+        return DistributedDataParallel(objective, find_unused_parameters=True, broadcast_buffers=False)
 
 
 def autocast_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:

@@ -7,7 +7,7 @@ command line changes of them ``flags``'.
 from dataclasses import dataclass, field
 from enum import Enum
 
-from apt_policy.model.config import ExpertSize, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import ExpertSize, Prediction, Stage, VlmConfig, VlmMode
 from apt_policy.model.perturb import TURN_ONLY, Perturbation
 from apt_policy.model.stages import Transfer
 
@@ -110,8 +110,9 @@ class TrainConfig:
     """Samples per process and pass."""
     accumulation: int = 1
     """Passes per iteration."""
+    prediction: Prediction = Prediction.NOISE
     translation_noise: float = 1.0
-    """See :class:`~apt_policy.model.config.ExpertConfig`."""
+    """Both: see :class:`~apt_policy.model.config.ExpertConfig`."""
     draws: int = 1
     """Noise draws per sample; they share the VLM's features and the expert's vision-language half."""
     backend: BackendKind = BackendKind.DDP

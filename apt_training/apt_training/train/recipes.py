@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from apt_policy.model.config import TINY_VLM, ExpertSize, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import TINY_VLM, ExpertSize, Prediction, Stage, VlmConfig, VlmMode
 from apt_training.train.config import ConfigError, EmaConfig, KeepConfig, OptimConfig, TrainConfig
 
 Recipe = Callable[[Stage], TrainConfig]
@@ -57,7 +57,7 @@ def demo(stage: Stage) -> TrainConfig:
         recipe='demo', stage=stage, expert=ExpertSize.TINY, vlm=VlmConfig(name=TINY_VLM, dtype='float32'),
         optim=OptimConfig(lr=1e-3, warmup=100, cooldown=0.3), ema=EmaConfig(decay=0.995, start=200),
         keep=KeepConfig(every=250, last=2, milestone_every=0), iterations=5_000, batch=32, draws=4, workers=1,
-        augment=False, translation_noise=0.1, log_every=25)
+        augment=False, prediction=Prediction.ACTIONS, translation_noise=0.1, log_every=25)
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({

@@ -89,7 +89,7 @@ def expert_config(config: TrainConfig, bridge: VlmBridge) -> ExpertConfig:
     """The expert's sizes over a VLM."""
     width, heads = config.expert.value
     return ExpertConfig(stage=config.stage, width=width, heads=heads, vlm_width=bridge.width, taps=bridge.taps,
-                        translation_noise=config.translation_noise)
+                        prediction=config.prediction, translation_noise=config.translation_noise)
 
 
 def write_ledger(folder: Path, ledger: Ledger) -> None:
@@ -161,10 +161,11 @@ def _require_size(checkpoint: Checkpoint, config: TrainConfig) -> None:
         raise ConfigError(f'{checkpoint.source} holds an expert of width {got[0]} with {got[1]} heads; recipe '
                           f'{config.recipe} has {config.expert.value[0]} with {config.expert.value[1]}: '
                           'choose a --config of that size')
-    if checkpoint.expert.translation_noise != config.translation_noise:
-        raise ConfigError(f'{checkpoint.source} was trained with noise of {checkpoint.expert.translation_noise:g} m on '
-                          f'translations; recipe {config.recipe} has {config.translation_noise:g} m: choose a --config '
-                          'with the same')
+    trained, wanted = (f'to predict {one.prediction.value} under noise of {one.translation_noise:g} m on translations'
+                       for one in (checkpoint.expert, config))
+    if trained != wanted:
+        raise ConfigError(f'{checkpoint.source} was trained {trained}, recipe {config.recipe} trains {wanted}; '
+                          'choose a --config with the same')
 
 
 def _freeze(policy: Policy, ledger: Ledger | None) -> None:
