@@ -12,10 +12,9 @@ from apt_policy.ros.stamps import to_duration
 class Runner:
     """An action client that waits for answers."""
 
-    def __init__(self, bench):
-        self.bench = bench
-        self.client = ActionClient(bench.listener.node, RunPolicy, 'apt_policy/run')
-        assert self.client.wait_for_server(5.0)
+    def __init__(self, bench, client):
+        self.bench, self.client = bench, client
+        assert client.wait_for_server(5.0)
         self.feedback = []
 
     def ask(self, prompt='stack', limit_s=30.0):
@@ -35,11 +34,15 @@ class Runner:
         return future.result()
 
 
+@pytest.fixture(scope='module')
+def client(shared_bench):
+    """For all tests: rclpy's executor may be deaf ever after if one is destroyed while it waits."""
+    return ActionClient(shared_bench.listener.node, RunPolicy, 'apt_policy/run')
+
+
 @pytest.fixture
-def runner(bench):
-    runner = Runner(bench)
-    yield runner
-    runner.client.destroy()
+def runner(bench, client):
+    return Runner(bench, client)
 
 
 def test_a_run_ends_when_its_time_is_up_and_the_arms_hold(bench, runner):
