@@ -30,7 +30,7 @@ from apt_policy.model.batch import RobotState, VlFeatures
 from apt_policy.model.config import ExpertConfig, ExpertSize, Stage
 from apt_policy.model.diffusion import denoise
 from apt_policy.model.expert import Expert
-from apt_policy.model.recompute import observe_plainly, predict_noise_plainly
+from apt_policy.model.recompute import observe_plainly, predict_plainly
 from apt_policy.model.sampler import ActionSampler
 
 COMMAND = 'python benchmarks/bench_expert_cache.py'
@@ -83,7 +83,7 @@ def paths(expert: Expert, features: VlFeatures, robot: RobotState) -> tuple[Run,
     @torch.inference_mode()
     def plain() -> Tensor:
         context = observe_plainly(expert, features, robot)
-        return denoise(lambda x, step: predict_noise_plainly(expert, context, x, levels[step]), noise,
+        return denoise(lambda x, step: predict_plainly(expert, context, x, levels[step]), noise,
                        sampler.scheduler)
 
     return cached, plain

@@ -31,13 +31,15 @@ class Turn:
 
     question: str
     answer: str
+    meant: str = ''
+    """The thing on the table that the question is about, by the name it is marked with."""
 
 
 def ask(sight: Sight, random: np.random.Generator, *, count: int) -> tuple[Turn, ...]:
     """``count`` different questions about a scene, in random order, and a description of it behind them."""
     kinds: Sequence[Callable[[Sight, np.random.Generator], Turn]] = (
         _where, _where, _where, _where_missing, _where_tray, _what, _what, _which_hand, _in_picture, _in_picture,
-        _beside, _colour, _held, _meaning, _meant_place, _meant_place)
+        _beside, _colour, _held, _meaning, _meant_place, _told, _told, _told, _told, _told, _told)
     turns: dict[str, Turn] = {}
     while len(turns) < count:
         turn = kinds[int(random.integers(len(kinds)))](sight, random)
@@ -54,7 +56,7 @@ def describe(sight: Sight) -> str:
 
 def _where(sight: Sight, random: np.random.Generator) -> Turn:
     name = _any(tuple(sight.objects), random)
-    return _place_of(_called(name, random), sight.objects[name], random)
+    return _place_of(_called(name, random), name, sight.objects[name], random)
 
 
 def _where_missing(sight: Sight, random: np.random.Generator) -> Turn:
@@ -67,13 +69,13 @@ def _where_tray(sight: Sight, random: np.random.Generator) -> Turn:
     called = f'{colour} {_any(CONTAINERS, random)}'
     if colour not in sight.trays:
         return Turn(_any((*_COLUMN_FIRST, *_ROW_FIRST), random).format(n=called), NOWHERE)
-    return _place_of(called, sight.trays[colour], random)
+    return _place_of(called, f'{colour} tray', sight.trays[colour], random)
 
 
-def _place_of(called: str, where: tuple[int, int], random: np.random.Generator) -> Turn:
+def _place_of(called: str, name: str, where: tuple[int, int], random: np.random.Generator) -> Turn:
     question = _any((*_COLUMN_FIRST, *_ROW_FIRST), random)
     x, y = (f'x{where[0]}', f'y{where[1]}')
-    return Turn(question.format(n=called), f'{x} {y}' if question in _COLUMN_FIRST else f'{y} {x}')
+    return Turn(question.format(n=called), f'{x} {y}' if question in _COLUMN_FIRST else f'{y} {x}', name)
 
 
 def _what(sight: Sight, random: np.random.Generator) -> Turn:
@@ -85,7 +87,7 @@ def _what(sight: Sight, random: np.random.Generator) -> Turn:
 def _which_hand(sight: Sight, random: np.random.Generator) -> Turn:
     name = _any(tuple(sight.objects), random)
     question = _any(('which hand is nearer to the {n}?', 'who should reach for the {n}?'), random)
-    return Turn(question.format(n=_called(name, random)), sight.nearer[name])
+    return Turn(question.format(n=_called(name, random)), sight.nearer[name], name)
 
 
 def _in_picture(sight: Sight, random: np.random.Generator) -> Turn:
@@ -93,7 +95,7 @@ def _in_picture(sight: Sight, random: np.random.Generator) -> Turn:
     pictured = tuple(sight.pictured.values())[number]
     name = _any(tuple(sight.objects), random)
     question = _any(_IN_PICTURE, random).format(n=_called(name, random), k=number + 1)
-    return Turn(question, 'u{} v{}'.format(*pictured[name]) if name in pictured else NOWHERE)
+    return Turn(question, 'u{} v{}'.format(*pictured[name]) if name in pictured else NOWHERE, name)
 
 
 def _beside(sight: Sight, random: np.random.Generator) -> Turn:
@@ -124,7 +126,8 @@ def _meaning(sight: Sight, random: np.random.Generator) -> Turn:
     meant = {Skill.PICK: f'lift {task.object}', Skill.PLACE: f'{task.object} into {task.tray} tray',
              Skill.HAND_OVER: f'{task.object} to {task.receiver} hand',
              Skill.PUSH: f'{task.object} {task.side.value if task.side else ""}'}
-    return Turn(f'what is meant by "{draw_phrase(task, random)}"?', meant[task.skill])
+    return Turn(f'what is meant by "{draw_phrase(task, random)}"?', meant[task.skill],
+                task.object if task.object in sight.objects else '')
 
 
 def _meant_place(sight: Sight, random: np.random.Generator) -> Turn:
@@ -133,7 +136,13 @@ def _meant_place(sight: Sight, random: np.random.Generator) -> Turn:
     x, y = (f'{axis}{number}' for axis, number in zip('xy', sight.objects[task.object], strict=True))
     question, answer = (('what would you touch to "{s}"?', f'{x} {y}'), ('how far must you reach to "{s}"?', f'{y} {x}')
                         )[random.integers(2)]
-    return Turn(question.format(s=said), answer)
+    return Turn(question.format(s=said), answer, task.object)
+
+
+def _told(sight: Sight, random: np.random.Generator) -> Turn:
+    """What a robot is told, without more ado; the answer says what it is about."""
+    task = _task(sight, random, among=tuple(sight.objects))
+    return Turn(draw_phrase(task, random), f'{task.object} {_place(sight.objects[task.object])}', task.object)
 
 
 def _task(sight: Sight, random: np.random.Generator, *, among: Sequence[str]) -> Task:

@@ -3,7 +3,8 @@
 A sheet is a folder: ``conversations.jsonl`` with a line ``{"images": [...], "messages": [...]}`` a scene, in the
 format that chat templates take and TRL reads, and the pictures that it names. ``marks`` says beside it where things are
 in each picture: ``{name: [[across, down], ...]}``, as shares of its side; ``places`` where their middles are in the
-optical frame of its camera: ``{name: [x, y, z]}`` in metres. The number of a sheet decides all of its bytes.
+optical frame of its camera: ``{name: [x, y, z]}`` in metres; ``meant``, for each question, the thing that it is about.
+The number of a sheet decides all of its bytes.
 """
 
 import json
@@ -24,7 +25,7 @@ from apt_bringup.trials.trial import LIGHTS_AND_CAMERAS, trial_scene
 from apt_policy.core.contract import load_contract
 from apt_training.episodes.codec import encode_jpeg
 
-PROGRAM = 'apt-sim-questions 4'
+PROGRAM = 'apt-sim-questions 5'
 """Changes when the same settings would give other sheets."""
 CONVERSATIONS = 'conversations.jsonl'
 _JPEG_QUALITY = 90
@@ -41,7 +42,7 @@ class QuestionSettings:
     seed: int = 0
     scenes: int = 50
     """Of a sheet."""
-    questions: int = 5
+    questions: int = 6
     """About a scene, besides its description."""
 
     def facts(self) -> dict[str, Any]:
@@ -104,6 +105,7 @@ class SheetWriter:
         places = [{name: [round(metres, 4) for metres in point] for name, point in sight.placed[camera].items()}
                   for camera in names]
         return json.dumps({'images': list(names.values()), 'marks': marks, 'places': places,
+                           'meant': [turn.meant or None for turn in turns],
                            'messages': conversation(turns, pictures=len(names))})
 
 

@@ -69,19 +69,22 @@ def test_a_line_names_its_pictures_marks_each_and_asks_in_turn(written):
     for line in map(json.loads, lines):
         assert len(line['images']) == len(line['marks']) == len(line['places']) == 3
         assert [set(places) for places in line['places']] == [set(marks) for marks in line['marks']]
+        marked = {name for marks in line['marks'] for name in marks}
+        assert len(line['meant']) == 7 and any(line['meant']) and set(line['meant']) - {None} <= marked
         for name in line['images']:
             assert cv2.imread(str(sheet_folder(written, 0) / name)).shape == (128, 128, 3)
         points = [point for marks in line['marks'] for things in marks.values() for point in things]
         assert points and all(0 <= share <= 1 for point in points for share in point)
-        assert [message['role'] for message in line['messages']] == ['user', 'assistant'] * 6
+        assert [message['role'] for message in line['messages']] == ['user', 'assistant'] * 7
         kinds = [part['type'] for message in line['messages'] for part in message['content']]
-        assert kinds == ['image'] * 3 + ['text'] * 12
+        assert kinds == ['image'] * 3 + ['text'] * 14
 
 
 def test_who_is_taught_can_read_them(written):
     conversations = Conversations([written])
     assert len(conversations) == 100 and conversations[99].pictures().shape == (3, 128, 128, 3)
     assert {'red', 'cube', 'white', 'tray'} <= set(conversations.words)
+    assert conversations.meant
 
 
 def test_sheets_that_are_there_are_not_made_again(written, small_file, capsys):

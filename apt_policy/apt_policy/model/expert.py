@@ -1,6 +1,6 @@
-"""The APT action expert: predicts the noise in an action chunk, for both stages.
+"""The APT action expert: predicts the noise in an action chunk, or the chunk itself, for both stages.
 
-``observe`` does once per observation what does not depend on the noise; ``predict_noise``
+``observe`` does once per observation what does not depend on the noise; ``predict``
 does the rest. Parameter names are those of published checkpoints. Knows nothing of the
 VLM behind the features, of schedulers or of losses.
 
@@ -70,7 +70,7 @@ class ContextEncoder(nn.Module):
 
 
 class ActionHead(nn.Module):
-    """The diffusion head: tokens in, blocks, noise out."""
+    """The diffusion head: tokens in, blocks, the prediction out."""
 
     def __init__(self, config: ExpertConfig) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class ActionHead(nn.Module):
         sinusoids, embed = self.denoising_time_embed
         return self.traj_context_attn.modulate(embed(sinusoids(level).to(self.dtype)))
 
-    def read_noise(self, tokens: Tensor) -> Tensor:
+    def read(self, tokens: Tensor) -> Tensor:
         """(..., D) future tokens to (..., 10) float32, in the units of noise."""
         return self.act_head(self.final_norm(tokens)).float()
 
@@ -159,17 +159,20 @@ class Expert(nn.Module):
         return Context(scene=scene, ee_in_reference=ee_in_reference, memories=memories,
                        history=self.dp_head.history_tokens(encoded, ee_in_reference))
 
-    def predict_noise(self, context: Context, noisy: Tensor, level: Tensor) -> Tensor:
-        """Noise in (B, A, T, 10) actions at (B,) levels 0..99; the same shape, float32."""
+    def predict(self, context: Context, noisy: Tensor, level: Tensor) -> Tensor:
+        """What ``config.prediction`` says of (B, A, T, 10) actions at (B,) noise levels 0..99.
+
+        The same shape, float32, in the units of unit noise.
+        """
         return self.denoise(context, noisy, self.dp_head.modulate(level))
 
     def denoise(self, context: Context, noisy: Tensor, modulations: Sequence[Modulation]) -> Tensor:
-        """:meth:`predict_noise` with the noise level's part already computed."""
+        """:meth:`predict` with the noise level's part already computed."""
         head = self.dp_head
         tokens = torch.cat([context.history, head.future_tokens(noisy, context.ee_in_reference)], dim=2)
         done = head.traj_context_attn.denoise(tokens.flatten(1, 2), modulations, context.memories,
                                               context.scene)
-        return head.read_noise(done.view_as(tokens)[:, :, context.history.shape[2]:])
+        return head.read(done.view_as(tokens)[:, :, context.history.shape[2]:])
 
     def _check(self, features: VlFeatures, robot: RobotState) -> None:
         taps, *_, vlm_width = features.hidden_states.shape

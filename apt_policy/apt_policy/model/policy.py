@@ -80,7 +80,7 @@ class Policy(nn.Module):
             context = context.repeated(draws)
         size = self.config.expert.translation_noise
         noisy = self._scheduler.add_noise(clean, noise_to_actions(noise, size), level)
-        predicted = self.expert.predict_noise(context, noisy, level)
+        predicted = self.expert.predict(context, noisy, level)
         of_noise = self.config.expert.prediction is Prediction.NOISE
         wanted = noise if of_noise else actions_to_noise(clean, size)
         return chunk_loss(predicted, wanted, robot.valid_arms.repeat_interleave(draws, 0))

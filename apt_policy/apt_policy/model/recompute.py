@@ -69,8 +69,8 @@ def observe_plainly(expert: Expert, features: VlFeatures, robot: RobotState) -> 
         history=expert.dp_head.history_tokens(encode_states(robot.history, robot), ee_in_reference))
 
 
-def predict_noise_plainly(expert: Expert, context: PlainContext, noisy: Tensor, level: Tensor) -> Tensor:
-    """The counterpart of :meth:`Expert.predict_noise`: every row of every block, every time."""
+def predict_plainly(expert: Expert, context: PlainContext, noisy: Tensor, level: Tensor) -> Tensor:
+    """The counterpart of :meth:`Expert.predict`: every row of every block, every time."""
     head, stack, length = expert.dp_head, expert.dp_head.traj_context_attn, context.start.shape[1]
     future = head.future_tokens(noisy, context.ee_in_reference)
     tokens = torch.cat([context.history, future], dim=2)
@@ -83,7 +83,7 @@ def predict_noise_plainly(expert: Expert, context: PlainContext, noisy: Tensor, 
         mixed = gate * x[:, :length] + (1 - gate) * context.highways[tap]
         x = torch.cat([mixed, x[:, length:]], dim=1)
     done = x[:, length:].unflatten(1, tokens.shape[1:3])
-    return head.read_noise(done[:, :, context.history.shape[2]:])
+    return head.read(done[:, :, context.history.shape[2]:])
 
 
 def joint_tables(context: PlainContext, per_arm: int, head_dim: int) -> JointTables:

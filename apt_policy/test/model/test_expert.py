@@ -8,7 +8,7 @@ from apt_policy.model.config import Stage
 from apt_policy.model.diffusion import denoise
 from apt_policy.model.frames import invert_pose, move_robot, move_states
 from apt_policy.model.policy import predict_states
-from apt_policy.model.recompute import observe_plainly, predict_noise_plainly
+from apt_policy.model.recompute import observe_plainly, predict_plainly
 from apt_policy.model.sampler import ActionSampler
 
 HORIZON = 6
@@ -59,7 +59,7 @@ def unit_noise(robot: RobotState, samples: int = 1, seed: int = 9) -> torch.Tens
 def eps_of(expert, features: VlFeatures, robot: RobotState, noisy=None) -> torch.Tensor:
     context = expert.observe(features, robot, horizon=HORIZON)
     noisy = unit_noise(robot) if noisy is None else noisy
-    return expert.predict_noise(context, noisy, LEVEL[:len(noisy)])
+    return expert.predict(context, noisy, LEVEL[:len(noisy)])
 
 
 def same(a, b, tolerance=2e-5):
@@ -72,7 +72,7 @@ def test_the_cached_path_equals_the_recomputing_one(case):
     noisy = unit_noise(scene.robot)
     with torch.no_grad():
         plain = observe_plainly(expert, scene.features, scene.robot)
-        expected = predict_noise_plainly(expert, plain, noisy, LEVEL)
+        expected = predict_plainly(expert, plain, noisy, LEVEL)
     assert same(eps_of(expert, scene.features, scene.robot, noisy), expected)
 
 
@@ -81,7 +81,7 @@ def test_the_sampler_equals_the_recomputing_one(case):
     sampler, noise = ActionSampler(expert), unit_noise(scene.robot)
     with torch.no_grad():
         plain = observe_plainly(expert, scene.features, scene.robot)
-        expected = denoise(lambda x, step: predict_noise_plainly(
+        expected = denoise(lambda x, step: predict_plainly(
             expert, plain, x, sampler.scheduler.timesteps[step].expand(2)), noise, sampler.scheduler)
     got = sampler.sample(sampler.observe(scene.features, scene.robot, horizon=HORIZON), noise)
     assert same(got, expected)
@@ -184,7 +184,7 @@ def test_a_batch_with_left_padding_equals_single_samples(small_config, random_ex
     together = eps_of(expert, features, robot, noisy)
     assert same(together[:1], eps_of(expert, short.features, short.robot, noisy[:1]))
     with torch.no_grad():
-        alone = expert.predict_noise(expert.observe(long.features, long.robot, horizon=HORIZON),
+        alone = expert.predict(expert.observe(long.features, long.robot, horizon=HORIZON),
                                      noisy[1:], LEVEL[1:])
     assert same(together[1:], alone)
 
@@ -199,7 +199,7 @@ def test_a_sample_with_nothing_to_see_is_finite(small_config, random_expert, ran
     noisy = unit_noise(robot)
     with torch.no_grad():
         plain = observe_plainly(expert, features, robot)
-        expected = predict_noise_plainly(expert, plain, noisy, LEVEL)
+        expected = predict_plainly(expert, plain, noisy, LEVEL)
     assert same(eps_of(expert, features, robot, noisy), expected)
 
 
@@ -223,8 +223,8 @@ def test_the_cache_knows_neither_actions_nor_noise_level(case):
     stack.blocks[-1].ffn.register_forward_hook(lambda _, __, out: rows.append(out[:, :length]))
     with torch.no_grad():
         plain = observe_plainly(expert, scene.features, scene.robot)
-        predict_noise_plainly(expert, plain, unit_noise(scene.robot), LEVEL)
-        predict_noise_plainly(expert, plain, 9 * unit_noise(scene.robot, seed=3), LEVEL.flip(0))
+        predict_plainly(expert, plain, unit_noise(scene.robot), LEVEL)
+        predict_plainly(expert, plain, 9 * unit_noise(scene.robot, seed=3), LEVEL.flip(0))
     seen = scene.features.attention_mask
     assert torch.equal(rows[0][seen], rows[1][seen])
 

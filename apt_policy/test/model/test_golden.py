@@ -18,7 +18,7 @@ from apt_policy.model.config import Stage
 from apt_policy.model.diffusion import denoise, make_scheduler
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import predict_states
-from apt_policy.model.recompute import observe_plainly, predict_noise_plainly
+from apt_policy.model.recompute import observe_plainly, predict_plainly
 from apt_policy.model.restore import build_expert
 from apt_policy.model.sampler import ActionSampler
 
@@ -80,10 +80,10 @@ def test_predicted_noise_is_equal(golden, expert, path):
     with torch.no_grad():
         if path == 'cached':
             context = expert.observe(golden.features, golden.robot, horizon=horizon(golden))
-            eps = expert.predict_noise(context, noisy, level)
+            eps = expert.predict(context, noisy, level)
         else:
             plain = observe_plainly(expert, golden.features, golden.robot)
-            eps = predict_noise_plainly(expert, plain, noisy, level)
+            eps = predict_plainly(expert, plain, noisy, level)
     assert worst(eps, golden.outputs['eps'], golden.robot.valid_arms) < 1e-4
 
 
@@ -98,7 +98,7 @@ def sample_recomputed(golden, expert) -> Tensor:
     noise = golden.inputs['initial_noise']
     with torch.no_grad():
         plain = observe_plainly(expert, golden.features, golden.robot)
-        return denoise(lambda x, step: predict_noise_plainly(
+        return denoise(lambda x, step: predict_plainly(
             expert, plain, x, scheduler.timesteps[step].expand(len(x))), noise, scheduler)
 
 

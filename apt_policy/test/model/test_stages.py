@@ -54,7 +54,7 @@ def test_a_vla_whose_new_blocks_are_silent_computes_what_the_prior_did(prior, vl
     scene = random_scene(vla.config)
     noisy, level = torch.randn(2, 2, HORIZON, 10), torch.tensor([3, 70])
     with torch.no_grad():
-        eps = [expert.predict_noise(expert.observe(scene.features, scene.robot, horizon=HORIZON), noisy, level)
+        eps = [expert.predict(expert.observe(scene.features, scene.robot, horizon=HORIZON), noisy, level)
                for expert in (prior, vla)]
     assert torch.allclose(*eps, atol=1e-4)
 

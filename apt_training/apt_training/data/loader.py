@@ -6,6 +6,7 @@ dies or hangs it can say which files were being read.
 
 import multiprocessing
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -94,13 +95,15 @@ class MixtureLoader:
     def close(self) -> None:
         """End the loading processes and close files."""
         iterator, self._iterator = self._iterator, None
-        # Joins those that are dead already: DataLoader raises for them at every child that ends, wherever
-        # the trainer is by then.
-        multiprocessing.active_children()
+        # DataLoader raises at every child that ends, wherever the trainer is by then, also in here: join those
+        # that are dead already.
+        with suppress(RuntimeError):
+            multiprocessing.active_children()
         # Otherwise its processes live as long as an error whose traceback holds the iterator.
         end = getattr(iterator, '_shutdown_workers', None)
         if end is not None:
-            end()
+            with suppress(RuntimeError):
+                end()
         self.mixture.close()
 
     def _start(self) -> Iterator[HostBatch]:

@@ -1,7 +1,7 @@
 """Conversations about pictures, on disk: lines ``{"images": [...], "messages": [...]}`` as chat templates take them.
 
-Beside them may stand ``"marks"``: for each image ``{name: [[across, down], ...]}``; and ``"places"`` of what is marked:
-``{name: [x, y, z]}``.
+Beside them may stand ``"marks"``: for each image ``{name: [[across, down], ...]}``; ``"places"`` of what is marked:
+``{name: [x, y, z]}``; and ``"meant"``: for each question the name of the thing that it is about, or null.
 
 A folder's conversations are those of its ``conversations.jsonl`` and of those one level below; pictures are named
 relative to the file that names them. Tokens are not known here.
@@ -36,6 +36,8 @@ class Conversation:
     """Of each picture, points of things by name: across and down as shares of its side. Empty where nobody marked."""
     places: tuple[Mapping[str, Sequence[float]], ...] = ()
     """Of each picture, middles of marked things by name, in the camera's optical frame [m]."""
+    meant: tuple[str | None, ...] = ()
+    """Of each question, the marked thing that it is about. Empty where nobody said."""
 
     def pictures(self) -> NDArray[np.uint8]:
         """(C, S, S, 3), red first.
@@ -65,7 +67,7 @@ class Conversations(Dataset[Conversation]):
         if not self._all:
             raise ConversationError(f'there is no {CONVERSATIONS} in {", ".join(map(str, folders))}; '
                                     'apt-sim-questions writes some')
-        for what in ('marks', 'places'):
+        for what in ('marks', 'places', 'meant'):
             if len({bool(getattr(conversation, what)) for conversation in self._all}) > 1:
                 raise ConversationError(f'of the conversations in {", ".join(map(str, folders))} only some have '
                                         f'{what}; give them to all, or to none')
@@ -75,6 +77,11 @@ class Conversations(Dataset[Conversation]):
         """Of the names of all that is marked in pictures, sorted."""
         return tuple(sorted({word for one in self._all for picture in one.marks for name in picture
                              for word in name.split()}))
+
+    @property
+    def meant(self) -> bool:
+        """Whether it is said which things questions are about."""
+        return bool(self._all[0].meant)
 
     def __len__(self) -> int:
         return len(self._all)
@@ -90,7 +97,7 @@ def _parse(file: Path) -> list[Conversation]:
             fields = json.loads(line)
             conversation = Conversation(images=tuple(file.parent / name for name in fields['images']),
                                         messages=tuple(fields['messages']), marks=tuple(fields.get('marks', ())),
-                                        places=tuple(fields.get('places', ())))
+                                        places=tuple(fields.get('places', ())), meant=tuple(fields.get('meant', ())))
             _check(conversation)
         except (json.JSONDecodeError, KeyError, TypeError, ConversationError) as error:
             raise ConversationError(f'{file}, line {number}: {type(error).__name__}: {error}; expected '
@@ -112,6 +119,10 @@ def _check(conversation: Conversation) -> None:
     if conversation.places and len(conversation.places) != len(conversation.marks):
         raise ConversationError(f'{len(conversation.marks)} images are marked, {len(conversation.places)} have places; '
                                 'expected the same number')
+    if conversation.meant and (len(conversation.meant) != len(roles) // 2 or not conversation.places):
+        raise ConversationError(f'{len(roles) // 2} questions are asked, of {len(conversation.meant)} it is said what '
+                                f'they mean, and {len(conversation.places)} pictures have places; expected it of each '
+                                'question, beside places')
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

@@ -13,14 +13,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel, Qwen3VLForConditionalGeneration, Trainer
-
-from apt_training.teach.lesson import MARKS, PLACES
+from transformers import Qwen3VLForConditionalGeneration
 
 _HEAD = 'finder'
 _RARE = -3.0
 """Of a first guess: most words name nothing that a token shows."""
-_PER_METRE = 10.0
+PER_METRE = 10.0
 """Of the loss: a decimetre weighs as much as a word."""
 
 
@@ -57,37 +55,18 @@ class Finder(nn.Module):
         if places is None:
             return loss + 0.0 * middles.sum()
         shows = ~places.isnan().any(-1, keepdim=True)
-        apart = (middles - _PER_METRE * places.nan_to_num()).abs() * shows
+        apart = (middles - PER_METRE * places.nan_to_num()).abs() * shows
         return loss + apart.sum() / shows.sum().clamp(min=1)
 
     def forget(self) -> None:
         """Drop what a pass without marks found."""
         self._found.clear()
 
-    def leave(self, model: nn.Module) -> None:
-        """Take the map away; the model is as it was, but for what it has learned."""
-        self._hook.remove()
-        delattr(model, _HEAD)
-
     def join(self, model: nn.Module) -> None:
         """Make the map a part of the model, so that saving, resuming and many processes know of it."""
         setattr(model, _HEAD, self.head)
 
-
-class FindingTrainer(Trainer):
-    """transformers' trainer with the finder's loss beside the model's own."""
-
-    def __init__(self, *, finder: Finder | None, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._finder = finder
-
-    def compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any], return_outputs: bool = False,
-                     num_items_in_batch: Tensor | int | None = None) -> Any:
-        """See :meth:`transformers.Trainer.compute_loss`."""
-        marks, places = inputs.pop(MARKS, None), inputs.pop(PLACES, None)
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        if self._finder is not None:
-            if marks is not None and torch.is_grad_enabled():
-                loss = loss + self._finder.loss(marks, places)
-            self._finder.forget()
-        return (loss, outputs) if return_outputs else loss
+    def leave(self, model: nn.Module) -> None:
+        """Take the map away; the model is as it was, but for what it has learned."""
+        self._hook.remove()
+        delattr(model, _HEAD)

@@ -1,6 +1,6 @@
 """Conversations as a model is taught with them: tokens, which of them are answers, and patches of pictures.
 
-Letters: B batch, L tokens, P patches, V tokens of all pictures, N words of names.
+Letters: B batch, L tokens, P patches, V tokens of all pictures, N words of names, Q questions that mean a thing.
 """
 
 from collections import Counter
@@ -16,6 +16,7 @@ from apt_policy.model.vlm_prompt import IMAGE_TOKEN
 from apt_training.teach.conversations import Conversation, ConversationError
 
 MARKS, PLACES = 'marks', 'places'
+ASKED, SHOWN, MEANT_AT = 'asked', 'shown', 'meant_at'
 NO_ANSWER = -100
 """Label of a token that nobody has to predict, as in transformers."""
 
@@ -30,7 +31,12 @@ class Lesson:
         self._image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
 
     def __call__(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
-        """The model's arguments: (B, L) ids, mask and labels, and what :meth:`look` gives.
+        """The model's arguments, and what second tasks take beside them.
+
+        Arguments: (B, L) ids, mask and labels, and pictures as of :meth:`look`, with its marks and places. Where it is
+        said what questions mean: ``asked`` (Q, 2) row and column of the token behind which the answer comes, ``shown``
+        (Q, L) which tokens of that row show what is meant, ``meant_at`` (Q, 3) its middle in the frame of the first
+        picture's camera [m], NaN where that does not show it.
 
         Raises:
             ConversationError: a picture cannot be read, or does not fit the model.
@@ -44,8 +50,8 @@ class Lesson:
         for row, (tokens, answers) in enumerate(rows):
             ids[row, :len(tokens)], labels[row, :len(tokens)] = tokens, answers
             mask[row, :len(tokens)] = 1
-        return {**seen, 'input_ids': ids, 'attention_mask': mask, 'labels': labels,
-                'mm_token_type_ids': (ids == self._image_token).int()}
+        return {**seen, **self._meant(conversations, ids, labels, side), 'input_ids': ids, 'attention_mask': mask,
+                'labels': labels, 'mm_token_type_ids': (ids == self._image_token).int()}
 
     def look(self, conversations: Sequence[Conversation]) -> dict[str, Tensor]:
         """The pictures alone: (P, ...) patches and their grids; and (V, N) marks, (V, 3) places where there are some.
@@ -95,6 +101,33 @@ class Lesson:
         found = {MARKS: marks.flatten(0, 2)}
         return {**found, PLACES: places.flatten(0, 2)} if placed else found
 
+    def _meant(self, conversations: Sequence[Conversation], ids: Tensor, labels: Tensor,
+               side: int) -> dict[str, Tensor]:
+        """Of (B, L) ids and labels, what the questions mean."""
+        if not all(conversation.meant for conversation in conversations):
+            return {}
+        questions = [(row, start, name) for row, conversation in enumerate(conversations)
+                     for start, name in zip(_beginnings(labels[row]), conversation.meant, strict=True)
+                     if name is not None]
+        shown = torch.zeros(len(questions), ids.shape[1], dtype=torch.bool)
+        meant_at = torch.full((len(questions), 3), torch.nan)
+        for index, (row, _, name) in enumerate(questions):
+            conversation = conversations[row]
+            shown[index, ids[row] == self._image_token] = self._showing(conversation, name, side)
+            if name in conversation.places[0]:
+                meant_at[index] = torch.tensor(conversation.places[0][name])
+        asked = torch.tensor([(row, start - 1) for row, start, _ in questions], dtype=torch.long).reshape(-1, 2)
+        return {ASKED: asked, SHOWN: shown, MEANT_AT: meant_at}
+
+    def _showing(self, conversation: Conversation, name: str, side: int) -> Tensor:
+        """Which vision tokens of a conversation show a part of a thing."""
+        row = side // self._image.token_side
+        shows = torch.zeros(len(conversation.marks), row, row, dtype=torch.bool)
+        for picture, marks in zip(shows, conversation.marks, strict=True):
+            for point in marks.get(name, ()):
+                picture[_token(point, row)] = True
+        return shows.flatten()
+
     def _tokens(self, conversation: Conversation, side: int) -> tuple[Tensor, Tensor]:
         """(L,) ids, and (L,) the same where an answer is, :data:`NO_ANSWER` elsewhere."""
         per_image = self._image.tokens(side)
@@ -112,6 +145,12 @@ class Lesson:
     def _text(self, messages: Sequence[dict[str, object]], per_image: int, *, asks: bool) -> str:
         text = str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks))
         return text.replace(IMAGE_TOKEN, IMAGE_TOKEN * per_image)
+
+
+def _beginnings(labels: Tensor) -> list[int]:
+    """Of (L,) labels, where answers begin."""
+    answers = (labels != NO_ANSWER).int()
+    return [1 + before for before in answers.diff().eq(1).nonzero().flatten().tolist()]
 
 
 def _token(point: Sequence[float], row: int) -> tuple[int, int]:

@@ -28,10 +28,12 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from apt_policy.model.vlm_load import image_spec
 from apt_policy.model.vlm_pixels import ImageSpec
+from apt_training.teach.aided import AidedTrainer
 from apt_training.teach.conversations import Conversations
-from apt_training.teach.finder import Finder, FindingTrainer
+from apt_training.teach.finder import Finder
 from apt_training.teach.lesson import NO_ANSWER, Lesson
 from apt_training.teach.newborn import newborn, tokenizer_of
+from apt_training.teach.pointer import Pointer
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +109,17 @@ def teach(course: Course, lessons: Conversations, examination: Conversations | N
             _train(Trainer(model=finder, args=_arguments(course, 'looking', course.looking), data_collator=lesson.look,
                            train_dataset=lessons))
         finder.join(pupil.model)
-    trainer = FindingTrainer(
-        finder=finder, model=pupil.model, args=_arguments(course, 'talking', course.steps), data_collator=lesson,
-        train_dataset=lessons, eval_dataset=examination, compute_metrics=_marks,
+    pointer = Pointer(pupil.model) if lessons.meant else None
+    if pointer is not None:
+        pointer.join(pupil.model)
+    trainer = AidedTrainer(
+        finder=finder, pointer=pointer, model=pupil.model, args=_arguments(course, 'talking', course.steps),
+        data_collator=lesson, train_dataset=lessons, eval_dataset=examination, compute_metrics=_marks,
         preprocess_logits_for_metrics=_guesses)
     _train(trainer)
-    if finder is not None:
-        finder.leave(pupil.model)
+    for aid in (finder, pointer):
+        if aid is not None:
+            aid.leave(pupil.model)
     if trainer.is_world_process_zero():
         _graduate(pupil, course.out)
     if examination is None:

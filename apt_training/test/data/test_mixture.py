@@ -1,8 +1,10 @@
 """Draws from several datasets, and the processes that make batches of them."""
 
 import json
+import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 
 import h5py
@@ -173,6 +175,15 @@ def test_a_loading_process_that_hangs_or_dies_is_an_error_that_names_the_files(m
     loader = MixtureLoader(mixture, 4, workers=1, timeout_s=3.0)
     with pytest.raises(LoaderError, match=r'no batch came.*Being read: small \(.*/small/[01]\.h5\)'):
         take(loader, 3)
+
+
+def test_a_loading_process_that_dies_while_the_loader_closes_is_no_error(make_dataset):
+    loader = MixtureLoader(StuckMixture([Part(dataset=make_dataset(count=2), weight=1.0)], seed=1), 4, workers=1)
+    take(loader, 2)
+    worker, = multiprocessing.active_children()
+    threading.Timer(0.5, worker.kill).start()
+    loader.close()
+    assert not worker.is_alive()
 
 
 def test_a_timeout_without_workers_is_refused(mixture):

@@ -21,7 +21,7 @@ def say(role, *parts):
                                       for part in parts]}
 
 
-def line_of(row, *, pictures=2, marks=True, places=True, **changes):
+def line_of(row, *, pictures=2, marks=True, places=True, meant=True, **changes):
     """One line of a sheet, for JSON."""
     name, x, y = NAMES[row % 3], f'x{3 * row + 1}', f'y{2 * row}'
     line = {'images': [f'{row:03d}_{k}.png' for k in range(pictures)],
@@ -31,6 +31,8 @@ def line_of(row, *, pictures=2, marks=True, places=True, **changes):
         line['marks'] = [{name: [[(row % 4) / 4, 0.1 * k]]} for k in range(pictures)]
         if places:
             line['places'] = [{name: [0.1 * row, 0.2, 0.3 + 0.1 * k]} for k in range(pictures)]
+            if meant:
+                line['meant'] = [name, None]
     return {**line, **changes}
 
 

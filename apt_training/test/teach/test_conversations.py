@@ -47,6 +47,8 @@ def test_a_folder_without_conversations_says_who_writes_some(tmp_path):
     (lambda line, say: {'images': ['a.png'], 'marks': [{}]}, '1 images are named, 2 are shown'),
     (lambda line, say: {'marks': [{}]}, '2 images are named, 1 are marked'),
     (lambda line, say: {'places': [{}]}, '2 images are marked, 1 have places'),
+    (lambda line, say: {'meant': ['red cube']}, '2 questions are asked, of 1 it is said what they mean'),
+    (lambda line, say: {'places': [], 'meant': [None, None]}, '0 pictures have places; expected it of each question'),
     (lambda line, say: {'messages': []}, 'expected user and assistant in turn'),
     (lambda line, say: {'messages': line['messages'][:3]}, 'expected user and assistant in turn'),
     (lambda line, say: {'messages': line['messages'][::-1]}, r"roles are \['assistant', 'user'"),
@@ -69,8 +71,8 @@ def test_a_line_that_is_no_json_is_named(write_sheet, line, tmp_path):
         Conversations([tmp_path])
 
 
-@pytest.mark.parametrize('what', ['marks', 'places'])
-def test_marks_or_places_in_some_conversations_only_are_refused(what, write_sheet, line, tmp_path):
+@pytest.mark.parametrize('what', ['marks', 'places', 'meant'])
+def test_marks_places_or_meanings_in_some_conversations_only_are_refused(what, write_sheet, line, tmp_path):
     write_sheet(tmp_path / 'sheet', lines=[line(0), line(1, **{what: False})])
     with pytest.raises(ConversationError, match=f'only some have {what}; give them to all, or to none'):
         Conversations([tmp_path])

@@ -1,5 +1,7 @@
 """What is put before the model is the conversation, and only its answers are to be learned."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from apt_policy.model.vlm_pixels import ImageSpec
 from apt_policy.model.vlm_prompt import IMAGE_TOKEN
 from apt_policy.model.vlm_tiny import tiny_tokenizer
 from apt_training.teach.conversations import Conversation, ConversationError, Conversations
-from apt_training.teach.lesson import MARKS, NO_ANSWER, PLACES, Lesson
+from apt_training.teach.lesson import ASKED, MARKS, MEANT_AT, NO_ANSWER, PLACES, SHOWN, Lesson
 from apt_training.teach.newborn import newborn, tokenizer_of
 
 SIDE, TOKEN_SIDE = 64, 32
@@ -58,6 +60,7 @@ def test_every_picture_has_its_tokens_and_patches(lessons, tokenizer):
 
 def test_company_changes_nothing_but_the_length(write_sheet, line, message, tmp_path):
     longer = line(1)
+    longer['meant'] = [*longer['meant'], None]
     longer['messages'] = [*longer['messages'], message('user', 'and now?'), message('assistant', 'nothing')]
     read = Conversations([write_sheet(tmp_path / 'sheet', lines=[line(0), longer])])
     lesson = Lesson(tiny_tokenizer(), ImageSpec())
@@ -100,6 +103,49 @@ def test_a_token_has_the_place_of_what_it_shows_most_of():
     assert places[2:].isnan().all(), 'what has no place, and what shows nothing'
 
 
+def test_what_a_question_means_is_known_where_its_answer_is_about_to_begin(lessons, tokenizer):
+    rows = [lessons[4], lessons[2]]
+    batch = Lesson(tokenizer, ImageSpec())(rows)
+    assert batch[ASKED].shape == (2, 2), 'of two questions each, the first means a thing'
+    for (row, token), conversation in zip(batch[ASKED].tolist(), rows, strict=True):
+        assert batch['labels'][row, token] == NO_ANSWER != batch['labels'][row, token + 1]
+        question = conversation.messages[0]['content'][-1]['text']
+        assert tokenizer.decode(batch['input_ids'][row, :token + 1]).endswith(
+            f'{question}<|im_end|>\n<|im_start|>assistant\n')
+    assert batch[MEANT_AT].tolist() == [pytest.approx([0.4, 0.2, 0.3]), pytest.approx([0.2, 0.2, 0.3])]
+
+
+def test_the_tokens_that_show_what_is_meant_are_those_of_its_marks(lessons, tokenizer):
+    batch = Lesson(tokenizer, ImageSpec())([lessons[4], lessons[2]])
+    is_image = batch['input_ids'] == tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    assert not (batch[SHOWN] & ~is_image).any()
+    # Two pictures of two by two tokens; the mark of the one is at the top on the left, of the other on the right.
+    of_pictures = [shown[image].tolist() for shown, image in zip(batch[SHOWN], is_image, strict=True)]
+    assert of_pictures == [[True, False, False, False] * 2, [False, True, False, False] * 2]
+
+
+def test_what_the_first_picture_does_not_show_has_no_place():
+    lesson = Lesson(tiny_tokenizer(), ImageSpec())
+    say = [{'role': 'user', 'content': [{'type': 'image'}] * 2 + [{'type': 'text', 'text': 'lift it'}]},
+           {'role': 'assistant', 'content': [{'type': 'text', 'text': 'x1'}]}]
+    shown = _Shown(images=(Path('0'), Path('1')), messages=tuple(say), marks=({}, {'red cup': [(0.9, 0.9)]}),
+                   places=({}, {'red cup': (1, 2, 3)}), meant=('red cup',))
+    batch = lesson([shown.with_pictures(np.zeros((2, SIDE, SIDE, 3), np.uint8))])
+    assert batch[MEANT_AT].isnan().all() and int(batch[SHOWN].sum()) == 1
+
+
+def test_questions_that_mean_nothing_leave_empty_tensors(write_sheet, line, tmp_path):
+    read = Conversations([write_sheet(tmp_path / 'sheet', lines=[{**line(0), 'meant': [None, None]}])])
+    batch = Lesson(tiny_tokenizer(), ImageSpec())([read[0]])
+    assert (batch[ASKED].shape, batch[MEANT_AT].shape) == ((0, 2), (0, 3))
+    assert batch[SHOWN].shape == (0, batch['input_ids'].shape[1])
+
+
+def test_where_nobody_said_what_is_meant_nothing_is_pointed_at(write_sheet, tmp_path):
+    read = Conversations([write_sheet(tmp_path / 'sheet', count=1, meant=False)])
+    assert not {ASKED, SHOWN, MEANT_AT} & set(Lesson(tiny_tokenizer(), ImageSpec())([read[0]]))
+
+
 def test_unmarked_pictures_have_no_marks(lessons):
     assert not {MARKS, PLACES} & set(Lesson(tiny_tokenizer(), ImageSpec()).look([lessons[0]]))
 
@@ -108,7 +154,7 @@ def test_a_model_takes_it_all(lessons):
     tokenizer = tokenizer_of(one.messages for one in lessons)
     batch = Lesson(tokenizer, ImageSpec())([lessons[0], lessons[1]])
     with torch.no_grad():
-        loss = newborn(tokenizer, 0)(**batch).loss
+        loss = newborn(tokenizer, 0)(**{key: batch[key] for key in batch if key not in (ASKED, SHOWN, MEANT_AT)}).loss
     assert loss == pytest.approx(np.log(len(tokenizer)), rel=0.25), 'who has learned nothing guesses almost evenly'
 
 

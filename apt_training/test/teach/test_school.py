@@ -15,7 +15,7 @@ from apt_policy.model.vlm_load import image_spec, load_backbone
 from apt_policy.model.vlm_pixels import ImageSpec
 from apt_policy.model.vlm_tiny import CHAT_TEMPLATE
 from apt_training.teach.conversations import Conversations
-from apt_training.teach.lesson import Lesson
+from apt_training.teach.lesson import ASKED, MEANT_AT, SHOWN, Lesson
 from apt_training.teach.newborn import newborn, tokenizer_of
 from apt_training.teach.school import REPORT, Course, SchoolError, teach
 
@@ -25,6 +25,11 @@ STEPS, LOOKING = 24, 6
 def course(out, **changes):
     return Course(out=out, **{'steps': STEPS, 'looking': LOOKING, 'batch': 3, 'lr': 2e-3, 'save_every': STEPS // 2,
                               'workers': 0, 'half': False, **changes})
+
+
+def arguments_of(batch):
+    """Those that a model takes."""
+    return {key: value for key, value in batch.items() if key not in (ASKED, SHOWN, MEANT_AT)}
 
 
 def saved(folder):
@@ -49,7 +54,8 @@ def loss_of(lessons):
     """Of a model on all lessons."""
     def loss(model, tokenizer):
         with torch.no_grad():
-            return float(model.eval()(**Lesson(tokenizer, ImageSpec())([lessons[k] for k in range(6)])).loss)
+            batch = Lesson(tokenizer, ImageSpec())([lessons[k] for k in range(6)])
+            return float(model.eval()(**arguments_of(batch)).loss)
     return loss
 
 
@@ -85,13 +91,13 @@ def test_the_tokenizer_of_the_folder_is_that_of_the_lessons(school, lessons):
     assert [read(text)['input_ids'] for text in texts] == [expected(text)['input_ids'] for text in texts]
 
 
-def test_the_finder_leaves_no_trace(school, lessons):
+def test_finder_and_pointer_leave_no_trace(school, lessons):
     begun = newborn(tokenizer_of(one.messages for one in lessons), 0).state_dict()
     kept = set(begun) - {'lm_head.weight'}
     assert set(saved(school[0])) == kept
     under_way = set(saved(school[0] / 'training' / 'talking' / f'checkpoint-{STEPS}'))
-    assert under_way - kept == {'finder.weight', 'finder.bias'}
-    assert 'finder' not in (school[0] / 'config.json').read_text()
+    assert under_way - kept == {f'{aid}.{part}' for aid in ('finder', 'pointer') for part in ('weight', 'bias')}
+    assert 'eager' not in (school[0] / 'config.json').read_text()
 
 
 def test_looking_alone_has_taught_the_encoder_something(school, lessons):
@@ -99,6 +105,14 @@ def test_looking_alone_has_taught_the_encoder_something(school, lessons):
     begun = newborn(tokenizer_of(one.messages for one in lessons), 0).model.visual.state_dict()
     assert not torch.equal(looked['visual.blocks.0.attn.qkv.weight'], begun['blocks.0.attn.qkv.weight'])
     assert looked['head.weight'].shape[0] == len(lessons.words) + 3 == 9, 'words, and a place'
+
+
+def test_where_questions_mean_nothing_only_things_are_found(write_sheet, tmp_path):
+    read = Conversations([write_sheet(tmp_path / 'sheet', count=3, meant=False)])
+    examination = Conversations([write_sheet(tmp_path / 'held_out', count=2)])
+    assert teach(course(tmp_path / 'vlm', steps=2, looking=0), read, examination)
+    taught = saved(tmp_path / 'vlm' / 'training' / 'talking' / 'checkpoint-2')
+    assert 'finder.weight' in taught and 'pointer.weight' not in taught
 
 
 def test_the_examination_is_reported(school):
@@ -113,7 +127,8 @@ def test_the_share_of_right_tokens_is_that_of_greedy_guesses(school, write_sheet
     read = Conversations([write_sheet(tmp_path / 'held_out', count=4)])
     batch = Lesson(AutoTokenizer.from_pretrained(school[0]), ImageSpec())([read[index] for index in range(4)])
     with torch.no_grad():
-        guessed = Qwen3VLForConditionalGeneration.from_pretrained(school[0]).eval()(**batch).logits.argmax(-1)
+        model = Qwen3VLForConditionalGeneration.from_pretrained(school[0]).eval()
+        guessed = model(**arguments_of(batch)).logits.argmax(-1)
     asked = batch['labels'][:, 1:] >= 0
     right = (guessed[:, :-1] == batch['labels'][:, 1:])[asked].float().mean()
     assert school[1]['eval_answer_tokens_right'] == pytest.approx(float(right), abs=1e-5)
@@ -150,7 +165,8 @@ def test_without_marks_nothing_is_looked_for(write_sheet, tmp_path):
     read = Conversations([write_sheet(tmp_path / 'sheet', count=3, marks=False)])
     teach(course(tmp_path / 'vlm', steps=2), read, None)
     assert not (tmp_path / 'vlm' / 'training' / 'looking').exists()
-    assert not any('finder' in key for key in saved(tmp_path / 'vlm' / 'training' / 'talking' / 'checkpoint-2'))
+    taught = saved(tmp_path / 'vlm' / 'training' / 'talking' / 'checkpoint-2')
+    assert not any('finder' in key or 'pointer' in key for key in taught)
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
