@@ -27,7 +27,7 @@ MAY_IMPORT = {
                     'apt_policy.ros.stamps'),
     # Trials run the node's own loop, and write what is trained on.
     'apt_bringup.trials': ('apt_bringup', 'apt_policy.core', 'apt_policy.runtime', 'apt_policy.ros.qos',
-                           'apt_training.episodes'),
+                           'apt_training.episodes', 'apt_training.claim'),
     'apt_bringup.questions': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes.codec'),
 }
 ROS_HOMES = ('apt_policy.ros', 'apt_bringup')

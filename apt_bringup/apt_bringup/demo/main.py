@@ -86,7 +86,8 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of the noise')
     parser.add_argument('--speed', type=float, default=_affordable_speed(),
                         help='simulated seconds per second (default here: %(default)g, by the number of cores)')
-    parser.add_argument('--out', type=Path, default=Path('out/demo'), help='folder of the video and the plot')
+    parser.add_argument('--out', type=Path, default=Path('out/demo'),
+                        help='folder of the video, the story in one picture, and the plot')
     options = parser.parse_args(words)
     if not 1.0 <= options.seconds <= 3600.0:
         parser.error(f'--seconds is {options.seconds:g}, expected 1 to 3600')
@@ -110,12 +111,11 @@ def _contract_of(checkpoint: str) -> str:
     newest = Path(checkpoint) / 'latest'
     if newest.is_file():
         facts_file = Path(checkpoint) / newest.read_text().strip() / 'checkpoint.json'
-    try:
-        facts = json.loads(facts_file.read_text())['contract']
-    except (OSError, ValueError, KeyError):
-        return _PLAIN
     small = load_contract(_share() / 'config' / _SMALL).policy_facts()
-    return _PLAIN if mismatches(facts, small) else _SMALL
+    try:
+        return _PLAIN if mismatches(json.loads(facts_file.read_text())['contract'], small) else _SMALL
+    except (OSError, ValueError, KeyError, TypeError):
+        return _PLAIN
 
 
 def _share() -> Path:
@@ -157,11 +157,14 @@ def _report(options: argparse.Namespace, performance: Performance, console: Cons
     assert placement is not None, 'the overview camera is a fixed one'
     options.out.mkdir(parents=True, exist_ok=True)
     write_plot(recordings[-1], options.out / 'tracking.png')
-    write_film([frame for recording in recordings for frame in recording.frames], options.out / 'demo.mp4',
-               overview=OVERVIEW, intrinsics=performance.intrinsics, world_from_camera=placement.matrix,
-               rate_hz=FILM_HZ)
-    write_story(performance.parts, options.out / 'demo.jpg')
-    for what, name in (('video', 'demo.mp4'), ('story', 'demo.jpg'), ('plot', 'tracking.png')):
+    products = [('plot', 'tracking.png')]
+    # Without pictures the robot is judged all the same.
+    if frames := [frame for recording in recordings for frame in recording.frames]:
+        write_film(frames, options.out / 'demo.mp4', overview=OVERVIEW, intrinsics=performance.intrinsics,
+                   world_from_camera=placement.matrix, rate_hz=FILM_HZ)
+        write_story(performance.parts, options.out / 'demo.jpg')
+        products = [('video', 'demo.mp4'), ('story', 'demo.jpg'), *products]
+    for what, name in products:
         console.print(f'{what:<6} {options.out / name}', highlight=False, markup=False, soft_wrap=True)
     if options.checkpoint == UNTRAINED:
         console.print('The weights are untrained: the arms circle, but they do no work.', style='yellow')

@@ -22,12 +22,15 @@ _WHITE, _GREEN, _YELLOW = (255, 255, 255), (120, 220, 120), (240, 200, 90)
 
 
 def write_story(parts: Sequence[Part], path: Path) -> None:
-    """Save it; the format by the name of ``path``.
+    """Save it; the format by the name of ``path``. Parts of which nothing was seen are left out.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or nothing was seen at all.
     """
-    picture = np.concatenate([_row(part) for part in parts])
+    seen = [_row(part) for part in parts if part.recording.frames]
+    if not seen:
+        raise OSError(f'{path}: the overview camera has shown nothing')
+    picture = np.concatenate(seen)
     if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
         raise OSError(f'{path} cannot be written')
 

@@ -35,11 +35,6 @@ class Servo:
         self._led = self._command
         self._since_s = -np.inf
 
-    @property
-    def command(self) -> NDArray[np.float64]:
-        """(J,) the last command [rad]."""
-        return self._command.copy()
-
     def settle(self, joints: NDArray[np.float64]) -> None:
         """Forget the stream and keep ``joints`` (J,) [rad]."""
         self._command = np.asarray(joints, np.float64).copy()

@@ -16,7 +16,6 @@ from pathlib import Path
 import yaml
 from std_msgs.msg import String
 
-from apt_bringup.record import metadata
 from apt_bringup.record.bag import Bag, BagError, BagSettings
 from apt_bringup.record.definitions import Definitions
 from apt_bringup.record.scribe import Scribe
@@ -30,8 +29,6 @@ from apt_policy.core.contract import RobotContract, contract_to_dict
 from apt_policy.core.sample import Target
 from apt_policy.core.topics import EpisodeMark
 
-BAGS = 'bags'
-"""The folder of all bags, beside the episode files."""
 CONTRACT = 'contract.yaml'
 """In every bag: the contract with the cameras where they stood."""
 # A stamp of zero is none.
@@ -48,16 +45,6 @@ class Moment:
     target: Target
     shots: Mapping[str, Shot]
     """Pictures that are taken now, by camera."""
-
-
-def bag_folder(folder: Path, number: int) -> Path:
-    """Where the bag of an episode lies."""
-    return folder / BAGS / f'episode_{number:06d}'
-
-
-def is_whole(bag: Path) -> bool:
-    """Whether a bag is there and complete: its description is written last."""
-    return (bag / metadata.NAME).is_file()
 
 
 def write_bag(bag: Path, simulation: Simulation, moments: Sequence[Moment], *, instruction: str,

@@ -20,9 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from apt_bringup.tasks.task import Skill
-from apt_bringup.trials.bags import BAGS
 from apt_bringup.trials.crew import Crew, CrewError, Done, Lost
-from apt_bringup.trials.dataset import DatasetError, claim, missing, sweep
+from apt_bringup.trials.dataset import BAGS, DatasetError, claim, missing, sweep
 from apt_bringup.trials.generate import GenerationSettings, Generator, Made
 from apt_bringup.trials.options import add_shared, contract_path, natural, positive
 from apt_bringup.trials.splits import SplitError, skills_named, split_named
@@ -46,13 +45,13 @@ def main(words: Sequence[str] | None = None) -> int:
         console.print(f'apt-sim-data: {error}', style='red', markup=False, highlight=False)
         return 2
     todo = missing(options.out, options.episodes, bags=options.bags)
-    if there := options.episodes - len(todo):
+    if there := options.episodes - len(missing(options.out, options.episodes)):
         console.print(f'{there} of {options.episodes} episodes are in {options.out} already')
     run = _Run(settings, options.out, console, bags=options.bags)
     try:
         return run.finish(todo, options.jobs)
     except KeyboardInterrupt:
-        whole = options.episodes - len(missing(options.out, options.episodes, bags=options.bags))
+        whole = options.episodes - len(missing(options.out, options.episodes))
         console.print(f'apt-sim-data: interrupted; {whole} of {options.episodes} episodes are whole. The same command '
                       'goes on.', markup=False)
         return 130

@@ -3,18 +3,18 @@
 A folder belongs to one set of settings, so that it can be gone on with. Episodes come and go as whole files.
 """
 
-import json
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from apt_bringup.trials.bags import BAGS, bag_folder, is_whole
-from apt_bringup.trials.generate import episode_file
+from apt_bringup.record import metadata
+from apt_training.claim import ClaimError, keep_to
 
 SETTINGS = 'generation.json'
+BAGS = 'bags'
+"""The folder of all bags, beside the episode files."""
 
 
 class DatasetError(ValueError):
@@ -30,17 +30,29 @@ def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
     noted = folder / SETTINGS
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if noted.exists():
-            _compare(noted, wanted)
-            return
-        if any(folder.glob('*.h5')):
+        if not noted.exists() and any(folder.glob('*.h5')):
             raise DatasetError(f'{folder} holds episodes, but no {SETTINGS} that says how they were made; '
                                'choose an empty folder')
-        fresh = noted.with_suffix(f'.{os.getpid()}.tmp')
-        fresh.write_text(json.dumps(wanted, indent=2, sort_keys=True) + '\n')
-        os.replace(fresh, noted)
+        keep_to(noted, wanted)
+    except ClaimError as error:
+        raise DatasetError(str(error)) from error
     except OSError as error:
         raise DatasetError(f'cannot use {folder}: {error.strerror}') from error
+
+
+def episode_file(folder: Path, number: int) -> Path:
+    """Where an episode lies."""
+    return folder / f'episode_{number:06d}.h5'
+
+
+def bag_folder(folder: Path, number: int) -> Path:
+    """Where the bag of an episode lies."""
+    return folder / BAGS / f'episode_{number:06d}'
+
+
+def is_whole(bag: Path) -> bool:
+    """Whether a bag is there and complete: its description is written last."""
+    return (bag / metadata.NAME).is_file()
 
 
 def missing(folder: Path, episodes: int, *, bags: int = 0) -> list[int]:
@@ -56,15 +68,3 @@ def sweep(folder: Path, pid: int) -> None:
             file.unlink()
     for bag in (folder / BAGS).glob(f'.*.{pid}.partial'):
         shutil.rmtree(bag, ignore_errors=True)
-
-
-def _compare(noted: Path, wanted: Mapping[str, Any]) -> None:
-    try:
-        found = json.loads(noted.read_text())
-    except json.JSONDecodeError as error:
-        raise DatasetError(f'{noted} is not JSON ({error}); choose another folder') from error
-    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-    if differing:
-        key = differing[0]
-        raise DatasetError(f'{noted.parent} was made with {key} = {found.get(key)!r}, these settings have '
-                           f'{wanted.get(key)!r}; choose another folder, or the same settings to go on')

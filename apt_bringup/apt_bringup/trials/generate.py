@@ -22,7 +22,8 @@ from apt_bringup.tasks.language import phrase
 from apt_bringup.tasks.stage import Stage
 from apt_bringup.tasks.success import done
 from apt_bringup.tasks.task import Situation
-from apt_bringup.trials.bags import Moment, bag_folder, is_whole, write_bag
+from apt_bringup.trials.bags import Moment, write_bag
+from apt_bringup.trials.dataset import bag_folder, episode_file, is_whole
 from apt_bringup.trials.disturbance import Disturbance
 from apt_bringup.trials.splits import Split, SplitError, wordings
 from apt_bringup.trials.trial import LIGHTS_AND_CAMERAS, Trial, TrialDrawer, TrialPlan, trial_scene
@@ -95,11 +96,6 @@ class _Take:
     moments: Sequence[Moment]
     """Every control period of the frames, where they were asked for."""
     end: Situation
-
-
-def episode_file(folder: Path, number: int) -> Path:
-    """Where an episode lies."""
-    return folder / f'episode_{number:06d}.h5'
 
 
 class Generator:

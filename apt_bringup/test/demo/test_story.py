@@ -50,3 +50,10 @@ def test_rows_begin_with_the_first_frame_and_end_with_the_last(tmp_path):
 def test_a_place_that_takes_no_file_is_named(tmp_path):
     with pytest.raises(OSError, match='missing'):
         write_story([FAILED], tmp_path / 'missing' / 'story.jpg')
+
+
+def test_a_part_of_which_nothing_was_seen_is_left_out(tmp_path):
+    write_story([part([], None), FAILED], tmp_path / 'story.png')
+    assert cv2.imread(str(tmp_path / 'story.png')).shape[0] == BAR + SIDE
+    with pytest.raises(OSError, match='the overview camera has shown nothing'):
+        write_story([part([], None)], tmp_path / 'none.png')

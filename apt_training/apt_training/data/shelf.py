@@ -10,8 +10,8 @@ from collections.abc import Callable
 from apt_training.episodes.read import Episode
 
 OPEN_FILES = 32
-REMEMBERED_BYTES = 1 << 28
-"""Of all episodes whose files are closed; the longest unused are forgotten first."""
+REMEMBERED_BYTES = 1 << 27
+"""Of a shelf's episodes whose files are closed; the longest unused are forgotten first."""
 
 
 class Shelf:
@@ -25,7 +25,9 @@ class Shelf:
     def take(self, index: int, make: Callable[[], Episode]) -> Episode:
         """The episode, made if it is not here."""
         if index not in self._open:
-            self._open[index] = self._woken(index) or make()
+            # An episode's truth is its length, which would have to be read.
+            woken = self._woken(index)
+            self._open[index] = make() if woken is None else woken
             if len(self._open) > OPEN_FILES:
                 self._rest(*self._open.popitem(last=False))
         self._open.move_to_end(index)

@@ -45,6 +45,7 @@ class Episode:
         self.video_root = self.path.parent if video_root is None else Path(video_root)
         self._file: h5py.File | None = None
         self._pid = 0
+        self._identity: tuple[int, ...] | None = None
 
     def __enter__(self) -> 'Episode':
         return self
@@ -53,7 +54,7 @@ class Episode:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {'path': self.path, 'video_root': self.video_root, '_file': None, '_pid': 0}
+        return {'path': self.path, 'video_root': self.video_root, '_file': None, '_pid': 0, '_identity': None}
 
     def __len__(self) -> int:
         return len(self.world_from_ee)
@@ -242,13 +243,22 @@ class Episode:
                 self.__dict__ = self.__getstate__()
             if self._file is None:
                 self._file, self._pid = h5py.File(self.path, 'r', rdcc_nbytes=_CHUNK_CACHE), os.getpid()
+                self._stay_the_same()
             yield self._file
         except EpisodeError:
             raise
         except FileNotFoundError as error:
             raise EpisodeError(f'episode {self.path} does not exist') from error
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
             raise EpisodeError(f'{self.path}, {what}: cannot be read: {error}') from error
+
+    def _stay_the_same(self) -> None:
+        """What is remembered belongs to the file that was read."""
+        found = self.path.stat()
+        identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._identity not in (None, identity):
+            raise EpisodeError(f'{self.path} is another file than a while ago; begin anew to read it')
+        self._identity = identity
 
 
 def _prompts(attributes: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ A folder's conversations are those of its ``conversations.jsonl`` and of those o
 relative to the file that names them. Tokens are not known here.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class Conversations(Dataset[Conversation]):
         files = [file for folder in folders
                  for file in (*folder.glob(CONVERSATIONS), *sorted(folder.glob(f'[!.]*/{CONVERSATIONS}')))]
         self._all = [conversation for file in files for conversation in _parse(file)]
+        self.digest = hashlib.sha256(b''.join(file.read_bytes() for file in files)).hexdigest()
+        """Of all that is said in them and about them; of pictures, the names."""
         if not self._all:
             raise ConversationError(f'there is no {CONVERSATIONS} in {", ".join(map(str, folders))}; '
                                     'apt-sim-questions writes some')
@@ -119,6 +122,10 @@ def _check(conversation: Conversation) -> None:
     if conversation.places and len(conversation.places) != len(conversation.marks):
         raise ConversationError(f'{len(conversation.marks)} images are marked, {len(conversation.places)} have places; '
                                 'expected the same number')
+    for places in conversation.places:
+        for name, place in places.items():
+            if len(place) != 3 or not np.isfinite(place).all():
+                raise ConversationError(f'{name!r} is at {place}; expected three finite numbers [m]')
     if conversation.meant and (len(conversation.meant) != len(roles) // 2 or not conversation.places):
         raise ConversationError(f'{len(roles) // 2} questions are asked, of {len(conversation.meant)} it is said what '
                                 f'they mean, and {len(conversation.places)} pictures have places; expected it of each '

@@ -28,6 +28,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from apt_policy.model.vlm_load import image_spec
 from apt_policy.model.vlm_pixels import ImageSpec
+from apt_training.claim import ClaimError, keep_to
 from apt_training.teach.aided import AidedTrainer
 from apt_training.teach.conversations import Conversations
 from apt_training.teach.finder import Finder
@@ -97,11 +98,11 @@ def teach(course: Course, lessons: Conversations, examination: Conversations | N
 
     Raises:
         ConversationError: a conversation cannot be used.
-        SchoolError: the model cannot be loaded, or is no Qwen3-VL.
+        SchoolError: the model cannot be loaded, is no Qwen3-VL, or the folder belongs to another course.
         OSError: the disk is full.
     """
     pupil = _enrol(course, lessons)
-    _claim(course, len(lessons))
+    _claim(course, lessons)
     lesson = Lesson(pupil.tokenizer, pupil.image, lessons.words)
     finder = Finder(pupil.model, len(lessons.words)) if lessons.words else None
     if finder is not None:
@@ -131,24 +132,16 @@ def teach(course: Course, lessons: Conversations, examination: Conversations | N
     return marks
 
 
-def _claim(course: Course, conversations: int) -> None:
+def _claim(course: Course, lessons: Conversations) -> None:
     """A folder belongs to one course: a run that goes on with other words or rates would be neither's."""
-    wanted = {'vlm': course.vlm, 'seed': course.seed, 'batch': course.batch, 'lr': course.lr,
-              'conversations': conversations}
-    noted = course.out / 'training' / COURSE
-    if noted.exists():
-        found = json.loads(noted.read_text())
-        differing = [name for name in wanted if found.get(name) != wanted[name]]
-        if differing:
-            name = differing[0]
-            raise SchoolError(f'{course.out} was begun with {name} = {found.get(name)!r}, this course has '
-                              f'{wanted[name]!r}; choose another folder, or the same to go on')
-        return
-    noted.parent.mkdir(parents=True, exist_ok=True)
-    # Of several processes each writes the same.
-    fresh = noted.with_suffix(f'.{os.getpid()}.tmp')
-    fresh.write_text(json.dumps(wanted, indent=2) + '\n')
-    os.replace(fresh, noted)
+    note = course.out / 'training' / COURSE
+    note.parent.mkdir(parents=True, exist_ok=True)
+    processes = int(os.environ.get('WORLD_SIZE', '1'))
+    try:
+        keep_to(note, {'vlm': course.vlm, 'seed': course.seed, 'lr': course.lr, 'conversations': lessons.digest,
+                       'conversations_per_step': course.batch * processes})
+    except ClaimError as error:
+        raise SchoolError(str(error)) from error
 
 
 def _enrol(course: Course, lessons: Conversations) -> Pupil:

@@ -131,6 +131,7 @@ def _from(checkpoint: Checkpoint, config: TrainConfig, contract: Mapping[str, An
           device: torch.device) -> tuple[Policy, Ledger | None]:
     """Somebody's weights; another robot is no obstacle, for the weights do not depend on it."""
     _require_size(checkpoint, config)
+    _require_prediction(checkpoint, config)
     if checkpoint.expert.stage is Stage.VLA:
         checkpoint.require_stage(config.stage)
     for line in mismatches(checkpoint.contract or contract, contract):
@@ -161,8 +162,11 @@ def _require_size(checkpoint: Checkpoint, config: TrainConfig) -> None:
         raise ConfigError(f'{checkpoint.source} holds an expert of width {got[0]} with {got[1]} heads; recipe '
                           f'{config.recipe} has {config.expert.value[0]} with {config.expert.value[1]}: '
                           'choose a --config of that size')
-    trained, wanted = (f'to predict {one.prediction.value} under noise of {one.translation_noise:g} m on translations'
-                       for one in (checkpoint.expert, config))
+
+
+def _require_prediction(checkpoint: Checkpoint, config: TrainConfig) -> None:
+    trained, wanted = (f'to predict {one.prediction.name.lower()} under noise of {one.translation_noise:g} m on '
+                       'translations' for one in (checkpoint.expert, config))
     if trained != wanted:
         raise ConfigError(f'{checkpoint.source} was trained {trained}, recipe {config.recipe} trains {wanted}; '
                           'choose a --config with the same')

@@ -164,3 +164,19 @@ class _Sees:
 
     def __call__(self, _):
         return bool(np.array_equal(self.episode.view('high', 3).rgb, self.rgb))
+
+
+def test_what_is_remembered_of_a_file_is_not_mixed_with_another_in_its_place(tmp_path, write_episode):
+    write_episode(tmp_path / 'a.h5', count=5)
+    write_episode(tmp_path / 'b.h5', count=3)
+    episode = Episode(tmp_path / 'a.h5')
+    assert len(episode) == 5
+    camera, *_ = episode.facts.cameras
+    episode.rest()
+    episode.view(camera, 1)
+    episode.rest()
+    (tmp_path / 'b.h5').replace(tmp_path / 'a.h5')
+    with pytest.raises(EpisodeError, match=r'a\.h5 is another file than a while ago; begin anew'):
+        episode.view(camera, 1)
+    episode.close()
+    assert len(episode) == 3

@@ -49,6 +49,8 @@ def test_a_folder_without_conversations_says_who_writes_some(tmp_path):
     (lambda line, say: {'places': [{}]}, '2 images are marked, 1 have places'),
     (lambda line, say: {'meant': ['red cube']}, '2 questions are asked, of 1 it is said what they mean'),
     (lambda line, say: {'places': [], 'meant': [None, None]}, '0 pictures have places; expected it of each question'),
+    (lambda line, say: {'places': [{'red cube': [0.1, 0.2]}, {}]}, "'red cube' is at .*expected three finite"),
+    (lambda line, say: {'places': [{'red cube': [0.1, 0.2, float('nan')]}, {}]}, 'expected three finite numbers'),
     (lambda line, say: {'messages': []}, 'expected user and assistant in turn'),
     (lambda line, say: {'messages': line['messages'][:3]}, 'expected user and assistant in turn'),
     (lambda line, say: {'messages': line['messages'][::-1]}, r"roles are \['assistant', 'user'"),

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from apt_policy.model.config import TAP_STRIDE, Stage
+from apt_policy.model.fusion import block_kind
+from apt_policy.model.scene import BlockKind
 from apt_policy.model.vlm_tiny import tiny_config, tiny_model, tiny_tokenizer
-from apt_training.teach.pointer import Pointer
+from apt_training.teach.pointer import Pointer, pointing_layer
 
 TOKENS = 12
 
@@ -25,9 +28,13 @@ def pointer(model):
     return pointer
 
 
+def layer_of(model):
+    return model.model.language_model.layers[pointing_layer(len(model.model.language_model.layers))]
+
+
 def attention_of(model):
-    """(B, heads, L, L) of the middle layer, computed from its own projections."""
-    layer = model.model.language_model.layers[len(model.model.language_model.layers) // 2]
+    """(B, heads, L, L) of the layer that points, computed from its own projections."""
+    layer = layer_of(model)
     seen = []
     hook = layer.self_attn.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
     model(input_ids=torch.arange(2 * TOKENS).view(2, TOKENS) % 200)
@@ -61,6 +68,26 @@ def test_looking_costs_the_logarithm_of_its_share_and_a_place_its_distance_in_de
     assert loss.item() == pytest.approx(looked.item() + 1 + 2 + 3, rel=1e-4)
 
 
+def test_a_place_is_told_from_what_the_layer_gives(model):
+    pointer = Pointer(model)
+    torch.nn.init.normal_(pointer.place.weight)
+    given = []
+    layer_of(model).register_forward_hook(lambda *call: given.append(call[-1]))
+    model(input_ids=torch.arange(2 * TOKENS).view(2, TOKENS) % 200)
+    x = given[0][1, 7]
+    expected = (x / x.pow(2).mean().sqrt()) @ pointer.place.weight.T - 10 * torch.tensor([0.1, 0.2, 0.3])
+    shown = torch.zeros(1, TOKENS, dtype=torch.bool)
+    loss = pointer.loss(torch.tensor([[1, 7]]), shown, torch.tensor([[0.1, 0.2, 0.3]]))
+    assert loss.item() == pytest.approx(expected.abs().sum().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize('layers', [10, 28, 36])
+def test_the_layer_that_points_is_a_tap_behind_which_actions_read_language(layers):
+    tap, rest = divmod(pointing_layer(layers), TAP_STRIDE)
+    last = len(range(0, layers, TAP_STRIDE)) - 1
+    assert rest == 0 and tap < last and block_kind(Stage.VLA, tap + 1) is BlockKind.READING
+
+
 def test_attention_that_is_nowhere_near_costs_much_and_not_infinitely(pointer):
     shown = torch.zeros(1, TOKENS, dtype=torch.bool)
     shown[0, 11] = True
@@ -83,4 +110,4 @@ def test_a_model_that_is_left_attends_as_before(model):
     pointer.leave(model)
     model(input_ids=torch.zeros(1, 4, dtype=torch.long))
     assert model.model.language_model.config._attn_implementation == before and not hasattr(model, 'pointer')
-    assert not pointer._attention and not pointer._last
+    assert not pointer._attention and not pointer._given

@@ -97,6 +97,8 @@ def test_finder_and_pointer_leave_no_trace(school, lessons):
     assert set(saved(school[0])) == kept
     under_way = set(saved(school[0] / 'training' / 'talking' / f'checkpoint-{STEPS}'))
     assert under_way - kept == {f'{aid}.{part}' for aid in ('finder', 'pointer') for part in ('weight', 'bias')}
+    pointed = saved(school[0] / 'training' / 'talking' / f'checkpoint-{STEPS}')['pointer.weight']
+    assert pointed.abs().max() > 0, 'nothing was learned of where things are that are meant'
     assert 'eager' not in (school[0] / 'config.json').read_text()
 
 
@@ -187,7 +189,8 @@ def test_a_model_that_cannot_be_loaded_is_named(lessons, tmp_path):
 
 
 @pytest.mark.parametrize(('changes', 'words'), [
-    ({'lr': 1e-3}, 'lr = 0.002, this course has 0.001'), ({'seed': 4}, 'seed = 0, this course has 4')])
+    ({'lr': 1e-3}, 'lr = 0.002, these settings have 0.001'), ({'seed': 4}, 'seed = 0, these settings have 4'),
+    ({'batch': 2}, 'conversations_per_step = 3, these settings have 2')])
 def test_a_folder_does_not_go_on_with_another_course(school, lessons, tmp_path, changes, words):
     folder = tmp_path / 'vlm'
     shutil.copytree(school[0], folder)
@@ -198,5 +201,13 @@ def test_a_folder_does_not_go_on_with_another_course(school, lessons, tmp_path, 
 def test_a_folder_does_not_go_on_with_other_conversations(school, lessons, write_sheet, tmp_path):
     folder = tmp_path / 'vlm'
     shutil.copytree(school[0], folder)
-    with pytest.raises(SchoolError, match='conversations = 6, this course has 2'):
+    with pytest.raises(SchoolError, match="conversations = '.*choose another folder"):
         teach(course(folder), Conversations([write_sheet(tmp_path / 'sheet', count=2)]), None)
+
+
+def test_processes_share_a_step_so_that_their_number_may_change(school, lessons, tmp_path, monkeypatch):
+    folder = tmp_path / 'vlm'
+    shutil.copytree(school[0], folder)
+    monkeypatch.setenv('WORLD_SIZE', '3')
+    with pytest.raises(SchoolError, match='conversations_per_step = 3, these settings have 9'):
+        teach(course(folder), lessons, None)

@@ -84,8 +84,8 @@ def test_an_expert_of_another_size_is_named(begin, prior):
 
 
 def test_a_prior_of_other_noise_is_refused(begin, prior):
-    with pytest.raises(ConfigError, match=r'predict epsilon under noise of 1 m on translations, recipe invented '
-                                          r'trains to predict epsilon under noise of 0\.1 m'):
+    with pytest.raises(ConfigError, match=r'predict noise under noise of 1 m on translations, recipe invented '
+                                          r'trains to predict noise under noise of 0\.1 m'):
         begin(prior, translation_noise=0.1)
 
 
