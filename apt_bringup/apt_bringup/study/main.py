@@ -17,14 +17,12 @@ from rich.console import Console
 from apt_bringup.steps.runner import Runner
 from apt_bringup.steps.step import named
 from apt_bringup.stop import stop_requests
-from apt_bringup.study.plan import FULL, QUICK, Sizes, steps
+from apt_bringup.study.plan import FULL, QUICK, Setting, Sizes, steps
 from apt_bringup.study.report import collect, table, write_results
 from apt_bringup.trials.dataset import claim
 from apt_bringup.trials.options import positive
 
 _CHANGEABLE = ('sheets', 'looking', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
-# More trials, splits or seeds need nothing that is there made anew.
-_MAY_GROW = ('trials', 'splits', 'seeds')
 # Steps share the machine by cores; a GPU would be taken by one part of them and not by another.
 _ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
 
@@ -41,8 +39,9 @@ def main(words: Sequence[str] | None = None) -> int:
     sizes = _sizes(options)
     contract = Path(get_package_share_directory('apt_bringup')) / 'config' / 'aloha_small.yaml'
     try:
-        chosen = named(options.only, steps(out, contract, sizes, jobs=options.jobs))
-        claim(out, {name: size for name, size in vars(sizes).items() if name not in _MAY_GROW})
+        setting = Setting(out=out, contract=contract, sizes=sizes, own_vlm=options.vlm, own_data=options.data)
+        chosen = named(options.only, steps(setting, jobs=options.jobs))
+        claim(out, setting.facts())
     except ValueError as error:
         console.print(f'study: {error}', style='red', markup=False)
         return 2
@@ -73,6 +72,10 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--jobs', type=positive, default=len(os.sched_getaffinity(0)), metavar='N',
                         help='steps side by side (default: one a core)')
     parser.add_argument('--only', nargs='+', default=[], metavar='STEP', help='these steps and no others')
+    parser.add_argument('--vlm', default='', metavar='NAME',
+                        help='Qwen3-VL by hub name or folder, in place of a small one that is taught here')
+    parser.add_argument('--data', default='', metavar='FOLDER',
+                        help='demonstrations that are there already, in place of new ones')
     for field in fields(Sizes):
         if field.name in _CHANGEABLE:
             parser.add_argument(f'--{field.name}', type=positive, metavar='N',

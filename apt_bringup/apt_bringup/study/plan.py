@@ -56,7 +56,8 @@ QUICK = Sizes(
     splits=('seen', 'unseen_object', 'unseen_wording'))
 """Chosen for twenty minutes on two cores, not timed yet; shows that everything runs, hardly more."""
 
-VLM = 'vlm'
+# More trials, splits or seeds need nothing that is there made anew.
+_MAY_GROW = ('trials', 'splits', 'seeds')
 _LESSON_BATCH = 32
 """Conversations per step, of all processes."""
 
@@ -66,37 +67,64 @@ def score_file(out: Path, variant: Variant, seed: int) -> Path:
     return out / 'scores' / f'{variant.value}_{seed}.json'
 
 
-def steps(out: Path, contract: Path, sizes: Sizes, *, jobs: int) -> tuple[Phase, ...]:
-    """Everything from an empty folder to all scores.
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a study is made in and of."""
 
-    Args:
-        out: folder of all products.
-        contract: of the simulated robot.
-        jobs: processes that may run at the same time.
-    """
-    seeds = range(sizes.seeds)
-    return (
-        (_questions(out, contract, sizes, jobs), _demonstrations(out, contract, sizes, jobs)),
-        (_lessons(out, sizes, jobs),),
-        tuple(_prior(out, contract, sizes, seed) for seed in seeds),
-        tuple(_policy(out, contract, sizes, variant, seed) for seed in seeds for variant in Variant),
-        tuple(_trials(out, contract, sizes, variant, seed) for seed in seeds for variant in Variant))
+    out: Path
+    """Folder of all products."""
+    contract: Path
+    """Of the simulated robot."""
+    sizes: Sizes
+    own_vlm: str = ''
+    """Qwen3-VL by hub name or folder that is there already; empty: one is taught."""
+    own_data: str = ''
+    """Folder of demonstrations that are there already; empty: some are made."""
+
+    def facts(self) -> dict[str, object]:
+        """For JSON: what decides the products, but for how many of them there are."""
+        sizes = {name: size for name, size in vars(self.sizes).items() if name not in _MAY_GROW}
+        return {**sizes, 'vlm': self.own_vlm, 'data': self.own_data}
+
+    @property
+    def vlm(self) -> str:
+        """Hub name or folder of the vision-language model that all policies share."""
+        return self.own_vlm or str(self.out / 'vlm')
+
+    @property
+    def data(self) -> str:
+        """Folder of the demonstrations that all policies share."""
+        return self.own_data or str(self.out / 'demonstrations')
 
 
-def _questions(out: Path, contract: Path, sizes: Sizes, jobs: int) -> Step:
-    folder = out / 'questions'
+def steps(setting: Setting, *, jobs: int) -> tuple[Phase, ...]:
+    """Everything from an empty folder to all scores; ``jobs`` processes may run at the same time."""
+    seeds = range(setting.sizes.seeds)
+    materials = (() if setting.own_vlm else (_questions(setting, jobs),)) + (
+        () if setting.own_data else (_demonstrations(setting, jobs),))
+    phases = (
+        materials, () if setting.own_vlm else (_lessons(setting, jobs),),
+        tuple(_prior(setting, seed) for seed in seeds),
+        tuple(_policy(setting, variant, seed) for seed in seeds for variant in Variant),
+        tuple(_trials(setting, variant, seed) for seed in seeds for variant in Variant))
+    return tuple(phase for phase in phases if phase)
+
+
+def _questions(setting: Setting, jobs: int) -> Step:
+    folder = setting.out / 'questions'
     return Step(name='questions', why='pictures of the table and conversations about them', typed='apt-sim-questions',
                 module='apt_bringup.questions.main', product=folder, words=(
-                    '--sheets', str(sizes.sheets), '--contract', str(contract), '--jobs', _half(jobs),
+                    '--sheets', str(setting.sizes.sheets), '--contract', str(setting.contract), '--jobs', _half(jobs),
                     '--out', str(folder)))
 
 
-def _demonstrations(out: Path, contract: Path, sizes: Sizes, jobs: int) -> Step:
-    folder = out / 'demonstrations'
+def _demonstrations(setting: Setting, jobs: int) -> Step:
+    sizes = setting.sizes
     return Step(name='demonstrations', why='scripted demonstrations of few instructions in many scenes',
-                typed='apt-sim-data', module='apt_bringup.trials.data_main', product=folder, words=(
+                typed='apt-sim-data', module='apt_bringup.trials.data_main', product=Path(setting.data), words=(
                     '--split', 'train', '--skills', sizes.skills, '--episodes', str(sizes.demonstrations),
-                    '--disturb', '0.01', '--contract', str(contract), '--jobs', _half(jobs), '--out', str(folder)))
+                    '--disturb', '0.01', '--still-cameras', '--contract', str(setting.contract),
+                    '--jobs', _half(jobs), '--out', setting.data))
 
 
 def _half(jobs: int) -> str:
@@ -104,52 +132,51 @@ def _half(jobs: int) -> str:
     return str(max(1, jobs // 2))
 
 
-def _lessons(out: Path, sizes: Sizes, jobs: int) -> Step:
-    folder = out / VLM
+def _lessons(setting: Setting, jobs: int) -> Step:
     # A divisor, so that all of them together take the same step whatever the machine.
     processes = max(number for number in range(1, _LESSON_BATCH + 1) if number <= jobs and _LESSON_BATCH % number == 0)
     return Step(name='lessons', why='a small vision-language model learns what things are called and where they are',
-                typed='torchrun', module='torch.distributed.run', product=folder / 'config.json', words=(
+                typed='torchrun', module='torch.distributed.run', product=Path(setting.vlm) / 'config.json', words=(
                     '--standalone', '--nproc-per-node', str(processes), '-m', 'apt_training.teach.main',
-                    str(out / 'questions'), '--looking', str(sizes.looking), '--steps', str(sizes.lessons),
-                    '--bs', str(_LESSON_BATCH // processes), '--workers', '0', '--out', str(folder)))
+                    str(setting.out / 'questions'), '--looking', str(setting.sizes.looking),
+                    '--steps', str(setting.sizes.lessons), '--bs', str(_LESSON_BATCH // processes), '--workers', '0',
+                    '--out', setting.vlm))
 
 
-def _prior(out: Path, contract: Path, sizes: Sizes, seed: int) -> Step:
-    name = f'prior_{seed}'
+def _prior(setting: Setting, seed: int) -> Step:
+    name, iterations = f'prior_{seed}', setting.sizes.iterations
     return Step(
         name=f'prior {seed}', why='stage 0: how the arms move, without language', typed='apt-train',
-        module='apt_training.train.main', product=_checkpoint(out, name, sizes.iterations),
-        words=('--stage', '0', '--va-name', name, '--va-conti',
-               *_training(out, contract, sizes, seed, sizes.iterations)))
+        module='apt_training.train.main', product=_checkpoint(setting, name, iterations),
+        words=('--stage', '0', '--va-name', name, '--va-conti', *_training(setting, seed, iterations)))
 
 
-def _policy(out: Path, contract: Path, sizes: Sizes, variant: Variant, seed: int) -> Step:
+def _policy(setting: Setting, variant: Variant, seed: int) -> Step:
     name = f'{variant.value}_{seed}'
-    iterations = sizes.iterations * (2 if variant is Variant.ONE_STAGE else 1)
+    iterations = setting.sizes.iterations * (2 if variant is Variant.ONE_STAGE else 1)
     origin = {Variant.ONE_STAGE: ('--no-load-from-va',), Variant.TWO_STAGES: ('--va-name', f'prior_{seed}'),
               Variant.FROZEN_PRIOR: ('--va-name', f'prior_{seed}', '--freeze-prior')}[variant]
     return Step(
         name=f'{variant.value} {seed}', why=f'{variant.words}, seed {seed}', typed='apt-train',
-        module='apt_training.train.main', product=_checkpoint(out, name, iterations),
-        words=('--stage', '1', *origin, '--vla-name', name, '--vla-conti',
-               *_training(out, contract, sizes, seed, iterations)))
+        module='apt_training.train.main', product=_checkpoint(setting, name, iterations),
+        words=('--stage', '1', *origin, '--vla-name', name, '--vla-conti', *_training(setting, seed, iterations)))
 
 
-def _training(out: Path, contract: Path, sizes: Sizes, seed: int, iterations: int) -> tuple[str, ...]:
-    return ('--config', 'demo', '--vlm', str(out / VLM), '--data', str(out / 'demonstrations'), '--contract',
-            str(contract), '--gpus', '0', '--workers', '0', '--bs', str(sizes.batch), '--max-iter', str(iterations),
-            '--seed', str(seed), '--ckpt_dir', str(out / 'runs'))
+def _training(setting: Setting, seed: int, iterations: int) -> tuple[str, ...]:
+    return ('--config', 'demo', '--vlm', setting.vlm, '--data', setting.data, '--contract', str(setting.contract),
+            '--gpus', '0', '--workers', '0', '--bs', str(setting.sizes.batch), '--max-iter', str(iterations),
+            '--seed', str(seed), '--ckpt_dir', str(setting.out / 'runs'))
 
 
-def _trials(out: Path, contract: Path, sizes: Sizes, variant: Variant, seed: int) -> Step:
-    scores, run = score_file(out, variant, seed), out / 'runs' / f'{variant.value}_{seed}'
+def _trials(setting: Setting, variant: Variant, seed: int) -> Step:
+    sizes, scores = setting.sizes, score_file(setting.out, variant, seed)
     return Step(
         name=f'trials {variant.value} {seed}', why=f'{variant.words}, seed {seed}, in closed loop',
         typed='apt-sim-eval', module='apt_bringup.trials.eval_main', product=scores, words=(
-            '--checkpoint', str(run), '--split', ','.join(sizes.splits), '--skills', sizes.skills, '--episodes',
-            str(sizes.trials), '--contract', str(contract), '--jobs', '1', '--json', str(scores)))
+            '--checkpoint', str(setting.out / 'runs' / f'{variant.value}_{seed}'), '--split', ','.join(sizes.splits),
+            '--skills', sizes.skills, '--episodes', str(sizes.trials), '--contract', str(setting.contract),
+            '--jobs', '1', '--json', str(scores)))
 
 
-def _checkpoint(out: Path, name: str, iterations: int) -> Path:
-    return out / 'runs' / name / f'iter_{iterations:06d}'
+def _checkpoint(setting: Setting, name: str, iterations: int) -> Path:
+    return setting.out / 'runs' / name / f'iter_{iterations:06d}'

@@ -1,6 +1,7 @@
 """The study's plan: complete, fair, and in words that the commands understand."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from apt_bringup.questions import main as questions
 from apt_bringup.steps.step import named
 from apt_bringup.study.main import main
-from apt_bringup.study.plan import FULL, QUICK, Variant, score_file, steps
+from apt_bringup.study.plan import FULL, QUICK, Setting, Variant, score_file, steps
 from apt_bringup.trials import data_main, eval_main
 from apt_bringup.trials.dataset import claim
 from apt_training.teach import main as teach
@@ -22,8 +23,8 @@ PARSERS = {'apt_bringup.questions.main': questions._parser, 'apt_bringup.trials.
            'apt_bringup.trials.eval_main': eval_main._parser}
 
 
-def phases(sizes=FULL, jobs=2):
-    return steps(OUT, CONTRACT, sizes, jobs=jobs)
+def phases(sizes=FULL, jobs=2, **own):
+    return steps(Setting(out=OUT, contract=CONTRACT, sizes=sizes, **own), jobs=jobs)
 
 
 def values(step):
@@ -116,11 +117,28 @@ def test_processes_share_the_batch_of_the_lessons(jobs, processes):
 
 def test_a_folder_of_other_sizes_is_refused_before_anything_starts(tmp_path, capsys):
     out = tmp_path / 'out'
-    claim(out, {**{name: size for name, size in vars(QUICK).items() if name not in ('trials', 'splits', 'seeds')},
-                'sheets': 7})
+    claim(out, {**Setting(out=out, contract=CONTRACT, sizes=QUICK).facts(), 'sheets': 7})
     assert main(['--quick', '--out', str(out)]) == 2
     assert 'was made with sheets = 7, these settings have 60' in ' '.join(capsys.readouterr().out.split())
     assert [file.name for file in out.iterdir()] == ['generation.json']
+
+
+def test_what_is_there_already_is_not_made():
+    made = phases()
+    with_vlm, with_data = phases(own_vlm='models/table'), phases(own_data='data/train')
+    assert [step.name for phase in with_vlm for step in phase] == [
+        step.name for phase in made for step in phase if step.name not in ('questions', 'lessons')]
+    assert [step.name for step in with_data[0]] == ['questions']
+    for each, name, folder in ((with_vlm, 'vlm', 'models/table'), (with_data, 'data', 'data/train')):
+        given = {str(getattr(values(step), name)) for phase in each for step in phase
+                 if step.module == 'apt_training.train.main'}
+        assert len(given) == 1 and folder in given.pop()
+
+
+def test_more_trials_belong_to_the_same_study_and_another_model_does_not():
+    one, more, other = (Setting(out=OUT, contract=CONTRACT, sizes=sizes, own_vlm=vlm).facts() for sizes, vlm in (
+        (FULL, ''), (replace(FULL, trials=7, seeds=5), ''), (FULL, 'models/table')))
+    assert one == more != other
 
 
 def test_steps_can_be_chosen_by_name():
