@@ -146,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='write {split: {episodes, success, low, high, approached}}')
     parser.add_argument('--videos', type=Path, metavar='FOLDER', help='a film of every failure; slower')
-    parser.add_argument('--replan', type=float, default=0.4, metavar='S',
-                        help='simulated seconds between two plans (default: 0.4)')
+    parser.add_argument('--replan', type=float, default=EvaluationSettings.replan_s, metavar='S',
+                        help='simulated seconds between two plans (default: %(default)s)')
     parser.add_argument('--delay', type=float, default=0.0, metavar='S',
                         help='simulated seconds from an observation to its plan (default: 0)')
     parser.add_argument('--patience', type=float, default=1.0, metavar='X',

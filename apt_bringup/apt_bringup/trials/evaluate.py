@@ -37,7 +37,7 @@ class EvaluationSettings:
 
     contract: str
     """Path."""
-    replan_s: float = 0.4
+    replan_s: float = 0.8
     """Between the observations of two plans, in simulated time [s]."""
     delay_s: float = 0.0
     """From an observation to its plan, in simulated time [s]."""
