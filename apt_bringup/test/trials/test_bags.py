@@ -15,9 +15,8 @@ from rosbags.rosbag2 import Reader
 
 from apt_bringup.record.streams import Need, streams_of
 from apt_bringup.trials import data_main
-from apt_bringup.trials.bags import CONTRACT, bag_folder, is_whole
-from apt_bringup.trials.dataset import missing, sweep
-from apt_bringup.trials.generate import episode_file
+from apt_bringup.trials.bags import CONTRACT
+from apt_bringup.trials.dataset import bag_folder, episode_file, is_whole, missing, sweep
 from apt_policy.core.contract import load_contract
 from apt_policy.core.geometry import angle_between
 from apt_training.convert import main as convert

@@ -13,8 +13,8 @@ import pytest
 from apt_bringup.projection import project
 from apt_bringup.sim.things import OBJECT_COLOURS, thing
 from apt_bringup.trials import data_main
-from apt_bringup.trials.dataset import DatasetError, claim, missing, sweep
-from apt_bringup.trials.generate import GenerationSettings, Generator, episode_file
+from apt_bringup.trials.dataset import DatasetError, claim, episode_file, missing, sweep
+from apt_bringup.trials.generate import GenerationSettings, Generator
 from apt_bringup.trials.splits import Split, SplitError, skills_named
 from apt_bringup.trials.trial import TrialPlan
 from apt_training.episodes.episode import LabelSource
