@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
         _check_bags(options.bags, options.episodes)
         settings = GenerationSettings(
             contract=contract_path(options.contract), disturbance=options.disturb,
-            vary_cameras=not options.still_cameras,
+            stumble=options.stumble, vary_cameras=not options.still_cameras,
             plan=TrialPlan(split=split_named(options.split), skills=skills_named(options.skills), seed=options.seed))
         load_contract(settings.contract)
         claim(options.out, settings.facts())
@@ -140,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--disturb', type=float, default=0.0, metavar='METRES',
                         help='push the demonstrator off its path, so that the data shows how to come back; '
                              'standard deviation, 0.01 is much (default: 0)')
+    parser.add_argument('--stumble', type=float, default=0.0, metavar='SHARE',
+                        help='begin this share of the episodes where the hand has closed beside the thing, so that '
+                             'the data shows how to try again (default: 0)')
     parser.add_argument('--still-cameras', action='store_true',
                         help='cameras exactly where the contract has them; else a little elsewhere in every episode')
     add_shared(parser)

@@ -26,6 +26,7 @@ from apt_bringup.trials.bags import Moment, write_bag
 from apt_bringup.trials.dataset import bag_folder, episode_file, is_whole
 from apt_bringup.trials.disturbance import Disturbance
 from apt_bringup.trials.splits import Split, SplitError, wordings
+from apt_bringup.trials.stumble import stumble, stumbles
 from apt_bringup.trials.trial import LIGHTS_AND_CAMERAS, Trial, TrialDrawer, TrialPlan, trial_scene
 from apt_policy.core.contract import load_contract
 from apt_policy.core.sample import Target
@@ -34,7 +35,7 @@ from apt_training.episodes.write import EpisodeWriter
 
 PROGRAM = 'apt-sim-data 2'
 """Stands in every file; changes when the same settings would give other episodes."""
-_MOTION, _DISTURBANCE = 4, 5
+_MOTION, _DISTURBANCE, _STUMBLE = 4, 5, 6
 _TAIL_S = 0.5
 _MOST_FAILURES = 20
 _JPEG_QUALITY = 90
@@ -54,6 +55,8 @@ class GenerationSettings:
     plan: TrialPlan
     disturbance: float = 0.0
     """Standard deviation of what pushes the demonstrator off its path [m]."""
+    stumble: float = 0.0
+    """Share of the grasps that have missed once when the recording begins."""
     vary_cameras: bool = True
     """Whether cameras are a little elsewhere in every episode; the file says where."""
 
@@ -63,13 +66,15 @@ class GenerationSettings:
                              'generate another split')
         if not 0.0 <= self.disturbance <= _LARGEST_DISTURBANCE:
             raise ValueError(f'disturbance is {self.disturbance} m; expected 0 .. {_LARGEST_DISTURBANCE}')
+        if not 0.0 <= self.stumble <= 1.0:
+            raise ValueError(f'stumble is {self.stumble}; expected a share, 0 .. 1')
 
     def facts(self) -> dict[str, Any]:
         """The same for JSON, with the robot instead of a path."""
         plan = self.plan
         return {'program': PROGRAM, 'contract': load_contract(self.contract).policy_facts(), 'split': plan.split.value,
                 'skills': [skill.value for skill in plan.skills], 'seed': plan.seed,
-                'disturbance': self.disturbance, 'vary_cameras': self.vary_cameras}
+                'disturbance': self.disturbance, 'stumble': self.stumble, 'vary_cameras': self.vary_cameras}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +148,22 @@ class Generator:
     def _demonstrate(self, trial: Trial, scene: Situation) -> _Take | None:
         """The trial's demonstration; None if it failed."""
         task = trial.parts[0].task
-        demonstrator = Demonstrator(self._contract, task, scene, random=np.random.default_rng((trial.seed, _MOTION)))
+        begin = self._begin(trial, scene)
+        if begin is None:
+            return None
+        demonstrator = Demonstrator(self._contract, task, begin, random=np.random.default_rng((trial.seed, _MOTION)))
         disturbance = Disturbance(
-            self._settings.disturbance, 1.0 / self._contract.control_rate_hz, tuple(scene.arms.values()),
+            self._settings.disturbance, 1.0 / self._contract.control_rate_hz, tuple(begin.arms.values()),
             np.random.default_rng((trial.seed, _DISTURBANCE)))
-        take = self._record(demonstrator, disturbance, scene, closely=trial.number < self._bags)
+        take = self._record(demonstrator, disturbance, begin, closely=trial.number < self._bags)
         return take if demonstrator.done and done(task, scene, take.end) else None
+
+    def _begin(self, trial: Trial, scene: Situation) -> Situation | None:
+        """Where the recording begins; None if a stumble went wrong."""
+        random, task = np.random.default_rng((trial.seed, _STUMBLE)), trial.parts[0].task
+        if random.random() >= self._settings.stumble or not stumbles(task.skill):
+            return scene
+        return stumble(self._contract, task, scene, self._stage.follow, random)
 
     def _record(self, demonstrator: Demonstrator, disturbance: Disturbance, scene: Situation, *,
                 closely: bool) -> _Take:

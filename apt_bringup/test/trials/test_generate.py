@@ -83,6 +83,35 @@ def test_a_disturbed_demonstration_is_labelled_with_the_way_back(disturbed, tmp_
     assert 0.006 < strayed.max() < 0.06
 
 
+def test_after_a_stumble_the_data_shows_how_to_try_again(tmp_path):
+    generator = Generator(settings(stumble=1.0), tmp_path)
+    for number in range(3):
+        generator(number)
+        with Episode(episode_file(tmp_path, number)) as episode:
+            hand = int(episode.gripper[0].argmin())
+            told, opening = episode.desired_gripper[:, hand], episode.gripper[:, hand]
+            height = episode.world_from_ee[:, hand, 2, 3]
+        assert opening[0] < 0.3 and height[0] < 0.1, 'it begins low, with a hand that has closed on nothing'
+        opened = int(np.argmax(told == 1.0))
+        assert height[opened] > 0.13 and opening.max() > 0.9, 'fingers open above the thing'
+        assert told[-1] == 0.0 and opening[-1] > 0.4 and height[-1] > 0.13, 'it ends with the thing in the hand'
+    generator.close()
+
+
+def test_a_stumble_is_of_the_seed_and_of_some_episodes_only(tmp_path):
+    for folder in ('one', 'two'):
+        generator = Generator(settings(stumble=0.5), tmp_path / folder)
+        for number in range(6):
+            generator(number)
+        generator.close()
+    assert digests(tmp_path / 'one') == digests(tmp_path / 'two')
+    closed = 0
+    for number in range(6):
+        with Episode(episode_file(tmp_path / 'one', number)) as episode:
+            closed += episode.gripper[0].min() < 0.3
+    assert 0 < closed < 6
+
+
 def test_cameras_are_where_the_file_says(tmp_path):
     """The object that is asked for shows its colour where its pose is projected to."""
     generator = Generator(settings(), tmp_path)
@@ -154,6 +183,10 @@ def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, capfd):
                            plan=TrialPlan(split=Split.COMPOSED, skills=skills_named('pick,place')))
     with pytest.raises(ValueError, match='disturbance is 0.5 m'):
         settings(disturbance=0.5)
+    with pytest.raises(ValueError, match=r'stumble is 1.5; expected a share, 0 \.\. 1'):
+        settings(stumble=1.5)
+    assert data_main.main(words(tmp_path / 'new', 1, '--stumble', '-0.1')) == 2
+    assert 'stumble is -0.1' in capfd.readouterr().err
     assert data_main.main(words(tmp_path / 'new', 1, '--split', 'trian')) == 2
     assert "did you mean 'train'?" in capfd.readouterr().err
     assert not (tmp_path / 'new').exists()
