@@ -25,8 +25,8 @@ setup(
     license='Apache-2.0',
     entry_points={'console_scripts': [
         'apt-record = apt_bringup.record.main:main',
-        'apt-sim-data = apt_bringup.trials.data_main:main',
-        'apt-sim-eval = apt_bringup.trials.eval_main:main',
+        'apt-sim-data = apt_bringup.demonstrations.main:main',
+        'apt-sim-eval = apt_bringup.trials.main:main',
         'apt-sim-questions = apt_bringup.questions.main:main',
         'demo = apt_bringup.demo.main:main',
         'demonstrator = apt_bringup.tasks.node:main',

@@ -11,8 +11,8 @@ os.environ.update(dict.fromkeys(('OMP_NUM_THREADS', 'LP_NUM_THREADS'), '1'))
 
 from ledger import record
 
+from apt_bringup.demonstrations.generate import GenerationSettings, Generator
 from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator, policy_planner
-from apt_bringup.trials.generate import GenerationSettings, Generator
 from apt_bringup.trials.score import shares
 from apt_bringup.trials.splits import Split, skills_named
 from apt_bringup.trials.trial import TrialPlan

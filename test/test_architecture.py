@@ -25,9 +25,10 @@ MAY_IMPORT = {
     'apt_training': ('apt_policy.core', 'apt_policy.model', 'apt_policy.runtime.planner'),
     'apt_bringup': ('apt_policy.core', 'apt_policy.ros.qos', 'apt_policy.ros.params', 'apt_policy.ros.encode',
                     'apt_policy.ros.stamps'),
-    # Trials run the node's own loop, and write what is trained on.
-    'apt_bringup.trials': ('apt_bringup', 'apt_policy.core', 'apt_policy.runtime', 'apt_policy.ros.qos',
-                           'apt_training.episodes', 'apt_training.claim'),
+    'apt_bringup.bulk': ('apt_bringup', 'apt_training.claim'),
+    # Demonstrations are written as what is trained on; trials run the node's own loop.
+    'apt_bringup.demonstrations': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes'),
+    'apt_bringup.trials': ('apt_bringup', 'apt_policy.core', 'apt_policy.runtime', 'apt_policy.ros.qos'),
     'apt_bringup.questions': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes.codec'),
 }
 ROS_HOMES = ('apt_policy.ros', 'apt_bringup')

@@ -17,6 +17,7 @@ from apt_policy.core.contract import load_contract
 from apt_policy.ros.qos import profile
 
 CONTRACT = Path(__file__).parents[1] / 'config' / 'aloha_sim.yaml'
+SMALL_CONTRACT = CONTRACT.with_name('aloha_small.yaml')
 HANG_S = 30.0
 
 
@@ -93,6 +94,12 @@ class Ear:
 @pytest.fixture(scope='session')
 def contract():
     return load_contract(CONTRACT)
+
+
+@pytest.fixture(scope='session')
+def small():
+    """The robot of trials."""
+    return load_contract(SMALL_CONTRACT)
 
 
 @pytest.fixture(scope='module')

@@ -16,10 +16,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from apt_bringup.bulk.crew import Crew, CrewError, Done
+from apt_bringup.bulk.folder import FolderError, claim
+from apt_bringup.bulk.options import add_contract, contract_path, natural, positive
 from apt_bringup.questions.generate import QuestionSettings, SheetWriter, sheet_folder
-from apt_bringup.trials.crew import Crew, CrewError, Done
-from apt_bringup.trials.dataset import DatasetError, claim
-from apt_bringup.trials.options import add_contract, contract_path, natural, positive
 from apt_policy.core.contract import ContractError
 
 
@@ -30,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         settings = QuestionSettings(contract=contract_path(options.contract), seed=options.seed)
         claim(options.out, settings.facts())
-    except (ContractError, DatasetError) as error:
+    except (ContractError, FolderError) as error:
         console.print(f'apt-sim-questions: {error}', style='red', markup=False, highlight=False)
         return 2
     todo = [number for number in range(options.sheets) if not sheet_folder(options.out, number).exists()]

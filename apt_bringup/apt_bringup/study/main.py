@@ -14,13 +14,13 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from rich.console import Console
 
+from apt_bringup.bulk.folder import claim
+from apt_bringup.bulk.options import positive
 from apt_bringup.steps.runner import Runner
 from apt_bringup.steps.step import named
 from apt_bringup.stop import stop_requests
 from apt_bringup.study.plan import FULL, QUICK, Setting, Sizes, steps
 from apt_bringup.study.report import collect, table, write_results
-from apt_bringup.trials.dataset import claim
-from apt_bringup.trials.options import positive
 
 _CHANGEABLE = ('sheets', 'looking', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
 # Steps share the machine by cores; a GPU would be taken by one part of them and not by another.

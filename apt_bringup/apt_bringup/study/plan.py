@@ -121,7 +121,7 @@ def _questions(setting: Setting, jobs: int) -> Step:
 def _demonstrations(setting: Setting, jobs: int) -> Step:
     sizes = setting.sizes
     return Step(name='demonstrations', why='scripted demonstrations of few instructions in many scenes',
-                typed='apt-sim-data', module='apt_bringup.trials.data_main', product=Path(setting.data), words=(
+                typed='apt-sim-data', module='apt_bringup.demonstrations.main', product=Path(setting.data), words=(
                     '--split', 'train', '--skills', sizes.skills, '--episodes', str(sizes.demonstrations),
                     '--disturb', '0.01', '--still-cameras', '--contract', str(setting.contract),
                     '--jobs', _half(jobs), '--out', setting.data))
@@ -172,7 +172,7 @@ def _trials(setting: Setting, variant: Variant, seed: int) -> Step:
     sizes, scores = setting.sizes, score_file(setting.out, variant, seed)
     return Step(
         name=f'trials {variant.value} {seed}', why=f'{variant.words}, seed {seed}, in closed loop',
-        typed='apt-sim-eval', module='apt_bringup.trials.eval_main', product=scores, words=(
+        typed='apt-sim-eval', module='apt_bringup.trials.main', product=scores, words=(
             '--checkpoint', str(setting.out / 'runs' / f'{variant.value}_{seed}'), '--split', ','.join(sizes.splits),
             '--skills', sizes.skills, '--episodes', str(sizes.trials), '--contract', str(setting.contract),
             '--jobs', '1', '--json', str(scores)))

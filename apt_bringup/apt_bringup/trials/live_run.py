@@ -7,9 +7,9 @@ import rclpy
 from domain_coordinator import domain_id
 from rclpy.signals import SignalHandlerOptions
 
+from apt_bringup.bulk.crew import CrewError, Done
 from apt_bringup.managed import BringUpError
 from apt_bringup.session import Session, StartError
-from apt_bringup.trials.crew import CrewError, Done
 from apt_bringup.trials.evaluate import EvaluationSettings
 from apt_bringup.trials.live import LiveEvaluator, LivePolicy, trial_graph
 from apt_bringup.trials.live_robot import LiveError

@@ -6,21 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from apt_bringup.bulk.folder import claim
+from apt_bringup.demonstrations import main as sim_data
 from apt_bringup.questions import main as questions
 from apt_bringup.steps.step import named
 from apt_bringup.study.main import main
 from apt_bringup.study.plan import FULL, QUICK, Setting, Variant, score_file, steps
-from apt_bringup.trials import data_main, eval_main
-from apt_bringup.trials.dataset import claim
+from apt_bringup.trials import main as sim_eval
 from apt_training.teach import main as teach
 from apt_training.train import flags
 
 CONTRACT = Path(__file__).resolve().parents[2] / 'config' / 'aloha_small.yaml'
 OUT = Path('out/study')
 OUTPUTS = {'--out', '--json'}
-PARSERS = {'apt_bringup.questions.main': questions._parser, 'apt_bringup.trials.data_main': data_main._parser,
+PARSERS = {'apt_bringup.questions.main': questions._parser, 'apt_bringup.demonstrations.main': sim_data._parser,
            'apt_training.teach.main': teach._parser, 'apt_training.train.main': flags.parser,
-           'apt_bringup.trials.eval_main': eval_main._parser}
+           'apt_bringup.trials.main': sim_eval._parser}
 
 
 def phases(sizes=FULL, jobs=2, **own):

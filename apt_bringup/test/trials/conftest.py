@@ -10,19 +10,12 @@ from apt_bringup import vx300s
 from apt_bringup.tasks.demonstrator import Demonstrator
 from apt_bringup.tasks.task import Situation
 from apt_bringup.trials.trial import Trial
-from apt_policy.core.contract import load_contract
 from apt_policy.core.geometry import make_pose
 from apt_policy.core.sample import ArmState, Chunk
 
-CONTRACT = Path(__file__).parents[2] / 'config' / 'aloha_small.yaml'
 _REACH = 0.04
 # Processes that are started anew import what they work at by name.
 sys.path.append(str(Path(__file__).parent))
-
-
-@pytest.fixture(scope='session')
-def small():
-    return load_contract(CONTRACT)
 
 
 class Oracle:

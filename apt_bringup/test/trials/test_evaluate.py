@@ -8,8 +8,8 @@ import av
 import pytest
 from trial_workers import hover
 
-from apt_bringup.trials import eval_main
-from apt_bringup.trials.crew import Crew
+from apt_bringup.bulk.crew import Crew
+from apt_bringup.trials import main as sim_eval
 from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator, policy_planner
 from apt_bringup.trials.splits import Split, skills_named
 from apt_bringup.trials.trial import TrialPlan
@@ -71,7 +71,7 @@ def test_a_planner_that_fails_fails_the_trial_and_says_why():
 def test_the_command_writes_what_it_found(tmp_path, capfd):
     words = ['--contract', str(CONTRACT), '--split', 'seen', '--skills', 'pick', '--episodes', '1', '--jobs', '1',
              '--patience', '0.3', '--denoising-steps', '2', '--json', str(tmp_path / 'score.json')]
-    assert eval_main.main(words) == 0
+    assert sim_eval.main(words) == 0
     found = json.loads((tmp_path / 'score.json').read_text())
     assert found == {'seen': {'episodes': 1, 'success': 0.0, 'low': 0.0, 'high': pytest.approx(0.7935, abs=1e-4),
                               'approached': found['seen']['approached']}}
@@ -89,7 +89,7 @@ def test_the_command_writes_what_it_found(tmp_path, capfd):
     (['--ros', '--delay', '0.1'], '--videos and --delay go without --ros'),
     (['--contract', '/none.yaml'], 'cannot read contract /none.yaml')])
 def test_user_mistakes_are_answered_before_anything_starts(words, expected, capfd):
-    assert eval_main.main(['--contract', str(CONTRACT), *words]) == 2
+    assert sim_eval.main(['--contract', str(CONTRACT), *words]) == 2
     assert expected in ' '.join(capfd.readouterr().err.split())
 
 

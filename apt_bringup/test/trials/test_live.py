@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from apt_bringup.trials.crew import CrewError
+from apt_bringup.bulk.crew import CrewError
 from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator
 from apt_bringup.trials.live import LivePolicy
 from apt_bringup.trials.live_run import run_live

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apt_bringup.demonstrations import main as sim_data
+from apt_bringup.demonstrations.dataset import episode_file, missing, sweep
+from apt_bringup.demonstrations.generate import GenerationSettings, Generator
 from apt_bringup.projection import project
 from apt_bringup.sim.things import OBJECT_COLOURS, thing
-from apt_bringup.trials import data_main
-from apt_bringup.trials.dataset import DatasetError, claim, episode_file, missing, sweep
-from apt_bringup.trials.generate import GenerationSettings, Generator
 from apt_bringup.trials.splits import Split, SplitError, skills_named
 from apt_bringup.trials.trial import TrialPlan
 from apt_training.episodes.episode import LabelSource
@@ -42,7 +42,7 @@ def digests(folder):
 def disturbed(tmp_path_factory):
     """Three episodes with a disturbance, made by two processes."""
     folder = tmp_path_factory.mktemp('disturbed')
-    assert data_main.main(words(folder, 3, '--jobs', '2', '--disturb', '0.01')) == 0
+    assert sim_data.main(words(folder, 3, '--jobs', '2', '--disturb', '0.01')) == 0
     return folder
 
 
@@ -130,7 +130,7 @@ def test_cameras_are_where_the_file_says(tmp_path):
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
-    command = [sys.executable, '-m', 'apt_bringup.trials.data_main', *words(tmp_path, 40, '--jobs', '1')]
+    command = [sys.executable, '-m', 'apt_bringup.demonstrations.main', *words(tmp_path, 40, '--jobs', '1')]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + DEADLINE_S
     while len(missing(tmp_path, 40)) == 40 and time.monotonic() < deadline and process.poll() is None:
@@ -142,22 +142,8 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     there = 40 - len(missing(tmp_path, 40))
     assert 0 < there < 40 and not list(tmp_path.glob('.*partial'))
     before = digests(tmp_path)
-    assert data_main.main(words(tmp_path, there + 1, '--jobs', '1')) == 0
+    assert sim_data.main(words(tmp_path, there + 1, '--jobs', '1')) == 0
     assert len(digests(tmp_path)) == there + 1 and digests(tmp_path).items() >= before.items()
-
-
-def test_a_folder_belongs_to_its_settings(tmp_path):
-    claim(tmp_path, settings().facts())
-    claim(tmp_path, settings().facts())
-    with pytest.raises(DatasetError, match='was made with seed = 0, these settings have 1'):
-        claim(tmp_path, settings(seed=1).facts())
-    (tmp_path / 'other').mkdir()
-    (tmp_path / 'other' / 'x.h5').touch()
-    with pytest.raises(DatasetError, match=r'no generation\.json that says how they were made'):
-        claim(tmp_path / 'other', settings().facts())
-    (tmp_path / 'file').touch()
-    with pytest.raises(DatasetError, match='cannot use'):
-        claim(tmp_path / 'file', settings().facts())
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
@@ -170,7 +156,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path):
     limit = ('import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); '
              'import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); '
-             'from apt_bringup.trials.data_main import main; sys.exit(main(sys.argv[1:]))')
+             'from apt_bringup.demonstrations.main import main; sys.exit(main(sys.argv[1:]))')
     done = subprocess.run([sys.executable, '-c', limit, *words(tmp_path, 2, '--jobs', '1')], capture_output=True,
                           text=True, timeout=DEADLINE_S)
     assert done.returncode == 1 and 'Episodes that are whole stay' in ' '.join(done.stderr.split())
@@ -185,8 +171,8 @@ def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, capfd):
         settings(disturbance=0.5)
     with pytest.raises(ValueError, match=r'stumble is 1.5; expected a share, 0 \.\. 1'):
         settings(stumble=1.5)
-    assert data_main.main(words(tmp_path / 'new', 1, '--stumble', '-0.1')) == 2
+    assert sim_data.main(words(tmp_path / 'new', 1, '--stumble', '-0.1')) == 2
     assert 'stumble is -0.1' in capfd.readouterr().err
-    assert data_main.main(words(tmp_path / 'new', 1, '--split', 'trian')) == 2
+    assert sim_data.main(words(tmp_path / 'new', 1, '--split', 'trian')) == 2
     assert "did you mean 'train'?" in capfd.readouterr().err
     assert not (tmp_path / 'new').exists()

@@ -13,6 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from apt_bringup.demonstrations.bags import Moment, write_bag
+from apt_bringup.demonstrations.dataset import bag_folder, episode_file, is_whole
+from apt_bringup.demonstrations.disturbance import Disturbance
+from apt_bringup.demonstrations.stumble import stumble, stumbles
 from apt_bringup.sim.cameras import CameraRig, Shot, intrinsics
 from apt_bringup.sim.physics import Simulation
 from apt_bringup.sim.scene import LIGHTS
@@ -22,11 +26,7 @@ from apt_bringup.tasks.language import phrase
 from apt_bringup.tasks.stage import Stage
 from apt_bringup.tasks.success import done
 from apt_bringup.tasks.task import Situation
-from apt_bringup.trials.bags import Moment, write_bag
-from apt_bringup.trials.dataset import bag_folder, episode_file, is_whole
-from apt_bringup.trials.disturbance import Disturbance
 from apt_bringup.trials.splits import Split, SplitError, wordings
-from apt_bringup.trials.stumble import stumble, stumbles
 from apt_bringup.trials.trial import LIGHTS_AND_CAMERAS, Trial, TrialDrawer, TrialPlan, trial_scene
 from apt_policy.core.contract import load_contract
 from apt_policy.core.sample import Target

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
+from apt_bringup.demonstrations import main as sim_data
+from apt_bringup.demonstrations.bags import CONTRACT
+from apt_bringup.demonstrations.dataset import bag_folder, episode_file, is_whole, missing, sweep
 from apt_bringup.record.streams import Need, streams_of
-from apt_bringup.trials import data_main
-from apt_bringup.trials.bags import CONTRACT
-from apt_bringup.trials.dataset import bag_folder, episode_file, is_whole, missing, sweep
 from apt_policy.core.contract import load_contract
 from apt_policy.core.geometry import angle_between
 from apt_training.convert import main as convert
@@ -46,7 +46,7 @@ def digests(folder, pattern):
 def bagged(tmp_path_factory):
     """Two episodes, the first as a bag too."""
     folder = tmp_path_factory.mktemp('bagged')
-    assert data_main.main(words(folder, 2, '--bags', '1')) == 0
+    assert sim_data.main(words(folder, 2, '--bags', '1')) == 0
     return folder
 
 
@@ -62,12 +62,12 @@ def converted(bagged, tmp_path_factory):
 
 def test_an_episode_file_has_the_same_bytes_without_a_bag_and_a_bag_the_same_in_every_run(bagged, tmp_path):
     """There the bag comes later, from a process that has simulated other things before."""
-    assert data_main.main(words(tmp_path, 2)) == 0
+    assert sim_data.main(words(tmp_path, 2)) == 0
     assert not (tmp_path / 'bags').exists()
     assert digests(tmp_path, '*.h5') == digests(bagged, '*.h5')
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob('*.h5')}
     assert missing(tmp_path, 2, bags=2) == [0, 1]
-    assert data_main.main(words(tmp_path, 2, '--bags', '2')) == 0
+    assert sim_data.main(words(tmp_path, 2, '--bags', '2')) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob('*.h5')} == written, 'what is there stays'
     again, first = digests(tmp_path, 'bags/*/*'), digests(bagged, 'bags/*/*')
     assert len(first) == 3 and len(again) == 6 and again.items() >= first.items()
@@ -130,14 +130,14 @@ def test_half_a_bag_is_made_again(bagged, tmp_path):
     left.mkdir()
     (left / 'x').touch()
     assert not is_whole(bag) and missing(tmp_path, 2, bags=1) == [0]
-    assert data_main.main(words(tmp_path, 2, '--bags', '1')) == 0
+    assert sim_data.main(words(tmp_path, 2, '--bags', '1')) == 0
     assert digests(tmp_path, '**/*.*') == before and not left.exists()
 
 
 def test_a_process_killed_in_the_midst_of_a_bag_leaves_none(bagged, tmp_path):
     shutil.copy(episode_file(bagged, 0), tmp_path)
     command = [sys.executable, '-c', 'import sys; from test_generate import settings; from pathlib import Path; '
-               'from apt_bringup.trials.generate import Generator; '
+               'from apt_bringup.demonstrations.generate import Generator; '
                'Generator(settings(disturbance=0.01), Path(sys.argv[1]), bags=1)(0)', str(tmp_path)]
     process = subprocess.Popen(command, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
         [str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')])})
@@ -157,7 +157,7 @@ def test_a_process_killed_in_the_midst_of_a_bag_leaves_none(bagged, tmp_path):
 def test_a_full_disk_leaves_no_half_of_a_bag(tmp_path):
     limit = ('import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000)); '
              'import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); '
-             'from apt_bringup.trials.data_main import main; sys.exit(main(sys.argv[1:]))')
+             'from apt_bringup.demonstrations.main import main; sys.exit(main(sys.argv[1:]))')
     done = subprocess.run([sys.executable, '-c', limit, *words(tmp_path, 1, '--bags', '1')], capture_output=True,
                           text=True, timeout=DEADLINE_S)
     said = ' '.join(done.stderr.split())
@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_no_half_of_a_bag(tmp_path):
 
 
 def test_more_bags_than_episodes_are_refused(tmp_path, capfd):
-    assert data_main.main(words(tmp_path / 'new', 3, '--bags', '5')) == 2
+    assert sim_data.main(words(tmp_path / 'new', 3, '--bags', '5')) == 2
     said = ' '.join(capfd.readouterr().err.split())
     assert '--bags is 5, but the folder shall hold 3 episodes' in said and 'expected at most 3' in said
     assert not (tmp_path / 'new').exists()

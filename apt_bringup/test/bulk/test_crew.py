@@ -4,9 +4,9 @@ import os
 from functools import partial
 
 import pytest
-from trial_workers import Squarer, Unbuilt, complainer, surroundings
+from crew_workers import Squarer, Unbuilt, complainer, surroundings
 
-from apt_bringup.trials.crew import Crew, CrewError, Done, Lost
+from apt_bringup.bulk.crew import Crew, CrewError, Done, Lost
 
 
 @pytest.mark.parametrize('size', [1, 3])

@@ -17,9 +17,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from apt_bringup.trials.crew import Crew, CrewError, Done, Lost, WorkerFactory
+from apt_bringup.bulk.crew import Crew, CrewError, Done, Lost, WorkerFactory
+from apt_bringup.bulk.options import add_shared, contract_path, positive
 from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
-from apt_bringup.trials.options import add_shared, contract_path, positive
 from apt_bringup.trials.score import scores, shares, table, write_json
 from apt_bringup.trials.splits import TESTS, Split, SplitError, skills_named, split_named
 from apt_bringup.trials.trial import TrialPlan

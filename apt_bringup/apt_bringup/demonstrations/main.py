@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from apt_bringup.bulk.crew import Crew, CrewError, Done, Lost
+from apt_bringup.bulk.folder import FolderError, claim
+from apt_bringup.bulk.options import add_shared, contract_path, natural, positive
+from apt_bringup.demonstrations.dataset import BAGS, missing, sweep
+from apt_bringup.demonstrations.generate import GenerationSettings, Generator, Made
 from apt_bringup.tasks.task import Skill
-from apt_bringup.trials.crew import Crew, CrewError, Done, Lost
-from apt_bringup.trials.dataset import BAGS, DatasetError, claim, missing, sweep
-from apt_bringup.trials.generate import GenerationSettings, Generator, Made
-from apt_bringup.trials.options import add_shared, contract_path, natural, positive
 from apt_bringup.trials.splits import SplitError, skills_named, split_named
 from apt_bringup.trials.trial import TrialPlan
 from apt_policy.core.contract import ContractError, load_contract
@@ -41,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
             plan=TrialPlan(split=split_named(options.split), skills=skills_named(options.skills), seed=options.seed))
         load_contract(settings.contract)
         claim(options.out, settings.facts())
-    except (SplitError, ContractError, DatasetError, ValueError) as error:
+    except (SplitError, ContractError, FolderError, ValueError) as error:
         console.print(f'apt-sim-data: {error}', style='red', markup=False, highlight=False)
         return 2
     todo = missing(options.out, options.episodes, bags=options.bags)

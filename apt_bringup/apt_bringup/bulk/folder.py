@@ -1,0 +1,32 @@
+"""The folder of what is made in bulk belongs to one set of settings, so that it can be gone on with."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from apt_training.claim import ClaimError, keep_to
+
+SETTINGS = 'generation.json'
+
+
+class FolderError(ValueError):
+    """A folder that belongs to other settings, or cannot be used; the message says what to do."""
+
+
+def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
+    """Make the folder, and write down what it is for.
+
+    Raises:
+        FolderError: it belongs to other settings, or cannot be made.
+    """
+    noted = folder / SETTINGS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not noted.exists() and any(folder.glob('*.h5')):
+            raise FolderError(f'{folder} holds episodes, but no {SETTINGS} that says how they were made; '
+                               'choose an empty folder')
+        keep_to(noted, wanted)
+    except ClaimError as error:
+        raise FolderError(str(error)) from error
+    except OSError as error:
+        raise FolderError(f'cannot use {folder}: {error.strerror}') from error
