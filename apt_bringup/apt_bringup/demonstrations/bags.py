@@ -6,16 +6,14 @@ episode file, and at each of the converter's ticks there is a fresh one. Targets
 the disturbance that arms may follow. Joint commands are not in it.
 """
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 from std_msgs.msg import String
 
+from apt_bringup.bulk.folder import appearing
 from apt_bringup.record.bag import Bag, BagError, BagSettings
 from apt_bringup.record.definitions import Definitions
 from apt_bringup.record.scribe import Scribe
@@ -60,7 +58,7 @@ def write_bag(bag: Path, simulation: Simulation, moments: Sequence[Moment], *, i
         BagError: the disk is full, or the folder cannot be made.
     """
     contract = calibrated(simulation)
-    with _appearing(bag) as fresh:
+    with appearing(bag) as fresh:
         try:
             definitions = Definitions()
             written = Bag(fresh, BagSettings(), definitions)
@@ -109,19 +107,3 @@ def _shifted(moments: Sequence[Moment]) -> list[Moment]:
         target=replace(moment.target, due_ns=moment.target.due_ns + by_ns),
         shots={name: replace(shot, stamp_ns=shot.stamp_ns + by_ns) for name, shot in moment.shots.items()})
         for moment in moments]
-
-
-@contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
-    """A path to make a folder at, which is ``target`` when the block ends without an error; else nothing is."""
-    for left in target.parent.glob(f'.{target.name}.*.partial'):
-        shutil.rmtree(left, ignore_errors=True)
-    # A bag names its files after its folder, so the folder has its own name, in another.
-    around = target.with_name(f'.{target.name}.{os.getpid()}.partial')
-    try:
-        yield around / target.name
-        # What is not whole by now is what somebody broke.
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(around / target.name, target)
-    finally:
-        shutil.rmtree(around, ignore_errors=True)

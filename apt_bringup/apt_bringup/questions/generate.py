@@ -8,8 +8,6 @@ The number of a sheet decides all of its bytes.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from apt_bringup.bulk.folder import appearing
 from apt_bringup.questions.ask import Turn, ask
 from apt_bringup.questions.still import StillDrawer, look
 from apt_bringup.sim.cameras import CameraRig, Shot
@@ -77,16 +76,10 @@ class SheetWriter:
         Raises:
             OSError: the disk is full.
         """
-        target = sheet_folder(self._folder, number)
-        partial = target.with_name(f'.{target.name}.{os.getpid()}.partial')
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir(parents=True)
-            lines = [self._scene(number, row, partial) for row in range(self._settings.scenes)]
-            (partial / CONVERSATIONS).write_text(''.join(f'{line}\n' for line in lines))
-            os.replace(partial, target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with appearing(sheet_folder(self._folder, number)) as sheet:
+            sheet.mkdir(parents=True)
+            lines = [self._scene(number, row, sheet) for row in range(self._settings.scenes)]
+            (sheet / CONVERSATIONS).write_text(''.join(f'{line}\n' for line in lines))
         return len(lines)
 
     def close(self) -> None:
