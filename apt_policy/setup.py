@@ -16,5 +16,8 @@ setup(
     maintainer_email='maintainers@apt-suite.invalid',
     description='The APT vision-language-action policy and its ROS 2 node.',
     license='Apache-2.0',
-    entry_points={'console_scripts': ['policy = apt_policy.ros.node:main']},
+    entry_points={'console_scripts': [
+        'apt-operate = apt_policy.ros.operate:main',
+        'policy = apt_policy.ros.node:main',
+    ]},
 )

@@ -38,7 +38,8 @@ ALOHA = (
     Argument(name='contract', default='',
              description='robot contract; empty takes the shipped one of the robot'),
     Argument(name='params_file', default='',
-             description='node parameters; empty takes the shipped policy.yaml'),
+             description='node parameters; empty takes the shipped policy.yaml, in simulation with worker_nice 10 and '
+                         'replan_period_s 0.5'),
     Argument(name='namespace', default='', description='namespace of all nodes and topics, TF included'),
     Argument(name='drivers', default='true', choices=BOOLEAN,
              description='start the Interbotix drivers too; false where they run already (robot:=aloha)'),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 KEYFRAME_GAP = 8
 _TICKS = 90_000
 """Per second, of the time stamps in our files."""
-# Of x264's macroblock tree, some two files in a thousand had other bytes than the rest (x264 in PyAV 18.1, 32x32 px).
+# Of x264's macroblock tree, some three files in a thousand had other bytes than the rest (x264 in PyAV 18.1, 32x32 px).
 _QUALITY = {'crf': '16', 'preset': 'veryfast', 'x264-params': 'bframes=0:scenecut=0:no-mbtree=1'}
 TOLERANCE_S = 0.01
 """A frame may be this far off the time that is asked for."""

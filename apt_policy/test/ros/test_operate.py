@@ -1,0 +1,47 @@
+"""``apt-operate`` as it is typed, against a running policy."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from apt_policy.core.sample import HoldReason
+
+
+@pytest.fixture
+def operate(domain):
+    """Type the command; its exit status and what it printed."""
+    def run(*words):
+        done = subprocess.run([sys.executable, '-m', 'apt_policy.ros.operate', *words], capture_output=True, text=True,
+                              timeout=60.0, env={**os.environ, 'ROS_DOMAIN_ID': str(domain)})
+        return done.returncode, done.stdout + done.stderr
+    return run
+
+
+def test_the_arms_stop_and_go(bench, operate):
+    assert operate('disable')[0] == 0
+    bench.held(HoldReason.DISABLED)
+    status, said = operate('status')
+    assert status == 0 and 'disabled, holds: DISABLED' in said and "prompt 'wave'" in said
+    assert operate('enable')[0] == 0
+    bench.flow()
+    assert 'enabled, targets flow' in operate('status')[1]
+
+
+def test_a_prompt_and_a_reset_arrive(bench, operate):
+    assert operate('prompt', 'stack the cups')[0] == 0
+    bench.until(lambda: bench.listener.prompts[-1].data == 'stack the cups', 'the prompt')
+    assert operate('reset')[0] == 0
+
+
+def test_a_refusal_is_the_policys_own_words(bench, operate):
+    status, said = operate('prompt', 'x' * 3000)
+    assert status == 1 and 'refused: ' in said and '2048' in said
+
+
+def test_nobody_there_is_said(bench, operate):
+    status, said = operate('--namespace', 'elsewhere', '--timeout', '0.5', 'enable')
+    assert status == 1 and 'nobody offers /elsewhere/apt_policy/enable' in said and 'ROS_DOMAIN_ID' in said
+    assert 'nothing is said on /elsewhere/apt/status' in operate('--namespace', 'elsewhere', '--timeout', '0.5',
+                                                                 'status')[1]
