@@ -11,6 +11,7 @@ The same as calling the services by hand. Discovery follows ROS_DOMAIN_ID and th
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ import rclpy
 from apt_msgs.msg import PolicyStatus
 from apt_msgs.srv import SetPrompt
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
@@ -27,6 +29,9 @@ from apt_policy.core.sample import HoldReason
 from apt_policy.ros.policy_node import NODE_NAME
 from apt_policy.ros.qos import Role, profile
 
+# Python hears of Ctrl-C between two waits only.
+_SLICE_S = 0.2
+
 
 class OperateError(RuntimeError):
     """A policy that is not there, does not answer, or refuses; the message says what."""
@@ -35,7 +40,8 @@ class OperateError(RuntimeError):
 def main(words: Sequence[str] | None = None) -> int:
     """Say one thing; the exit status: 0 done, 1 refused or nobody answers, 130 interrupted."""
     options = _parser().parse_args(words)
-    rclpy.init(args=[])
+    # Ctrl-C is Python's own, so that it is not taken for a policy that does not answer.
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     operator = Operator(namespace=options.namespace, patience_s=options.timeout)
     try:
         sys.stdout.write(f'{_say(operator, options)}\n')
@@ -110,9 +116,11 @@ class Operator(Node):
         return self._await(heard, f'nothing is said on {self.resolve_topic_name(topic)}')
 
     def _await(self, future: Future, otherwise: str) -> Any:
-        rclpy.spin_until_future_complete(self, future, timeout_sec=self._patience_s)
-        if not future.done():
-            raise OperateError(f'{otherwise} (waited {self._patience_s:g} s)')
+        deadline_s = time.monotonic() + self._patience_s
+        while not future.done():
+            if time.monotonic() > deadline_s:
+                raise OperateError(f'{otherwise} (waited {self._patience_s:g} s)')
+            rclpy.spin_until_future_complete(self, future, timeout_sec=_SLICE_S)
         return future.result()
 
 

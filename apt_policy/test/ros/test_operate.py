@@ -1,8 +1,10 @@
 """``apt-operate`` as it is typed, against a running policy."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -38,6 +40,16 @@ def test_a_prompt_and_a_reset_arrive(bench, operate):
 def test_a_refusal_is_the_policys_own_words(bench, operate):
     status, said = operate('prompt', 'x' * 3000)
     assert status == 1 and 'refused: ' in said and '2048' in said
+
+
+def test_ctrl_c_ends_the_waiting(domain):
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'apt_policy.ros.operate', '--namespace', 'elsewhere', '--timeout', '60', 'status'],
+        env={**os.environ, 'ROS_DOMAIN_ID': str(domain)}, stderr=subprocess.PIPE)
+    time.sleep(3.0)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30.0)
+    assert process.returncode == 130 and b'Traceback' not in said
 
 
 def test_nobody_there_is_said(bench, operate):
