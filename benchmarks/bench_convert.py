@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ledger import record
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from apt_policy.core.contract import RobotContract, load_contract
+from apt_policy.core.contract import Arm, RobotContract, load_contract
 from apt_policy.core.geometry import pose_to_quaternion
 from apt_policy.core.kinematics import forward_kinematics
 from apt_training.convert.bag_unit import BagUnit
@@ -70,15 +71,23 @@ def write_bag(path: Path, contract: RobotContract, seconds: float, *, compressed
              for picture in pictures]
     messages: list[tuple[int, str, str, Callable[[int], Any]]] = []
     image_kind = f'sensor_msgs/msg/{"CompressedImage" if compressed else "Image"}'
+
+    def photo(picture: int, frame: str, at: int) -> Any:
+        if compressed:
+            return make(image_kind, header=header(at, frame), format='jpeg', data=jpegs[picture])
+        return make(image_kind, header=header(at, frame), height=HEIGHT, width=WIDTH, encoding='rgb8', is_bigendian=0,
+                    step=3 * WIDTH, data=pictures[picture].reshape(-1))
+
+    def joints(arm: Arm, at: int) -> Any:
+        return make('sensor_msgs/msg/JointState', header=header(at), name=[*arm.joints, arm.gripper_state.joint],
+                    position=np.array([*arm.start, 0.04]), velocity=np.zeros(0), effort=np.zeros(0))
+
     for place, camera in enumerate(contract.cameras.values()):
         for index in range(int(seconds * CAMERA_HZ)):
             at = START_NS + index * 10**9 // CAMERA_HZ + place * 1_000_000
             picture = (index + place) % len(pictures)
             topic = f'/{camera.image_topic}{"/compressed" if compressed else ""}'
-            messages.append((at, topic, image_kind, lambda at, picture=picture, frame=camera.frame: (
-                make(image_kind, header=header(at, frame), format='jpeg', data=jpegs[picture]) if compressed else
-                make(image_kind, header=header(at, frame), height=HEIGHT, width=WIDTH, encoding='rgb8', is_bigendian=0,
-                     step=3 * WIDTH, data=pictures[picture].reshape(-1)))))
+            messages.append((at, topic, image_kind, partial(photo, picture, camera.frame)))
             messages.append((at, f'/{camera.info_topic}', 'sensor_msgs/msg/CameraInfo', lambda at: make(
                 'sensor_msgs/msg/CameraInfo', header=header(at), height=HEIGHT, width=WIDTH, distortion_model='',
                 d=np.zeros(5), k=np.array([600.0, 0, 320, 0, 600, 240, 0, 0, 1]), r=np.eye(3).ravel(), p=np.zeros(12),
@@ -91,9 +100,7 @@ def write_bag(path: Path, contract: RobotContract, seconds: float, *, compressed
     for index in range(int(seconds * STATE_HZ)):
         at = START_NS + index * 10**9 // STATE_HZ
         for arm in contract.arms.values():
-            messages.append((at, f'/{arm.joint_states_topic}', 'sensor_msgs/msg/JointState', lambda at, arm=arm: make(
-                'sensor_msgs/msg/JointState', header=header(at), name=[*arm.joints, arm.gripper_state.joint],
-                position=np.array([*arm.start, 0.04]), velocity=np.zeros(0), effort=np.zeros(0))))
+            messages.append((at, f'/{arm.joint_states_topic}', 'sensor_msgs/msg/JointState', partial(joints, arm)))
         messages.append((at, '/tf', 'tf2_msgs/msg/TFMessage', lambda at: make('tf2_msgs/msg/TFMessage', transforms=[
             transform(make, header(at, parent), child, pose) for parent, child, pose in links])))
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
@@ -118,17 +125,20 @@ def bare_loop(path: Path, size: int) -> int:
     with Reader(path) as reader:
         wanted = [one for one in reader.connections if one.msgtype == 'sensor_msgs/msg/CompressedImage']
         for one, _, raw in reader.messages(wanted):
-            picture = cv2.imdecode(store.deserialize_cdr(raw, one.msgtype).data, cv2.IMREAD_COLOR)
+            message: Any = store.deserialize_cdr(raw, one.msgtype)
+            picture = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
+            assert picture is not None, 'every image of the bag was encoded here'
             small = cv2.resize(picture, (size, size * HEIGHT // WIDTH), interpolation=cv2.INTER_AREA)
             cv2.imencode('.jpg', small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
             count += 1
     return count
 
 
-def seconds_for(work: Callable[[], Any]) -> float:
+def seconds_for(work: Callable[[], int]) -> tuple[float, int]:
+    """How long it took, and what it returned."""
     began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    returned = work()
+    return time.perf_counter() - began, returned
 
 
 def unit(path: Path, contract: RobotContract, **settings: Any) -> BagUnit:
@@ -159,16 +169,13 @@ def main() -> None:
         jpeg = folder / 'jpeg_0'
         write_bag(jpeg, contract, JPEG_S, compressed=True)
         every = unit(jpeg, contract, reference='cam_right_wrist')
-        ratios, bare_ms, frames = [], [], 0
+        ratios, bare_ms = [], []
         for _ in range(ROUNDS):
-            counted: list[int] = []
-            bare_s = seconds_for(lambda seen=counted: seen.append(bare_loop(jpeg, contract.image_size)))
-            made: list[int] = []
-            own_s = seconds_for(lambda seen=made: seen.append(convert([every], folder / 'out', 0)))
-            frames = made[0]
+            bare_s, images = seconds_for(lambda: bare_loop(jpeg, contract.image_size))
+            own_s, frames = seconds_for(lambda: convert([every], folder / 'out', 0))
             # Per image: the first frames lack a stream that has not begun.
-            ratios.append((own_s / (4 * frames)) / (bare_s / counted[0]))
-            bare_ms.append(1e3 * bare_s / counted[0])
+            ratios.append((own_s / (4 * frames)) / (bare_s / images))
+            bare_ms.append(1e3 * bare_s / images)
         record(name='convert_bare_loop_ms', value=statistics.median(bare_ms), unit='ms per image', goal='',
                command=COMMAND)
         record(name='convert_over_bare_loop', value=statistics.median(ratios), unit='x', goal='<= 1.3', command=COMMAND)
@@ -180,8 +187,8 @@ def main() -> None:
             several.append(unit(copy, contract, reference='cam_right_wrist'))
         # The first round starts the server that processes are forked from.
         convert(several[:1], folder / 'out', 1)
-        speedups = [seconds_for(lambda: convert(several, folder / 'out', 1))
-                    / seconds_for(lambda: convert(several, folder / 'out', 2)) for _ in range(3)]
+        speedups = [seconds_for(lambda: convert(several, folder / 'out', 1))[0]
+                    / seconds_for(lambda: convert(several, folder / 'out', 2))[0] for _ in range(3)]
         record(name='convert_two_process_speedup', value=statistics.median(speedups), unit='x', goal='>= 1.7',
                command=COMMAND)
 
@@ -189,7 +196,7 @@ def main() -> None:
         for index in range(RAW_BAGS):
             size += write_bag(folder / f'raw_{index}', contract, RAW_S, compressed=False)
             raw.append(unit(folder / f'raw_{index}', contract))
-        spent = [seconds_for(lambda: convert(raw, folder / 'out', 2)) for _ in range(2)]
+        spent = [seconds_for(lambda: convert(raw, folder / 'out', 2))[0] for _ in range(2)]
         record(name='convert_raw_s_per_gb', value=min(spent) / (size / 1e9), unit='s/GB', goal='< 10', command=COMMAND)
 
 

@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 from ledger import record
 
-from apt_training.data.augment import Augmentation
+from apt_training.data.augment import NO_AUGMENTATION, Augmentation
 from apt_training.data.dataset import EpisodeDataset
 from apt_training.data.declare import Declaration
 from apt_training.data.loader import MixtureLoader
@@ -70,7 +70,7 @@ def compare(files: Files) -> tuple[float, float, float]:
     rounds that take turns."""
     with BareLoops(files) as bare:
         contestants: list[Callable[[], float]] = [
-            bare.rate, lambda: rate(files, None), lambda: rate(files, Augmentation(crop=0.05))]
+            bare.rate, lambda: rate(files, NO_AUGMENTATION), lambda: rate(files, Augmentation(crop=0.05))]
         rates: list[list[float]] = [[] for _ in contestants]
         for _ in range(ROUNDS):
             for contestant, taken in zip(contestants, rates, strict=True):
@@ -79,13 +79,13 @@ def compare(files: Files) -> tuple[float, float, float]:
     return plain, loaded, augmented
 
 
-def loader_of(files: Files, augmentation: Augmentation | None, workers: int = PROCESSES) -> MixtureLoader:
+def loader_of(files: Files, augmentation: Augmentation, workers: int = PROCESSES) -> MixtureLoader:
     dataset = EpisodeDataset(files, Declaration(name='bench', step_s=0.1), window=Window(image_size=SIDE),
-                             shuffle_cameras=True, **({'augmentation': augmentation} if augmentation else {}))
+                             shuffle_cameras=True, augmentation=augmentation)
     return MixtureLoader(Mixture([Part(dataset=dataset, weight=1.0)], seed=0), BATCH, workers=workers)
 
 
-def rate(files: Files, augmentation: Augmentation | None) -> float:
+def rate(files: Files, augmentation: Augmentation) -> float:
     """Images per second of a loader of its own: one that lived on would prepare batches while others are timed."""
     loader = loader_of(files, augmentation)
     # Behind these, as much is under way when the clock stops as when it starts.
@@ -138,6 +138,7 @@ def bare_loop(end: Connection, files: Files, seed: int) -> None:
         for number in range(count):
             images = opened[rng.integers(len(opened))][CAMERAS[number % len(CAMERAS)]]['rgb']
             image = cv2.imdecode(images[rng.integers(FRAMES)], cv2.IMREAD_COLOR)
+            assert image is not None, 'every image was encoded here'
             if image.shape[:2] != (SIDE, SIDE):
                 half = cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
                 cv2.resize(half, (SIDE, SIDE * half.shape[0] // half.shape[1]), interpolation=cv2.INTER_LINEAR)

@@ -198,7 +198,8 @@ def measure(path: Path, domain: int, sent: Any, options: argparse.Namespace) -> 
     rclpy.init(domain_id=domain)
     probe, contract = Probe(), load_contract(path)
     probe.attach()
-    period_s, turns = 1.0 / contract.control_rate_hz, defaultdict(list)
+    period_s = 1.0 / contract.control_rate_hz
+    turns: dict[str, list[float]] = defaultdict(list)
     for _ in range(options.rounds):
         bare_turn(contract, sent, options.seconds, period_s, turns)
         node_turn(path, contract, sent, options.seconds, probe, turns)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 # Pictures need no window system, and the cameras open their own context.
@@ -54,7 +55,7 @@ def median_s(work: Callable[[], object], times: int) -> float:
 def render_s(simulation: Simulation) -> float:
     """Mean over the cameras [s]."""
     with CameraRig(simulation) as rig:
-        return float(np.mean([median_s(lambda name=name: rig.shoot(name), 40)
+        return float(np.mean([median_s(partial(rig.shoot, name), 40)
                               for name in simulation.contract.cameras]))
 
 

@@ -57,7 +57,7 @@ class Probe:
                 probe.images[camera][stamp.sec * 10**9 + stamp.nanosec] = span.began, span.lengths()
                 return arrival
             if getattr(inputs._assembler.add_image, '__name__', '') != 'timed_store':
-                inputs._assembler.add_image = timed_store  # type: ignore[method-assign]
+                inputs._assembler.add_image = timed_store  # type: ignore[method-assign, assignment]
             listen(inputs, name, params)
 
         def timed_observe(loop: PolicyLoop, now_ns: int) -> None:
@@ -76,11 +76,11 @@ class Probe:
         def first_target(outputs: PolicyOutputs, taken: Any) -> None:
             probe._conclude(taken.stamp_ns)
             chunk(outputs, taken)
-        RobotInputs._listen_to_camera = timed_listen  # type: ignore[method-assign]
-        PolicyLoop.observe = timed_observe  # type: ignore[method-assign]
-        PolicyBridge._tick = timed_tick  # type: ignore[method-assign]
-        PolicyOutputs.send_target = timed_send  # type: ignore[method-assign]
-        PolicyOutputs.send_chunk = first_target  # type: ignore[method-assign]
+        RobotInputs._listen_to_camera = timed_listen  # type: ignore[method-assign, assignment]
+        PolicyLoop.observe = timed_observe  # type: ignore[method-assign, assignment]
+        PolicyBridge._tick = timed_tick  # type: ignore[method-assign, assignment]
+        PolicyOutputs.send_target = timed_send  # type: ignore[method-assign, assignment]
+        PolicyOutputs.send_chunk = first_target  # type: ignore[method-assign, assignment]
 
     def watch_submissions(self, worker: Any, cameras: tuple[str, ...]) -> None:
         """Note when an observation is handed over, and which frames are in it."""

@@ -42,8 +42,9 @@ def readme() -> str:
     text = README.read_text()
     for name, table in (('arguments', describe()), ('parameters', markdown_table(PolicyParams))):
         begin, end = f'<!-- {name}: scripts/document_parameters.py -->', f'<!-- end of {name} -->'
-        text, found = re.subn(f'{begin}.*?{end}', lambda _, filled=f'{begin}\n{table}{end}': filled, text,
-                              flags=re.DOTALL)
+        # Twice the backslashes: re reads them in what it puts in.
+        filled = f'{begin}\n{table}{end}'.replace('\\', r'\\')
+        text, found = re.subn(f'{begin}.*?{end}', filled, text, flags=re.DOTALL)
         if found != 1:
             raise SystemExit(f'{README.name} has {found} places between {begin!r} and {end!r}, expected one')
     return text
