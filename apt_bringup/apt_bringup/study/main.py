@@ -39,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     sizes = _sizes(options)
     contract = Path(get_package_share_directory('apt_bringup')) / 'config' / 'aloha_small.yaml'
     try:
-        setting = Setting(out=out, contract=contract, sizes=sizes, own_vlm=options.vlm, own_data=options.data)
+        setting = Setting(out=out, contract=contract, sizes=sizes, own_vlm=options.vlm, own_data=tuple(options.data))
         chosen = named(options.only, steps(setting, jobs=options.jobs))
         claim(out, setting.facts())
     except ValueError as error:
@@ -74,7 +74,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--only', nargs='+', default=[], metavar='STEP', help='these steps and no others')
     parser.add_argument('--vlm', default='', metavar='NAME',
                         help='Qwen3-VL by hub name or folder, in place of a small one that is taught here')
-    parser.add_argument('--data', default='', metavar='FOLDER',
+    parser.add_argument('--data', nargs='+', default=[], metavar='FOLDER[=WEIGHT]',
                         help='demonstrations that are there already, in place of new ones')
     for field in fields(Sizes):
         if field.name in _CHANGEABLE:

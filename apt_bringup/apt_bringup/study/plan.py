@@ -78,13 +78,13 @@ class Setting:
     sizes: Sizes
     own_vlm: str = ''
     """Qwen3-VL by hub name or folder that is there already; empty: one is taught."""
-    own_data: str = ''
-    """Folder of demonstrations that are there already; empty: some are made."""
+    own_data: tuple[str, ...] = ()
+    """Folders of demonstrations that are there already, each with its weight (``FOLDER=2``); none: some are made."""
 
     def facts(self) -> dict[str, object]:
         """For JSON: what decides the products, but for how many of them there are."""
         sizes = {name: size for name, size in vars(self.sizes).items() if name not in _MAY_GROW}
-        return {**sizes, 'vlm': self.own_vlm, 'data': self.own_data}
+        return {**sizes, 'vlm': self.own_vlm, 'data': list(self.own_data)}
 
     @property
     def vlm(self) -> str:
@@ -92,9 +92,9 @@ class Setting:
         return self.own_vlm or str(self.out / 'vlm')
 
     @property
-    def data(self) -> str:
-        """Folder of the demonstrations that all policies share."""
-        return self.own_data or str(self.out / 'demonstrations')
+    def data(self) -> tuple[str, ...]:
+        """Folders of the demonstrations that all policies share."""
+        return self.own_data or (str(self.out / 'demonstrations'),)
 
 
 def steps(setting: Setting, *, jobs: int) -> tuple[Phase, ...]:
@@ -119,12 +119,12 @@ def _questions(setting: Setting, jobs: int) -> Step:
 
 
 def _demonstrations(setting: Setting, jobs: int) -> Step:
-    sizes = setting.sizes
+    sizes, (folder,) = setting.sizes, setting.data
     return Step(name='demonstrations', why='scripted demonstrations of few instructions in many scenes',
-                typed='apt-sim-data', module='apt_bringup.demonstrations.main', product=Path(setting.data), words=(
+                typed='apt-sim-data', module='apt_bringup.demonstrations.main', product=Path(folder), words=(
                     '--split', 'train', '--skills', sizes.skills, '--episodes', str(sizes.demonstrations),
-                    '--disturb', '0.01', '--still-cameras', '--contract', str(setting.contract),
-                    '--jobs', _half(jobs), '--out', setting.data))
+                    '--disturb', '0.01', '--stumble', '0.3', '--still-cameras', '--contract', str(setting.contract),
+                    '--jobs', _half(jobs), '--out', folder))
 
 
 def _half(jobs: int) -> str:
@@ -163,7 +163,7 @@ def _policy(setting: Setting, variant: Variant, seed: int) -> Step:
 
 
 def _training(setting: Setting, seed: int, iterations: int) -> tuple[str, ...]:
-    return ('--config', 'demo', '--vlm', setting.vlm, '--data', setting.data, '--contract', str(setting.contract),
+    return ('--config', 'demo', '--vlm', setting.vlm, '--data', *setting.data, '--contract', str(setting.contract),
             '--gpus', '0', '--workers', '0', '--bs', str(setting.sizes.batch), '--max-iter', str(iterations),
             '--seed', str(seed), '--ckpt_dir', str(setting.out / 'runs'))
 
