@@ -57,7 +57,7 @@ def alive(pid):
 
 def test_demonstration_moves_both_arms_at_the_control_rate(tmp_path):
     # Slowly, so that a busy machine is no reason to fail; rates are those on the robot's clock.
-    process = start('--seconds', '5', '--speed', '0.3', '--prompt', 'push the red cube: to the left',
+    process = start('--seconds', '4', '--speed', '0.2', '--prompt', 'push the red cube: to the left',
                     '--out', str(tmp_path))
     output = process.communicate(timeout=240)[0]
     assert process.returncode == 0, output
@@ -66,7 +66,7 @@ def test_demonstration_moves_both_arms_at_the_control_rate(tmp_path):
     assert (tmp_path / 'tracking.png').read_bytes().startswith(b'\x89PNG')
     assert cv2.imread(str(tmp_path / 'demo.jpg')).shape[:2] == (360, 4 * 427)
     with av.open(str(tmp_path / 'demo.mp4')) as film:
-        assert sum(1 for _ in film.decode(video=0)) > 25
+        assert sum(1 for _ in film.decode(video=0)) > 20
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['Ctrl-C', 'SIGTERM'])
@@ -102,6 +102,6 @@ def test_children_end_when_the_demonstration_is_killed_outright(tmp_path):
 ], ids=['no time', 'too fast', 'no prompt', 'no scene', 'mistyped', 'no checkpoint'])
 def test_a_mistake_is_named_and_ends_the_demonstration(words, complaint, tmp_path):
     process = start(*words, '--out', str(tmp_path))
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=280)[0]
     assert process.returncode not in (0, None)
     assert complaint in output

@@ -19,7 +19,7 @@ from apt_bringup.trials.live_robot import LiveError, LiveRobot
 from apt_bringup.trials.referee import Referee, Ruling, Verdict
 from apt_policy.core.contract import RobotContract
 
-# A slow machine simulates slowly but correctly; below this real-time factor it is not worth the wait.
+# A slow machine simulates slowly but correctly; below this share of the speed it is not worth the wait.
 _SLOWEST = 0.1
 # After an instruction is done, for the film [s].
 _REST_S = 1.0
@@ -101,19 +101,20 @@ class Director:
         self._say(f'targets flow; at most {seconds:g} s of the robot\'s time, simulated at speed {speed:g}')
         watcher.start()
         referee = Referee((errand.assignment,), before) if errand.assignment else None
-        verdict = self._watch(referee, seconds, robot.look(after_ns=before.stamp_ns).stamp_ns)
+        verdict = self._watch(referee, seconds, robot.look(after_ns=before.stamp_ns).stamp_ns,
+                              patience_s=seconds / (speed * _SLOWEST))
         recording = watcher.finish()
         robot.enable(False)
         return Part(errand=errand, recording=recording, verdict=verdict)
 
-    def _watch(self, referee: Referee | None, seconds: float, now_ns: int) -> Verdict | None:
+    def _watch(self, referee: Referee | None, seconds: float, now_ns: int, *, patience_s: float) -> Verdict | None:
         """Until the instruction is done or failed, and a moment longer; or until the time is up."""
         verdict: Verdict | None = None
         until_s = seconds
-        deadline = time.monotonic() + seconds / _SLOWEST
+        deadline = time.monotonic() + patience_s
         while self._watcher.elapsed_s() < until_s:
             if time.monotonic() > deadline:
-                raise DemoError(f'waited {seconds / _SLOWEST:.0f} s for {seconds:g} s on the robot clock')
+                raise DemoError(f'waited {patience_s:.0f} s for {seconds:g} s on the robot clock')
             now = self._robot.look(after_ns=now_ns)
             now_ns = now.stamp_ns
             if referee is None or verdict is not None:

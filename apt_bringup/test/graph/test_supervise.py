@@ -48,14 +48,15 @@ def wait_until_gone(pid):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(('code', 'status'), [
-    (POLITE, 7), (TERMINABLE, -signal.SIGTERM), (DEAF, -signal.SIGKILL)],
+@pytest.mark.parametrize(('code', 'status', 'patience'), [
+    (POLITE, 7, Patience(interrupt_s=20.0)), (TERMINABLE, -signal.SIGTERM, Patience(interrupt_s=0.3)),
+    (DEAF, -signal.SIGKILL, BRIEF)],
     ids=['heeds SIGINT', 'heeds SIGTERM', 'heeds nothing'])
-def test_every_process_ends_and_tells_how(code, status):
+def test_every_process_ends_and_tells_how(code, status, patience):
     out = io.StringIO()
     process = start(code, out)
     wait_for('up', out)
-    assert process.stop(BRIEF) == status
+    assert process.stop(patience) == status
     assert process.exit_status == status
 
 

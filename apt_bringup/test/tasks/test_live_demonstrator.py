@@ -52,7 +52,7 @@ def test_what_was_demonstrated_is_in_the_bag_between_its_marks(robot, run_progra
          '--min-rate', '0.2', '--wait', '30'], stdout=log, stderr=subprocess.STDOUT,
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
     demonstrator = run_program(DEMONSTRATOR, use_sim_time=True, skills='[pick]', episodes=1, await_recorder=True)
-    assert recorder.wait(150) == 0, f'{(tmp_path / "log").read_text()}\n{demonstrator.log()}'
+    assert recorder.wait(270) == 0, f'{(tmp_path / "log").read_text()}\n{demonstrator.log()}'
     assert demonstrator.wait() == 0 and '1 succeeded' in demonstrator.log()
     with AnyReader([bag]) as reader:
         found = [(connection.topic, stamp, reader.deserialize(raw, connection.msgtype))
@@ -66,7 +66,7 @@ def test_what_was_demonstrated_is_in_the_bag_between_its_marks(robot, run_progra
         targets = [stamp for topic, stamp, _ in found
                    if topic == f'/{topics.target(arm)}' and begin_ns <= stamp <= end_ns]
         # In simulated time, whatever the machine does: 50 Hz, with room for ticks that a busy machine missed.
-        assert len(targets) >= 0.5 * 50.0 * (end_ns - begin_ns) / 1e9
+        assert len(targets) >= 0.2 * 50.0 * (end_ns - begin_ns) / 1e9
 
 
 def test_beside_another_source_of_targets_it_refuses_to_move_anything(robot, run_program, ear):

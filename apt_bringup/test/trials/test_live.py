@@ -32,7 +32,7 @@ def test_a_live_trial_is_the_one_of_its_number(hover_factory):
     evaluator.close()
     assert [(one.seed, one.instructions) for one in live] == [(one.seed, one.instructions) for one in direct]
     assert [one.reason for one in live] == ['not done in 1.5 s'] * 2
-    assert all(1.5 <= one.duration_s < 2.5 for one in live)
+    assert all(1.5 <= one.duration_s < 10.0 for one in live)
 
 
 def test_a_policy_that_cannot_be_loaded_ends_the_run(tmp_path):

@@ -76,7 +76,7 @@ BROKEN = [
 def test_a_broken_stream_holds_the_arms_until_it_is_whole(bench, topic, fault, reason, words):
     bench.robot.faults[topic] = fault
     bench.held(reason, words)
-    assert bench.said(f'hold {reason.name}') == 1
+    assert 1 <= bench.said(f'hold {reason.name}') <= 3, 'not with every tick'
     bench.robot.faults.clear()
     bench.flow()
 
@@ -84,11 +84,11 @@ def test_a_broken_stream_holds_the_arms_until_it_is_whole(bench, topic, fault, r
 def test_a_stream_slower_than_the_contract_says_is_named_but_followed(bench):
     frames = itertools.count()
     bench.robot.faults['top/image'] = lambda image: image if next(frames) % 3 == 0 else None
-    bench.until(lambda: bench.said('top comes at') == 1, 'a warning about its rate', limit_s=30.0)
-    assert 'the contract says 40' in next(line for line in bench.log if line.startswith('top comes'))
+    bench.until(lambda: bench.said('top comes at'), 'a warning about its rate', limit_s=30.0)
+    assert 'the contract says 20' in next(line for line in bench.log if line.startswith('top comes'))
     streams = {stream.stream: stream for stream in bench.newest().streams}
     assert not streams['top'].ok and streams['top'].rate < streams['wrist'].rate
-    assert bench.newest().hold_reason == HoldReason.NONE
+    bench.until(lambda: bench.newest().hold_reason == HoldReason.NONE, 'targets in spite of it')
 
 
 def test_a_compressed_camera_is_followed_like_a_raw_one(bench, contract_file, tmp_path):
@@ -138,7 +138,7 @@ def test_a_publisher_that_cannot_be_heard_is_named_with_the_policy_that_differs(
     bench.start(**settings)
     status = bench.held(HoldReason.MISSING_STREAM, words)
     assert status.detail.count('top') > 1 and 'publisher' in status.detail
-    assert bench.said(words) == 1
+    assert 1 <= bench.said(words) <= 3
 
 
 def test_a_stream_with_wrong_stamps_is_followed_where_its_arrival_counts(bench):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -15,8 +14,8 @@ from apt_policy.core.sample import HoldReason
 def operate(domain):
     """Type the command; its exit status and what it printed."""
     def run(*words):
-        done = subprocess.run([sys.executable, '-m', 'apt_policy.ros.operate', *words], capture_output=True, text=True,
-                              timeout=60.0, env={**os.environ, 'ROS_DOMAIN_ID': str(domain)})
+        done = subprocess.run([sys.executable, '-m', 'apt_policy.ros.operate', '--timeout', '30', *words], timeout=90.0,
+                              capture_output=True, text=True, env={**os.environ, 'ROS_DOMAIN_ID': str(domain)})
         return done.returncode, done.stdout + done.stderr
     return run
 
@@ -28,7 +27,7 @@ def test_the_arms_stop_and_go(bench, operate):
     assert status == 0 and 'disabled, holds: DISABLED' in said and "prompt 'wave'" in said
     assert operate('enable')[0] == 0
     bench.flow()
-    assert 'enabled, targets flow' in operate('status')[1]
+    bench.until(lambda: 'enabled, targets flow' in operate('status')[1], 'a status without a hold')
 
 
 def test_a_prompt_and_a_reset_arrive(bench, operate):
@@ -42,11 +41,11 @@ def test_a_refusal_is_the_policys_own_words(bench, operate):
     assert status == 1 and 'refused: ' in said and '2048' in said
 
 
-def test_ctrl_c_ends_the_waiting(domain):
+def test_ctrl_c_ends_the_waiting(bench, domain):
     process = subprocess.Popen(
         [sys.executable, '-m', 'apt_policy.ros.operate', '--namespace', 'elsewhere', '--timeout', '60', 'status'],
         env={**os.environ, 'ROS_DOMAIN_ID': str(domain)}, stderr=subprocess.PIPE)
-    time.sleep(3.0)
+    bench.until(lambda: bench.listener.node.count_subscribers('/elsewhere/apt/status'), 'somebody who listens')
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30.0)
     assert process.returncode == 130 and b'Traceback' not in said

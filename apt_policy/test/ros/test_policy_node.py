@@ -34,9 +34,11 @@ def test_targets_are_stamped_numbered_and_in_the_frame_of_the_arms_base(bench):
     first = bench.listener.targets[-1]
     bench.until(lambda: bench.listener.targets[-1].sequence >= first.sequence + 10, 'ten targets')
     targets = [target for target in bench.listener.targets if target.sequence >= first.sequence]
-    assert [t.sequence for t in targets] == list(range(first.sequence, first.sequence + len(targets)))
+    numbers = np.array([t.sequence for t in targets], int)
     stamps = np.array([t.header.stamp.sec + 1e-9 * t.header.stamp.nanosec for t in targets])
-    assert (np.diff(stamps) > 0).all()
+    assert (np.diff(stamps) > 0).all() and (np.diff(numbers) > 0).all()
+    # A late listener misses some; a number for each control period is as many as there can be.
+    assert numbers[-1] - numbers[0] <= 50.0 * (stamps[-1] - stamps[0]) + 2
     assert {t.header.frame_id for t in targets} == {'left/base'} and {t.arm for t in targets} == {'left'}
     pose = bench.listener.poses[-1]
     assert pose.header.frame_id == 'left/base'
@@ -84,8 +86,8 @@ def test_diagnostics_name_the_policy_and_every_stream(bench, heard):
 
 def test_status_measures_every_stream_beside_the_contract(bench):
     streams = {stream.stream: stream for stream in bench.newest().streams}
-    assert streams['top'].expected_rate == 40.0 and streams['top'].rate > 10.0
-    assert 0.0 <= streams['top'].age < streams['top'].max_age
+    assert streams['top'].expected_rate == 20.0 and streams['top'].rate > 10.0
+    bench.until(lambda: all(0.0 <= s.age < s.max_age for s in bench.newest().streams), 'streams in time')
 
 
 def test_nothing_is_warned_of_while_all_is_well(bench):

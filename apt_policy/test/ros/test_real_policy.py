@@ -18,9 +18,9 @@ from apt_policy.runtime.planner import PlannerSettings, pick_device, untrained_p
 
 @pytest.fixture(scope='module')
 def robot_contract(contract_file, tmp_path_factory):
-    """The small robot, seen in images that the VLM's patches fit."""
+    """The small robot in images that the VLM's patches fit; a plan lasts longer than a busy machine needs for one."""
     path = tmp_path_factory.mktemp('real') / 'small.yaml'
-    path.write_text(yaml.safe_dump({**yaml.safe_load(contract_file.read_text()), 'image_size': 64}))
+    path.write_text(yaml.safe_dump({**yaml.safe_load(contract_file.read_text()), 'image_size': 64, 'step_s': 0.5}))
     return path
 
 

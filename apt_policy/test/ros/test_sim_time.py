@@ -47,14 +47,15 @@ def test_targets_are_due_on_the_simulated_clock(simulated):
 
 def test_a_slow_simulator_gets_as_many_targets_per_simulated_second(simulated):
     bench, simulation = simulated
-    simulation.pace = 0.5
+    simulation.pace = 0.2
     time.sleep(0.3)
     first = bench.listener.targets[-1]
-    time.sleep(1.5)
+    time.sleep(3.0)
     last = bench.listener.targets[-1]
     elapsed_s = (from_time(last.header.stamp) - from_time(first.header.stamp)) / 1e9
-    assert elapsed_s < 1.2, 'simulated time passes at half pace'
-    assert (last.sequence - first.sequence) / elapsed_s == pytest.approx(50.0, rel=0.15)
+    assert elapsed_s < 1.2, 'simulated time passes at a fifth of the pace'
+    # A timer on the wall's clock would give 250; a busy machine misses some.
+    assert 30.0 < (last.sequence - first.sequence) / elapsed_s < 60.0
 
 
 def test_a_clock_that_stops_holds_the_arms_and_is_named(simulated):
@@ -69,7 +70,7 @@ def test_a_clock_that_jumps_back_holds_the_arms_until_a_person_enables(simulated
     bench, simulation = simulated
     simulation.now_ns -= 500_000_000_000
     bench.held(HoldReason.CLOCK_JUMP, 'back')
-    assert bench.said('hold CLOCK_JUMP') == 1
+    assert 1 <= bench.said('hold CLOCK_JUMP') <= 3
     assert bench.enable().success
     bench.flow()
     assert from_time(bench.listener.targets[-1].header.stamp) <= simulation.now_ns

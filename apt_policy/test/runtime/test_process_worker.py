@@ -154,7 +154,7 @@ def test_a_planner_that_ends_its_process_is_reported_with_the_exit_code(started,
 
 @pytest.mark.parametrize('fault', [Fault.EXITS, Fault.HANGS])
 def test_a_lost_planner_is_started_again_as_often_as_told(started, make, fault):
-    worker = started(fault=fault, good_plans=1, settings={'restarts': 1, 'plan_timeout_s': 0.5})
+    worker = started(fault=fault, good_plans=1, settings={'restarts': 1, 'plan_timeout_s': 3.0})
     pids = []
     for _ in range(2):
         pids.append(worker.pid)

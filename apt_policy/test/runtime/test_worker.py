@@ -61,7 +61,7 @@ def test_a_chunk_answers_its_request(started, make):
 
 
 def test_the_newest_observation_wins_and_none_queues(started, make):
-    worker = started(hover(delay_s=0.1))
+    worker = started(hover(delay_s=0.5))
     worker.warm_up()
     for stamp_ns in range(1, 8):
         worker.submit(Request(observation=make.observation(stamp_ns=stamp_ns), epoch=0))
@@ -70,7 +70,7 @@ def test_the_newest_observation_wins_and_none_queues(started, make):
             time.sleep(0.02)
     planned = [next_outcome(worker).chunk.stamp_ns, next_outcome(worker).chunk.stamp_ns]
     assert planned == [1, 7]
-    time.sleep(0.15)
+    time.sleep(0.7)
     assert worker.poll() is None and worker.state is WorkerState.IDLE
 
 
@@ -111,7 +111,7 @@ def test_a_planner_that_does_not_start_says_why(started, make, factory, words):
 
 def test_a_planner_that_never_gets_ready_is_given_up(started):
     worker = started(functools.partial(time.sleep, 60), start_timeout_s=0.3)
-    with pytest.raises(WorkerError, match='not ready after 0'):
+    with pytest.raises(WorkerError, match='was not ready after'):
         worker.warm_up()
     assert worker.state is WorkerState.DEAD
 
