@@ -18,6 +18,7 @@ from typing import Any
 import rclpy
 from apt_msgs.msg import PolicyStatus
 from apt_msgs.srv import SetPrompt
+from rclpy.exceptions import InvalidNamespaceException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
@@ -38,11 +39,18 @@ class OperateError(RuntimeError):
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Say one thing; the exit status: 0 done, 1 refused or nobody answers, 130 interrupted."""
-    options = _parser().parse_args(words)
+    """Say one thing; the exit status: 0 done, 1 refused or nobody answers, 2 usage, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(words)
+    if not options.timeout > 0.0:
+        parser.error(f'--timeout is {options.timeout:g}; expected more than 0 s')
     # Ctrl-C is Python's own, so that it is not taken for a policy that does not answer.
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    operator = Operator(namespace=options.namespace, patience_s=options.timeout)
+    try:
+        operator = Operator(namespace=options.namespace, patience_s=options.timeout)
+    except InvalidNamespaceException as error:
+        rclpy.try_shutdown()
+        parser.error(f'--namespace {options.namespace!r} is none: {error}')
     try:
         sys.stdout.write(f'{_say(operator, options)}\n')
     except OperateError as error:

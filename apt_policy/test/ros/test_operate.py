@@ -51,6 +51,14 @@ def test_ctrl_c_ends_the_waiting(bench, domain):
     assert process.returncode == 130 and b'Traceback' not in said
 
 
+def test_a_mistake_is_named(operate):
+    for words, complaint in ((('--namespace', 'a b', 'status'), "--namespace 'a b' is none"),
+                             (('--timeout', '-1', 'status'), '--timeout is -1; expected more than 0 s'),
+                             (('statsu',), 'invalid choice')):
+        status, said = operate(*words)
+        assert status == 2 and complaint in said and 'Traceback' not in said
+
+
 def test_nobody_there_is_said(bench, operate):
     status, said = operate('--namespace', 'elsewhere', '--timeout', '0.5', 'enable')
     assert status == 1 and 'nobody offers /elsewhere/apt_policy/enable' in said and 'ROS_DOMAIN_ID' in said
