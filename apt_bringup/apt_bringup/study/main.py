@@ -22,7 +22,7 @@ from apt_bringup.stop import stop_requests
 from apt_bringup.study.plan import FULL, QUICK, Setting, Sizes, steps
 from apt_bringup.study.report import collect, table, write_results
 
-_CHANGEABLE = ('sheets', 'looking', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
+_NUMBERS = ('sheets', 'looking', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
 # Steps share the machine by cores; a GPU would be taken by one part of them and not by another.
 _ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
 
@@ -36,9 +36,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _options(words)
     console = Console()
     out = options.out or Path('out/study_quick' if options.quick else 'out/study')
-    sizes = _sizes(options)
     contract = Path(get_package_share_directory('apt_bringup')) / 'config' / 'aloha_small.yaml'
     try:
+        sizes = _sizes(options)
         setting = Setting(out=out, contract=contract, sizes=sizes, own_vlm=options.vlm, own_data=tuple(options.data))
         chosen = named(options.only, steps(setting, jobs=options.jobs))
         claim(out, setting.facts())
@@ -61,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:
-    given = {name: getattr(options, name) for name in _CHANGEABLE if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in (*_NUMBERS, 'skills') if getattr(options, name) is not None}
     return replace(QUICK if options.quick else FULL, **given)
 
 
@@ -76,8 +76,10 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
                         help='Qwen3-VL by hub name or folder, in place of a small one that is taught here')
     parser.add_argument('--data', nargs='+', default=[], metavar='FOLDER[=WEIGHT]',
                         help='demonstrations that are there already, in place of new ones')
+    parser.add_argument('--skills', help='separated by commas; the splits that need others are left out '
+                        f'(default: {FULL.skills}, quick {QUICK.skills})')
     for field in fields(Sizes):
-        if field.name in _CHANGEABLE:
+        if field.name in _NUMBERS:
             parser.add_argument(f'--{field.name}', type=positive, metavar='N',
                                 help=f'default: {getattr(FULL, field.name)}, quick {getattr(QUICK, field.name)}')
     return parser.parse_args(words)

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from apt_bringup.steps.step import Phase, Step
+from apt_bringup.trials.splits import TESTS, skills_named
 
 
 class Variant(Enum):
@@ -37,7 +38,7 @@ class Sizes:
     lessons: int
     """Steps in which it learns to talk about that."""
     skills: str
-    splits: tuple[str, ...]
+    """Separated by commas."""
     demonstrations: int
     iterations: int
     """Of each of two stages; one stage has twice as many."""
@@ -46,25 +47,34 @@ class Sizes:
     """Of each split, for each policy."""
     seeds: int = 3
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the tests that the skills allow.
+
+        Raises:
+            SplitError: no such skill.
+        """
+        skills = skills_named(self.skills)
+        return tuple(split.value for split in TESTS if split.needs is None or split.needs in skills)
+
 
 FULL = Sizes(
     sheets=1000, looking=5000, lessons=6000, skills='pick,place', demonstrations=4000, iterations=10_000, batch=32,
-    trials=100, splits=('seen', 'unseen_object', 'unseen_container', 'unseen_wording', 'composed'))
+    trials=100)
 """Not run yet: long, and on the CPU."""
 QUICK = Sizes(
-    sheets=60, looking=250, lessons=100, skills='pick', demonstrations=150, iterations=60, batch=16, trials=10,
-    splits=('seen', 'unseen_object', 'unseen_wording'))
+    sheets=60, looking=250, lessons=100, skills='pick', demonstrations=150, iterations=60, batch=16, trials=10)
 """Chosen for twenty minutes on two cores, not timed yet; shows that everything runs, hardly more."""
 
-# More trials, splits or seeds need nothing that is there made anew.
-_MAY_GROW = ('trials', 'splits', 'seeds')
+# More trials or seeds need nothing that was trained made anew.
+_MAY_GROW = ('trials', 'seeds')
 _LESSON_BATCH = 32
 """Conversations per step, of all processes."""
 
 
-def score_file(out: Path, variant: Variant, seed: int) -> Path:
+def score_file(out: Path, sizes: Sizes, variant: Variant, seed: int) -> Path:
     """What the trials of one policy came to."""
-    return out / 'scores' / f'{variant.value}_{seed}.json'
+    return out / f'scores_{sizes.trials}' / f'{variant.value}_{seed}.json'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +179,8 @@ def _training(setting: Setting, seed: int, iterations: int) -> tuple[str, ...]:
 
 
 def _trials(setting: Setting, variant: Variant, seed: int) -> Step:
-    sizes, scores = setting.sizes, score_file(setting.out, variant, seed)
+    sizes = setting.sizes
+    scores = score_file(setting.out, sizes, variant, seed)
     return Step(
         name=f'trials {variant.value} {seed}', why=f'{variant.words}, seed {seed}, in closed loop',
         typed='apt-sim-eval', module='apt_bringup.trials.main', product=scores, words=(

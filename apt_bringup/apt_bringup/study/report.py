@@ -40,7 +40,7 @@ def collect(out: Path, sizes: Sizes) -> Results:
     Raises:
         OSError, ValueError, KeyError: a file is missing or damaged.
     """
-    found = {variant: [json.loads(score_file(out, variant, seed).read_text()) for seed in range(sizes.seeds)]
+    found = {variant: [json.loads(score_file(out, sizes, variant, seed).read_text()) for seed in range(sizes.seeds)]
              for variant in Variant}
     return {variant: {split: _cell([score[split] for score in scores]) for split in sizes.splits}
             for variant, scores in found.items()}

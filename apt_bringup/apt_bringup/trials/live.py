@@ -29,6 +29,7 @@ class LivePolicy:
     vlm: str
     device: str
     denoising_steps: int
+    noise_scale: float
     seed: int
     speed: float
     """Simulated seconds per second, if the machine keeps up."""
@@ -45,7 +46,8 @@ def trial_graph(settings: EvaluationSettings, policy: LivePolicy) -> graph.Graph
         SIMULATOR: {'objects': scene.objects, 'objects_on_table': scene.objects_on_table, 'trays': scene.trays,
                      'trays_on_table': scene.trays_on_table, 'vary_lights': True, 'width': scene.image_width,
                      'height': scene.image_height},
-        POLICY: {'replan_period_s': settings.replan_s, 'denoising_steps': policy.denoising_steps}}
+        POLICY: {'replan_period_s': settings.replan_s, 'denoising_steps': policy.denoising_steps,
+                 'noise_scale': policy.noise_scale}}
     return replace(described, nodes=tuple(
         replace(node, parameters={**node.parameters, **more.get(node.name, {})}) for node in described.nodes))
 

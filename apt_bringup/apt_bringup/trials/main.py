@@ -41,6 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.checkpoint and not Path(options.checkpoint).exists():
             raise ValueError(f'there is no checkpoint {options.checkpoint}; expected a folder that apt-train wrote, '
                              'or a published file')
+        planner = _planner_settings(options)
     except (SplitError, ContractError, ValueError) as error:
         console.print(f'apt-sim-eval: {error}', style='red', markup=False, highlight=False)
         return 2
@@ -53,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         if options.ros:
             return run.finish(partial(_live, settings, options, plans), options.json)
-        factory = partial(Evaluator, settings, partial(policy_planner, _planner_settings(options)), plans,
+        factory = partial(Evaluator, settings, partial(policy_planner, planner), plans,
                           options.episodes)
         return run.finish(partial(_in_processes, factory, options.jobs), options.json)
     except KeyboardInterrupt:
@@ -123,7 +124,7 @@ def _live(settings: EvaluationSettings, options: argparse.Namespace, plans: tupl
     from apt_bringup.trials.live import LivePolicy
     from apt_bringup.trials.live_run import run_live
     policy = LivePolicy(checkpoint=options.checkpoint, vlm=options.vlm, device=options.device, seed=options.seed,
-                        denoising_steps=options.denoising_steps, speed=options.speed)
+                        denoising_steps=options.denoising_steps, noise_scale=options.noise_scale, speed=options.speed)
     yield from run_live(settings, policy, plans, options.episodes, todo)
 
 
@@ -134,7 +135,8 @@ def _splits(names: str) -> list[Split]:
 def _planner_settings(options: argparse.Namespace) -> object:
     from apt_policy.runtime.planner import PlannerSettings
     return PlannerSettings(checkpoint=options.checkpoint, vlm=options.vlm, device=options.device,
-                           denoising_steps=options.denoising_steps, seed=options.seed)
+                           denoising_steps=options.denoising_steps, noise_scale=options.noise_scale,
+                           seed=options.seed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,6 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--speed', type=float, default=min(1.0, len(os.sched_getaffinity(0)) / 6), metavar='X',
                         help='with --ros: simulated seconds per second (default here: %(default).2g)')
     parser.add_argument('--denoising-steps', type=positive, default=10, help='of each plan (default: 10)')
+    parser.add_argument('--noise-scale', type=float, default=1.0, metavar='X',
+                        help='of the noise that plans start from, 0 .. 1 (default: 1)')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, auto (default: cpu, which is reproducible)')
     parser.add_argument('--vlm', default='', help="in place of the checkpoint's")
     add_shared(parser)

@@ -104,10 +104,22 @@ def test_trials_are_those_of_the_policy_that_their_scores_are_named_after():
     by_file = {step.product: values(step) for step in phases()[-1]}
     for variant in Variant:
         for seed in range(FULL.seeds):
-            given = by_file.pop(score_file(OUT, variant, seed))
+            given = by_file.pop(score_file(OUT, FULL, variant, seed))
             assert Path(given.checkpoint) == OUT / 'runs' / f'{variant.value}_{seed}'
             assert (given.episodes, given.split) == (FULL.trials, ','.join(FULL.splits))
     assert not by_file
+
+
+def test_splits_are_those_that_the_skills_allow():
+    assert FULL.splits == ('seen', 'unseen_object', 'unseen_container', 'unseen_wording', 'composed')
+    assert QUICK.splits == ('seen', 'unseen_object', 'unseen_wording')
+
+
+def test_more_trials_are_run_and_what_was_trained_stays():
+    few, many = ({step.product for phase in phases(replace(FULL, trials=trials)) for step in phase}
+                 for trials in (7, 70))
+    made_anew = {path.relative_to(OUT).parts[0] for path in many - few}
+    assert made_anew == {'scores_70'} and len(many - few) == 9
 
 
 @pytest.mark.parametrize(('jobs', 'processes'), [(1, 1), (2, 2), (4, 4), (12, 8), (64, 32)])
@@ -150,6 +162,12 @@ def test_a_mistake_in_a_name_ends_it_before_anything_starts(tmp_path, capsys):
     assert main(['--quick', '--out', str(tmp_path / 'out'), '--only', 'bake']) == 2
     said = ' '.join(capsys.readouterr().out.split())
     assert "study: no step 'bake'; there are 'questions', 'demonstrations', 'lessons'" in said
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_skill_that_does_not_exist_is_named(tmp_path, capsys):
+    assert main(['--quick', '--out', str(tmp_path / 'out'), '--skills', 'pikc']) == 2
+    assert "there is no skill 'pikc'; did you mean 'pick'?" in ' '.join(capsys.readouterr().out.split())
     assert not (tmp_path / 'out').exists()
 
 

@@ -12,12 +12,15 @@ from scipy.stats import binomtest
 from apt_bringup.study.plan import QUICK, Variant, score_file
 from apt_bringup.study.report import collect, markdown, table, write_results
 
-SIZES = replace(QUICK, splits=('seen', 'unseen_object'), seeds=2)
+SIZES = replace(QUICK, skills='pick', seeds=2)
 # By variant and split: successes of 20 of each seed, and the shares that approached the right object.
 KNOWN = {
-    Variant.ONE_STAGE: {'seen': ((4, 8), (0.5, 0.7)), 'unseen_object': ((0, 0), (0.2, 0.1))},
-    Variant.TWO_STAGES: {'seen': ((10, 15), (0.9, 1.0)), 'unseen_object': ((3, 1), (0.3, 0.5))},
-    Variant.FROZEN_PRIOR: {'seen': ((20, 20), (1.0, 1.0)), 'unseen_object': ((7, 7), (0.4, 0.6))}}
+    Variant.ONE_STAGE: {'seen': ((4, 8), (0.5, 0.7)), 'unseen_object': ((0, 0), (0.2, 0.1)),
+                        'unseen_wording': ((2, 2), (0.3, 0.3))},
+    Variant.TWO_STAGES: {'seen': ((10, 15), (0.9, 1.0)), 'unseen_object': ((3, 1), (0.3, 0.5)),
+                         'unseen_wording': ((9, 10), (0.6, 0.6))},
+    Variant.FROZEN_PRIOR: {'seen': ((20, 20), (1.0, 1.0)), 'unseen_object': ((7, 7), (0.4, 0.6)),
+                           'unseen_wording': ((11, 9), (0.8, 1.0))}}
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def scores(tmp_path):
     """A folder of scores as ``apt-sim-eval --json`` writes them."""
     for variant, splits in KNOWN.items():
         for seed in range(2):
-            file = score_file(tmp_path, variant, seed)
+            file = score_file(tmp_path, SIZES, variant, seed)
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps({split: {
                 'episodes': 20, 'success': successes[seed] / 20, 'low': 0.0, 'high': 1.0, 'approached': shares[seed]}
@@ -48,17 +51,19 @@ def test_seeds_are_counted_together_and_shown_apart(scores):
 
 def test_the_table_for_the_docs_is_this_one(scores):
     assert markdown(collect(scores, SIZES)) == (
-        '| | seen | unseen_object |\n'
-        '|---|---|---|\n'
-        '| one stage | 30 % (18 .. 45; seeds 20, 40) [60 %] | 0 % (0 .. 9; seeds 0, 0) [15 %] |\n'
-        '| two stages (APT) | 62 % (47 .. 76; seeds 50, 75) [95 %] | 10 % (4 .. 23; seeds 15, 5) [40 %] |\n'
+        '| | seen | unseen_object | unseen_wording |\n'
+        '|---|---|---|---|\n'
+        '| one stage | 30 % (18 .. 45; seeds 20, 40) [60 %] | 0 % (0 .. 9; seeds 0, 0) [15 %] '
+        '| 10 % (4 .. 23; seeds 10, 10) [30 %] |\n'
+        '| two stages (APT) | 62 % (47 .. 76; seeds 50, 75) [95 %] | 10 % (4 .. 23; seeds 15, 5) [40 %] '
+        '| 48 % (33 .. 63; seeds 45, 50) [60 %] |\n'
         '| two stages, prior frozen | 100 % (91 .. 100; seeds 100, 100) [100 %] '
-        '| 35 % (22 .. 50; seeds 35, 35) [50 %] |\n')
+        '| 35 % (22 .. 50; seeds 35, 35) [50 %] | 50 % (35 .. 65; seeds 55, 45) [90 %] |\n')
 
 
 def test_the_table_for_the_terminal_says_the_same(scores):
     results, shown = collect(scores, SIZES), io.StringIO()
-    Console(file=shown, width=200).print(table(results))
+    Console(file=shown, width=250).print(table(results))
     for row in markdown(results).splitlines()[2:]:
         line = next(line for line in shown.getvalue().splitlines() if row.split(' | ')[0].strip('| ') in line)
         assert all(cell.strip('| ') in line for cell in row.split(' | '))
@@ -75,11 +80,11 @@ def test_results_are_written_for_programs_for_the_docs_and_for_eyes(scores):
 
 
 def test_a_missing_score_is_an_error(scores):
-    score_file(scores, Variant.TWO_STAGES, 1).unlink()
+    score_file(scores, SIZES, Variant.TWO_STAGES, 1).unlink()
     with pytest.raises(FileNotFoundError, match=r'two_stages_1\.json'):
         collect(scores, SIZES)
 
 
 def test_a_split_without_scores_is_an_error(scores):
-    with pytest.raises(KeyError, match='composed'):
-        collect(scores, replace(SIZES, splits=('seen', 'composed')))
+    with pytest.raises(KeyError, match='unseen_container'):
+        collect(scores, replace(SIZES, skills='pick,place'))

@@ -86,6 +86,7 @@ def test_the_command_writes_what_it_found(tmp_path, capfd):
     (['--split', 'unseen_container', '--skills', 'pick'], 'needs the skill place'),
     (['--replan', '99'], 'replan_s is 99.0; expected 0 .. 10'),
     (['--patience', '0'], 'patience is 0.0; expected more than 0'),
+    (['--noise-scale', '2'], 'noise_scale is 2.0; expected 0 .. 1'),
     (['--ros', '--delay', '0.1'], '--videos and --delay go without --ros'),
     (['--contract', '/none.yaml'], 'cannot read contract /none.yaml')])
 def test_user_mistakes_are_answered_before_anything_starts(words, expected, capfd):

@@ -21,7 +21,8 @@ def _on_this_machine(monkeypatch):
 
 
 def policy(checkpoint=''):
-    return LivePolicy(checkpoint=checkpoint, vlm='', device='cpu', denoising_steps=2, seed=0, speed=0.5)
+    return LivePolicy(checkpoint=checkpoint, vlm='', device='cpu', denoising_steps=2, noise_scale=0.5, seed=0,
+                      speed=0.5)
 
 
 def test_a_live_trial_is_the_one_of_its_number(hover_factory):

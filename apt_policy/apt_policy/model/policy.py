@@ -85,9 +85,9 @@ class Policy(nn.Module):
         wanted = noise if of_noise else actions_to_noise(clean, size)
         return chunk_loss(predicted, wanted, robot.valid_arms.repeat_interleave(draws, 0))
 
-    def sampler(self, denoising_steps: int | None = None) -> ActionSampler:
+    def sampler(self, denoising_steps: int | None = None, *, noise_scale: float = 1.0) -> ActionSampler:
         """For prediction with the weights as they are now."""
-        return ActionSampler(self.expert, denoising_steps)
+        return ActionSampler(self.expert, denoising_steps, noise_scale=noise_scale)
 
 
 @torch.inference_mode()

@@ -23,7 +23,16 @@ from apt_policy.model.packed import can_pack, pack
 class ActionSampler:
     """Draws chunks from an expert; make a new one when its weights have changed."""
 
-    def __init__(self, expert: Expert, denoising_steps: int | None = None) -> None:
+    def __init__(self, expert: Expert, denoising_steps: int | None = None, *, noise_scale: float = 1.0) -> None:
+        """Prepare all that does not depend on an observation.
+
+        Args:
+            expert: with the weights that are to be used.
+            denoising_steps: from noise to actions; None: the expert's.
+            noise_scale: of the noise that actions start from, 0..1. At 1 they are drawn as they were learned; at 0
+                the same observation always gives the same ones, in the middle of what was learned.
+        """
+        self._noise_scale = noise_scale
         steps = denoising_steps or expert.config.denoising_steps
         self.scheduler = make_scheduler(expert.config.train_steps, steps, expert.config.prediction)
         self._expert = pack(expert) if can_pack(expert) else expert
@@ -45,7 +54,7 @@ class ActionSampler:
             context = context.repeated(len(noise) // observations)
         tokens = arms * (history + noise.shape[2])
         context = replace(context, memories=tuple(with_room(m, tokens) for m in context.memories))
-        size = self._expert.config.translation_noise
+        size, noise = self._expert.config.translation_noise, noise * self._noise_scale
         return denoise(
             lambda x, step: noise_to_actions(self._expert.denoise(context, x, self._modulations[step]), size),
             noise_to_actions(noise, size), self.scheduler, held)

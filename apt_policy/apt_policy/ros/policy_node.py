@@ -41,7 +41,8 @@ def trained_planner(params: PolicyParams, contract: RobotContract) -> PlannerFac
     """The real planner, as the parameters say."""
     return trained_policy(
         contract, checkpoint=params.checkpoint, vlm=params.vlm, device=params.device,
-        dtype=params.dtype.value, denoising_steps=params.denoising_steps, seed=params.seed)
+        dtype=params.dtype.value, denoising_steps=params.denoising_steps, noise_scale=params.noise_scale,
+        seed=params.seed)
 
 
 class _NodeClock:

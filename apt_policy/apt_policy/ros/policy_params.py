@@ -29,6 +29,9 @@ class PolicyParams:
     device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:N')
     dtype: Precision = parameter(Precision.FLOAT32, 'precision of the model')
     denoising_steps: int = parameter(20, 'steps from noise to a plan', lower=1, upper=100)
+    noise_scale: float = parameter(
+        1.0, 'of the noise that plans start from; at 0 the same observation always gives the same plan',
+        lower=0.0, upper=1.0)
     seed: int = parameter(0, 'of the noise that plans start from', lower=0, upper=2**31 - 1)
 
     worker: WorkerKind = parameter(

@@ -48,15 +48,22 @@ class PlannerSettings:
     dtype: str = 'float32'
     """``float32`` or ``bfloat16``."""
     denoising_steps: int = 20
+    noise_scale: float = 1.0
+    """Of the noise that plans start from, 0..1; at 0 the same observation always gives the same plan. A policy that has
+    learned nothing starts from none."""
     seed: int = 0
     """Of the noise that plans start from."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.noise_scale <= 1.0:
+            raise ValueError(f'noise_scale is {self.noise_scale}; expected 0 .. 1')
 
 
 class PolicyPlanner:
     """Implements :class:`~apt_policy.runtime.ports.Planner`."""
 
     def __init__(self, policy: Policy, contract: RobotContract, *, denoising_steps: int, seed: int,
-                 untrained: UntrainedMotion | None = None) -> None:
+                 noise_scale: float = 1.0, untrained: UntrainedMotion | None = None) -> None:
         """Get ready to plan.
 
         Args:
@@ -64,11 +71,12 @@ class PolicyPlanner:
             contract: of the robot.
             denoising_steps: from noise to a plan.
             seed: of the noise.
+            noise_scale: of the noise, 0..1.
             untrained: takes the noise's place where ``policy`` has learned nothing: its head is
                 zero then, so what goes in comes out.
         """
         self._policy = policy.eval()
-        self._sampler = policy.sampler(denoising_steps)
+        self._sampler = policy.sampler(denoising_steps, noise_scale=1.0 if untrained else noise_scale)
         self._contract = contract
         self._device = policy.vlm.device
         self._seed = seed
@@ -165,7 +173,7 @@ def load_planner(settings: PlannerSettings, contract: RobotContract) -> PolicyPl
     policy.vlm.tokens_per_camera(contract.image_size)
     policy.expert.to(getattr(torch, settings.dtype))
     return PolicyPlanner(policy, contract, denoising_steps=settings.denoising_steps, seed=settings.seed,
-                         untrained=untrained)
+                         noise_scale=settings.noise_scale, untrained=untrained)
 
 
 def untrained_policy(settings: PlannerSettings, device: torch.device) -> Policy:

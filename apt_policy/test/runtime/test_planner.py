@@ -108,6 +108,26 @@ def test_plans_repeat_with_the_seed_and_differ_from_draw_to_draw(make_planner, o
     assert not np.allclose(runs[0][0], runs[0][1]) and not np.allclose(runs[0][0], runs[2][0])
 
 
+def test_without_noise_the_same_observation_gives_the_same_plan(make_planner, observation):
+    planner, other = make_planner(noise_scale=0.0), make_planner(noise_scale=0.0, seed=5)
+    once = plan(planner, observation).gripper
+    assert np.array_equal(once, plan(planner, observation).gripper)
+    assert np.array_equal(once, plan(other, observation).gripper)
+
+
+def test_less_noise_leaves_plans_nearer_to_the_middle(make_planner, observation):
+    middle = plan(make_planner(noise_scale=0.0), observation).gripper
+    apart = [np.abs(plan(make_planner(noise_scale=scale), observation).gripper - middle).mean()
+             for scale in (0.1, 0.5, 1.0)]
+    assert apart == sorted(apart) and apart[0] > 0.0
+
+
+@pytest.mark.parametrize('scale', [-0.1, 1.1, float('nan')])
+def test_a_scale_of_noise_that_cannot_be_is_named(scale):
+    with pytest.raises(ValueError, match=rf'noise_scale is {scale}; expected 0 \.\. 1'):
+        PlannerSettings(noise_scale=scale)
+
+
 def test_warming_up_does_not_change_the_first_plan(make_planner, observation):
     cold, warm = make_planner(), make_planner()
     warm.warm_up()

@@ -30,6 +30,8 @@ class EvaluationSettings:
     """Observations at once."""
     denoising_steps: int | None = None
     """None: the checkpoint's."""
+    noise_scale: float = 1.0
+    """Of the noise that plans start from, 0..1; at 0 all samples of an observation are the same."""
     probed: int = 64
     """Observations that the probe asks a second time; 0 leaves it out."""
     examples: int = 6
@@ -44,6 +46,8 @@ class EvaluationSettings:
         for name in ('seed', 'probed', 'examples', 'workers'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} is {getattr(self, name)}; expected 0 or more')
+        if not 0.0 <= self.noise_scale <= 1.0:
+            raise ValueError(f'noise_scale is {self.noise_scale}; expected 0 .. 1')
         if self.probed and self.samples < 2:
             raise ValueError('samples is 1: the probe needs 2 or more to know the noise floor; '
                              'give more samples, or leave the probe out')
@@ -108,7 +112,7 @@ def evaluate(policy: Policy, dataset: EpisodeDataset, places: Sequence[Place], *
         PromptError: the model cannot take an instruction.
     """
     predict = Predictor(policy, samples=settings.samples, seed=settings.seed,
-                        denoising_steps=settings.denoising_steps)
+                        denoising_steps=settings.denoising_steps, noise_scale=settings.noise_scale)
     own = {dataset.episode(place.episode).prompt(place.frame) for place in places}
     pool = set(others) or own
     note = _why_no_probe(own, pool, settings)
@@ -137,6 +141,8 @@ def evaluate(policy: Policy, dataset: EpisodeDataset, places: Sequence[Place], *
 def _why_no_probe(own: Collection[str], pool: Collection[str], settings: EvaluationSettings) -> str:
     if not settings.probed:
         return 'not asked for'
+    if settings.noise_scale == 0.0:
+        return 'plans that start from no noise have no noise floor to compare with'
     stuck = [text for text in sorted(own) if not set(pool) - {text}]
     if stuck:
         return (f'there is no instruction other than {stuck[0]!r} to swap in; add episodes with other ones, '

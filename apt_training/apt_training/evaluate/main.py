@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _evaluate(checkpoint: Checkpoint, options: argparse.Namespace, console: Console) -> Evaluation:
     settings = EvaluationSettings(
         samples=options.samples, seed=options.seed, batch=options.batch, denoising_steps=options.steps,
-        probed=options.probe, workers=options.workers)
+        noise_scale=options.noise_scale, probed=options.probe, workers=options.workers)
     if options.frames < 1:
         raise EvaluationError(f'--frames is {options.frames}; expected 1 or more')
     robot = robot_of(checkpoint, options.contract)
@@ -97,6 +97,8 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     add('--frames', type=int, default=16, metavar='N', help='of every episode, evenly apart (default 16)')
     add('--samples', type=int, default=8, metavar='K', help='drawn for each observation (default 8)')
     add('--steps', type=int, metavar='N', help="denoising steps (default the checkpoint's)")
+    add('--noise-scale', type=float, default=1.0, metavar='X',
+        help='of the noise that plans start from, 0 .. 1; at 0 there is no noise floor to compare with (default 1)')
     add('--seed', type=int, default=0, help='of all noise and all swaps (default 0)')
     add('--batch', type=int, default=8, metavar='N', help='observations at once (default 8)')
     add('--workers', type=int, default=0, metavar='N', help='loading processes (default 0: none besides this one)')

@@ -66,9 +66,10 @@ class Questions:
 class Predictor:
     """Draws samples from a policy, which is put into evaluation mode."""
 
-    def __init__(self, policy: Policy, *, samples: int, seed: int, denoising_steps: int | None = None) -> None:
+    def __init__(self, policy: Policy, *, samples: int, seed: int, denoising_steps: int | None = None,
+                 noise_scale: float = 1.0) -> None:
         self._policy = policy.eval()
-        self._sampler = policy.sampler(denoising_steps)
+        self._sampler = policy.sampler(denoising_steps, noise_scale=noise_scale)
         self._samples, self._seed = samples, seed
 
     @torch.inference_mode()

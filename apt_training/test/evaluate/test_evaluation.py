@@ -108,6 +108,17 @@ def test_the_noise_floor_needs_two_samples():
         EvaluationSettings(samples=1)
 
 
+def test_without_noise_all_samples_are_the_same_and_nothing_is_probed(run):
+    found = run(noise_scale=0.0)
+    assert found.errors.best.position == pytest.approx(found.errors.mean.position, rel=1e-5)
+    assert found.probe is None and 'no noise floor' in found.probe_note
+
+
+def test_a_scale_of_noise_that_cannot_be_is_named():
+    with pytest.raises(ValueError, match=r'noise_scale is 1.5; expected 0 \.\. 1'):
+        EvaluationSettings(noise_scale=1.5)
+
+
 def test_no_instruction_is_swapped_for_itself_and_the_seed_decides():
     own = ['a', 'b', 'c'] * 5
     swapped = swap_instructions(own, 'abc', range(15), seed=3)
