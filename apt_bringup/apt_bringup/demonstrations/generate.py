@@ -33,7 +33,7 @@ from apt_policy.core.sample import Target
 from apt_training.episodes.episode import CameraFrame, EpisodeFacts, Frame, LabelSource
 from apt_training.episodes.write import EpisodeWriter
 
-PROGRAM = 'apt-sim-data 2'
+PROGRAM = 'apt-sim-data 3'
 """Stands in every file; changes when the same settings would give other episodes."""
 _MOTION, _DISTURBANCE, _STUMBLE = 4, 5, 6
 _TAIL_S = 0.5
@@ -56,7 +56,7 @@ class GenerationSettings:
     disturbance: float = 0.0
     """Standard deviation of what pushes the demonstrator off its path [m]."""
     stumble: float = 0.0
-    """Share of the grasps that have missed once when the recording begins."""
+    """Share of the episodes that begin with the hand beside the thing, closed on nothing or about to."""
     vary_cameras: bool = True
     """Whether cameras are a little elsewhere in every episode; the file says where."""
 

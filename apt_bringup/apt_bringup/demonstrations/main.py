@@ -142,8 +142,8 @@ def _parser() -> argparse.ArgumentParser:
                         help='push the demonstrator off its path, so that the data shows how to come back; '
                              'standard deviation, 0.01 is much (default: 0)')
     parser.add_argument('--stumble', type=float, default=0.0, metavar='SHARE',
-                        help='begin this share of the episodes where the hand has closed beside the thing, so that '
-                             'the data shows how to try again (default: 0)')
+                        help='begin this share of the episodes with the hand beside the thing, closed or on its way '
+                             'down, so that the data shows how to put that right (default: 0)')
     parser.add_argument('--still-cameras', action='store_true',
                         help='cameras exactly where the contract has them; else a little elsewhere in every episode')
     add_shared(parser)

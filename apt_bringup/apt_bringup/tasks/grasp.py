@@ -15,7 +15,7 @@ from apt_policy.core.geometry import make_pose
 _TIP_BELOW_EE = 0.046
 # The hand stays this far inside the workspace box: at its border the safety filter would move the target.
 _MARGIN = 0.002
-_WALL_CLEARANCE = 0.006
+_WALL_CLEARANCE, _OBJECT_CLEARANCE = 0.006, 0.01
 
 
 class GraspGeometry:
@@ -38,6 +38,11 @@ class GraspGeometry:
     def grasp_height(self) -> float:
         """Height of ``ee_gripper_link`` with the tool centre at an object on the table [m]."""
         return max(OBJECT_SIDE / 2 + vx300s.EE_FROM_TOOL_CENTRE[0], float(self._lower[2]))
+
+    @property
+    def clear_height(self) -> float:
+        """Height at which open fingers pass over an object on the table [m]."""
+        return OBJECT_SIDE + _TIP_BELOW_EE + _OBJECT_CLEARANCE
 
     @property
     def drop_height(self) -> float:

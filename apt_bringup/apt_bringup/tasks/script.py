@@ -22,6 +22,8 @@ _TRAVEL = 0.16
 """Height of ``ee_gripper_link`` above everything that stands on the table [m]."""
 _CARRY = 0.17
 _ATTEMPTS = 2
+_BESIDE = 0.09
+"""A hand that is so near to an object goes to it as it is, without the height for a way across the table [m]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,12 +64,21 @@ class Scripts:
             yield from self._push(task, scene, home)
 
     def _take(self, arm: str, name: str, scene: Situation) -> Generator[Step, Situation, Situation]:
-        """Grasp and lift; once more if the object stayed behind."""
+        """Grasp and lift; once more if the object stayed behind.
+
+        A hand that is beside the object already rises no more than it must.
+        """
         hand = self._hands[arm]
         for _ in range(_ATTEMPTS):
             pose = scene.objects[name]
             point, yaw = pose[:3, 3], hand.facing_yaw(pose, thing(name).shape)
-            yield Step(arm=arm, world_from_ee=hand.above(point, yaw, self._about(_TRAVEL)), gripper=OPEN,
+            height, there = self._about(_TRAVEL), scene.arms[arm].world_from_ee
+            if np.linalg.norm(there[:2, 3] - point[:2]) < _BESIDE:
+                if there[2, 3] < hand.clear_height:
+                    there = raised(there, hand.clear_height)
+                    yield Step(arm=arm, world_from_ee=there, gripper=OPEN, label='up')
+                height = min(height, there[2, 3])
+            yield Step(arm=arm, world_from_ee=hand.above(point, yaw, height), gripper=OPEN,
                        label=f'above the {name}')
             yield Step(arm=arm, world_from_ee=hand.above(point, yaw, hand.grasp_height), gripper=CLOSED,
                        label=f'grasp the {name}')
@@ -128,6 +139,13 @@ class Scripts:
     def _tray_yaw(self, arm: str, point: NDArray[np.float64]) -> float:
         """The wrist as the arm points: fingers stay above the walls when they let go."""
         return self._hands[arm].bearing(point)
+
+
+def raised(world_from_ee: NDArray[np.float64], height: float) -> NDArray[np.float64]:
+    """The same pose at another height [m]."""
+    pose = world_from_ee.copy()
+    pose[2, 3] = height
+    return pose
 
 
 def free_place(task: Task, scene: Situation) -> NDArray[np.float64]:

@@ -8,6 +8,8 @@ import pytest
 from apt_bringup.tasks.demonstrator import Demonstrator
 from apt_bringup.tasks.draw import TaskDrawer
 from apt_bringup.tasks.episode import assign, demonstrate
+from apt_bringup.tasks.grasp import GraspGeometry
+from apt_bringup.tasks.script import Scripts
 from apt_bringup.tasks.stage import situation
 from apt_bringup.tasks.success import done
 from apt_bringup.tasks.task import Skill, Task
@@ -61,6 +63,23 @@ def test_without_closing_the_gripper_nothing_is_picked(stage, contract):
         target = demonstrator.step(now)
         now = stage.follow(replace(target, gripper=np.ones_like(target.gripper)))
     assert not done(assignment.task, before, now)
+
+
+@pytest.mark.parametrize(('height', 'labels'), [
+    (0.07, ['up', 'above', 'grasp']), (0.12, ['above', 'grasp']), (0.35, ['above', 'grasp'])])
+def test_a_hand_beside_the_thing_rises_no_more_than_it_must(contract, scene, height, labels):
+    """Straight up before it goes over, and not to the height for a way across the table."""
+    begin = scene(objects={'red cube': (-0.1, 0.5, 0.02)}, arms={'left': (-0.06, 0.5, height)})
+    task = Task(skill=Skill.PICK, arm='left', object='red cube')
+    script = Scripts(contract, np.random.default_rng(0)).of(task, begin)
+    steps = [next(script), *(script.send(begin) for _ in labels[1:])]
+    assert [step.label.split()[0] for step in steps] == labels
+    *_, over, grasp = steps
+    clear = GraspGeometry(contract, 'left').clear_height
+    assert over.world_from_ee[2, 3] == pytest.approx(min(max(height, clear), 0.16), abs=0.01)
+    assert grasp.world_from_ee[:2, 3] == pytest.approx(over.world_from_ee[:2, 3])
+    if labels[0] == 'up':
+        assert steps[0].world_from_ee[:3, 3] == pytest.approx([-0.06, 0.5, clear]) and steps[0].gripper == 1.0
 
 
 def test_a_cube_that_slipped_is_tried_again(stage, contract):
