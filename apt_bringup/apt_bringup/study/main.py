@@ -20,7 +20,7 @@ from apt_bringup.steps.runner import Runner
 from apt_bringup.steps.step import named
 from apt_bringup.stop import stop_requests
 from apt_bringup.study.plan import FULL, QUICK, Setting, Sizes, steps
-from apt_bringup.study.report import collect, table, write_results
+from apt_bringup.study.report import collect, tables, write_results
 
 _NUMBERS = ('sheets', 'looking', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
 # Steps share the machine by cores; a GPU would be taken by one part of them and not by another.
@@ -51,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if status or options.only:
         return status
     results = collect(out, sizes)
-    console.print(table(results))
+    console.print(*tables(results))
     if options.quick:
         runner.say(f'This was the quick form: {sizes.iterations} iterations a stage, {sizes.trials} trials a split and '
                    'policy. It shows that everything runs; its differences are chance.')

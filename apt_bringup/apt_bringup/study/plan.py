@@ -61,7 +61,7 @@ class Sizes:
 FULL = Sizes(
     sheets=1000, looking=5000, lessons=6000, skills='pick,place', demonstrations=4000, iterations=10_000, batch=32,
     trials=100)
-"""Not run yet: long, and on the CPU."""
+"""Not run in this size: about two days on two cores, by the rate of a smaller one."""
 QUICK = Sizes(
     sheets=60, looking=250, lessons=100, skills='pick', demonstrations=150, iterations=60, batch=16, trials=10)
 """Chosen for twenty minutes on two cores, not timed yet; shows that everything runs, hardly more."""

@@ -1,8 +1,9 @@
 """What the study came to: a table and a plot, from the scores of its policies."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +17,32 @@ _WIDTH = 0.26
 
 
 @dataclass(frozen=True, kw_only=True)
+class Share:
+    """Of the episodes of all seeds together."""
+
+    share: float
+    low: float
+    """95 % interval (Wilson) as if all episodes were one policy's."""
+    high: float
+    by_seed: tuple[float, ...]
+    """Each seed's own: how much of a difference is chance of training."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One variant on one split, over all seeds."""
 
     episodes: int
     """Of all seeds together."""
-    success: float
-    low: float
-    """95 % interval (Wilson) as if all episodes were one policy's."""
-    high: float
-    by_seed: tuple[float, ...]
-    """Success of each seed's policy: how much of a difference is chance of training."""
-    approached: float
-    """Share in which a hand came nearest to the object that was asked for."""
+    success: Share
+    approached: Share
+    """A hand came nearest to the object that was asked for: less than success, and sooner learned."""
 
 
 Results = Mapping[Variant, Mapping[str, Cell]]
+
+_MEASURES: Mapping[str, Callable[[Cell], Share]] = {
+    'success': attrgetter('success'), 'went to the right object': attrgetter('approached')}
 
 
 def collect(out: Path, sizes: Sizes) -> Results:
@@ -49,62 +60,71 @@ def collect(out: Path, sizes: Sizes) -> Results:
 def write_results(results: Results, folder: Path) -> tuple[Path, Path, Path]:
     """``study.json``, ``study.md`` and ``study.png`` in ``folder``."""
     files = folder / 'study.json', folder / 'study.md', folder / 'study.png'
-    files[0].write_text(json.dumps({variant.value: {split: vars(cell) for split, cell in cells.items()}
+    files[0].write_text(json.dumps({variant.value: {split: asdict(cell) for split, cell in cells.items()}
                                     for variant, cells in results.items()}, indent=2) + '\n')
     files[1].write_text(markdown(results))
     _draw(results).savefig(files[2], dpi=120)
     return files
 
 
-def table(results: Results) -> Table:
+def tables(results: Results) -> Iterator[Table]:
     """For the terminal."""
-    shown = Table(title='success in closed loop, 95 % interval; in brackets: the right object approached')
-    splits = tuple(next(iter(results.values())))
-    for heading in ('', *splits):
-        shown.add_column(heading)
-    for variant, cells in results.items():
-        shown.add_row(variant.words, *(_words(cells[split]) for split in splits))
-    return shown
+    for title, share_of in _MEASURES.items():
+        shown = Table(title=title)
+        for heading in ('', *_splits(results)):
+            shown.add_column(heading)
+        for variant, cells in results.items():
+            shown.add_row(variant.words, *(_words(share_of(cell)) for cell in cells.values()))
+        yield shown
 
 
 def markdown(results: Results) -> str:
     """For the docs."""
-    splits = tuple(next(iter(results.values())))
-    lines = [f'| | {" | ".join(splits)} |', f'|---|{"---|" * len(splits)}']
-    lines += [f'| {variant.words} | {" | ".join(_words(cells[split]) for split in splits)} |'
-              for variant, cells in results.items()]
-    return '\n'.join(lines) + '\n'
+    lines: list[str] = []
+    for title, share_of in _MEASURES.items():
+        splits = _splits(results)
+        lines += [f'| {title} | {" | ".join(splits)} |', f'|---|{"---|" * len(splits)}']
+        lines += [f'| {variant.words} | {" | ".join(_words(share_of(cell)) for cell in cells.values())} |'
+                  for variant, cells in results.items()]
+        lines.append('')
+    return '\n'.join(lines)
 
 
 def _cell(scores: Sequence[Mapping[str, float]]) -> Cell:
     episodes = [int(score['episodes']) for score in scores]
-    successes = sum(round(score['success'] * count) for score, count in zip(scores, episodes, strict=True))
-    low, high = wilson(successes, sum(episodes))
-    return Cell(episodes=sum(episodes), success=successes / sum(episodes), low=low, high=high,
-                by_seed=tuple(score['success'] for score in scores),
-                approached=float(np.mean([score['approached'] for score in scores])))
+    return Cell(episodes=sum(episodes), success=_share([score['success'] for score in scores], episodes),
+                approached=_share([score['approached'] for score in scores], episodes))
 
 
-def _words(cell: Cell) -> str:
-    seeds = ', '.join(f'{100 * share:.0f}' for share in cell.by_seed)
-    return (f'{100 * cell.success:.0f} % ({100 * cell.low:.0f} .. {100 * cell.high:.0f}; seeds {seeds}) '
-            f'[{100 * cell.approached:.0f} %]')
+def _share(by_seed: Sequence[float], episodes: Sequence[int]) -> Share:
+    total = sum(round(share * count) for share, count in zip(by_seed, episodes, strict=True))
+    low, high = wilson(total, sum(episodes))
+    return Share(share=total / sum(episodes), low=low, high=high, by_seed=tuple(by_seed))
+
+
+def _splits(results: Results) -> tuple[str, ...]:
+    return tuple(next(iter(results.values())))
+
+
+def _words(share: Share) -> str:
+    seeds = ', '.join(f'{100 * each:.0f}' for each in share.by_seed)
+    return f'{100 * share.share:.0f} % ({100 * share.low:.0f} .. {100 * share.high:.0f}; seeds {seeds})'
 
 
 def _draw(results: Results) -> Figure:
-    splits = tuple(next(iter(results.values())))
-    figure = Figure(figsize=(2.0 + 1.8 * len(splits), 4.0), layout='constrained')
-    axes = figure.add_subplot()
-    for row, (variant, cells) in enumerate(results.items()):
-        at = np.arange(len(splits)) + (row - (len(results) - 1) / 2) * _WIDTH
-        shown = [cells[split] for split in splits]
-        heights = np.array([cell.success for cell in shown])
-        spread = np.abs(np.array([[cell.low, cell.high] for cell in shown]).T - heights)
-        axes.bar(at, heights, _WIDTH * 0.9, yerr=spread, capsize=3, label=variant.words, alpha=0.85)
-        for x, cell in zip(at, shown, strict=True):
-            axes.plot([x] * len(cell.by_seed), cell.by_seed, 'k.', markersize=4)
-    axes.set_xticks(range(len(splits)), splits)
-    axes.set_ylim(0, 1)
-    axes.set_ylabel('success in closed loop')
-    axes.legend()
+    splits = _splits(results)
+    figure = Figure(figsize=(2.0 + 1.8 * len(splits), 6.0), layout='constrained')
+    for axes, (title, share_of) in zip(figure.subplots(len(_MEASURES), sharex=True), _MEASURES.items(), strict=True):
+        for row, (variant, cells) in enumerate(results.items()):
+            at = np.arange(len(splits)) + (row - (len(results) - 1) / 2) * _WIDTH
+            shown = [share_of(cell) for cell in cells.values()]
+            heights = np.array([share.share for share in shown])
+            spread = np.abs(np.array([[share.low, share.high] for share in shown]).T - heights)
+            axes.bar(at, heights, _WIDTH * 0.9, yerr=spread, capsize=3, label=variant.words, alpha=0.85)
+            for x, share in zip(at, shown, strict=True):
+                axes.plot([x] * len(share.by_seed), share.by_seed, 'k.', markersize=4)
+        axes.set_xticks(range(len(splits)), splits)
+        axes.set_ylim(0, 1)
+        axes.set_ylabel(title)
+    figure.axes[0].legend()
     return figure
