@@ -42,7 +42,7 @@ _SCENE = 12
 _PLAIN, _SMALL = 'aloha_sim.yaml', 'aloha_small.yaml'
 # Rendering, model and four Python nodes keep about two and a half cores busy in real time.
 _CORES_FOR_REAL_TIME = 4
-_DENOISING_STEPS, _NOISE_SCALE = 10, 1.0
+_DENOISING_STEPS = 10
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -132,8 +132,8 @@ def _graph(options: argparse.Namespace) -> graph.Graph:
     if options.table == CUBES:
         return graph.aloha({'robot': 'sim', 'checkpoint': weights, 'seed': str(options.seed),
                             'speed': str(options.speed), 'contract': options.contract}, _share())
-    policy = LivePolicy(checkpoint=weights, vlm='', device='', denoising_steps=_DENOISING_STEPS,
-                        noise_scale=_NOISE_SCALE, seed=options.seed, speed=options.speed)
+    policy = LivePolicy(checkpoint=weights, vlm='', device='', denoising_steps=_DENOISING_STEPS, seed=options.seed,
+                        speed=options.speed)
     return trial_graph(EvaluationSettings(contract=options.contract), policy)
 
 

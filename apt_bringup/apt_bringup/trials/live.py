@@ -29,10 +29,10 @@ class LivePolicy:
     vlm: str
     device: str
     denoising_steps: int
-    noise_scale: float
     seed: int
     speed: float
     """Simulated seconds per second, if the machine keeps up."""
+    noise_scale: float = 1.0
 
 
 def trial_graph(settings: EvaluationSettings, policy: LivePolicy) -> graph.Graph:

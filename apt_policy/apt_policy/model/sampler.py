@@ -20,6 +20,16 @@ from apt_policy.model.fusion import with_room
 from apt_policy.model.packed import can_pack, pack
 
 
+def check_noise_scale(scale: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        ValueError: outside 0..1.
+    """
+    if not 0.0 <= scale <= 1.0:
+        raise ValueError(f'noise_scale is {scale}; expected 0 .. 1')
+
+
 class ActionSampler:
     """Draws chunks from an expert; make a new one when its weights have changed."""
 

@@ -24,6 +24,7 @@ from apt_policy.model.config import TINY_VLM, ExpertConfig, ExpertSize, PolicyCo
 from apt_policy.model.observation import blank_observation, held_of, images_of, reference_candidates, robot_of
 from apt_policy.model.policy import Policy, predict_states
 from apt_policy.model.restore import build_policy
+from apt_policy.model.sampler import check_noise_scale
 from apt_policy.model.vlm import build_bridge
 from apt_policy.runtime.ports import Committed
 from apt_policy.runtime.untrained import Circle, UntrainedMotion
@@ -55,8 +56,7 @@ class PlannerSettings:
     """Of the noise that plans start from."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.noise_scale <= 1.0:
-            raise ValueError(f'noise_scale is {self.noise_scale}; expected 0 .. 1')
+        check_noise_scale(self.noise_scale)
 
 
 class PolicyPlanner:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from apt_policy.model.policy import Policy
+from apt_policy.model.sampler import check_noise_scale
 from apt_training.data.dataset import EpisodeDataset
 from apt_training.data.sample import Sample
 from apt_training.evaluate.gates import GateLevel, gate_levels, gates_to_list
@@ -46,8 +47,7 @@ class EvaluationSettings:
         for name in ('seed', 'probed', 'examples', 'workers'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} is {getattr(self, name)}; expected 0 or more')
-        if not 0.0 <= self.noise_scale <= 1.0:
-            raise ValueError(f'noise_scale is {self.noise_scale}; expected 0 .. 1')
+        check_noise_scale(self.noise_scale)
         if self.probed and self.samples < 2:
             raise ValueError('samples is 1: the probe needs 2 or more to know the noise floor; '
                              'give more samples, or leave the probe out')
