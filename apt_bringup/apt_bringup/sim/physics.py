@@ -62,6 +62,7 @@ class Simulation:
         self._arms = {name: _Motors(self.model, name, arm, 1.0 / contract.control_rate_hz)
                       for name, arm in contract.arms.items()}
         self._step_ns = round(self.settings.timestep_s * 1e9)
+        self._period_steps = max(1, round(1e9 / contract.control_rate_hz / self._step_ns))
         self._steps = self._begun = 0
         self._dresser = Dresser(self.model, self.settings.variation)
         self.cast = Cast(objects=(), trays=())
@@ -99,12 +100,14 @@ class Simulation:
 
     def step(self, count: int = 1) -> None:
         """Advance by ``count`` physics steps."""
-        for _ in range(count):
-            now_s = self._episode_s
+        while count > 0:
+            # Set points change with commands, and these come once a control period at most.
+            steps = min(count, self._period_steps)
             for motors in self._arms.values():
-                motors.drive(self.data, now_s)
-            mujoco.mj_step(self.model, self.data)
-            self._steps += 1
+                motors.drive(self.data, self._episode_s)
+            mujoco.mj_step(self.model, self.data, steps)
+            self._steps += steps
+            count -= steps
 
     def command_joints(self, arm: str, joints: NDArray[np.float64]) -> None:
         """Position command (J,) within the joint limits [rad], kept until the next one."""
@@ -156,7 +159,10 @@ class Simulation:
         return make_pose(body.xmat.reshape(3, 3), body.xpos)
 
     def touching(self) -> set[tuple[str, str]]:
-        """Pairs of bodies in contact, each pair's names sorted; objects by their names, floor and table as world."""
+        """Pairs of bodies in contact, each pair's names sorted; objects by their names, floor and table as world.
+
+        Contacts of what lies still and sleeps are not computed.
+        """
         pairs = set()
         for contact in self.data.contact[:self.data.ncon]:
             bodies = (self.model.geom_bodyid[geom] for geom in contact.geom)

@@ -48,7 +48,6 @@ class Servo:
         step = np.asarray(joints, np.float64) - self._command
         velocity = step / (elapsed_s if late else self._period_s) if streaming else np.zeros_like(step)
         self._command = self._command + step
-        # Here and not in set_point, which is asked at every step of the physics.
         lead = self._lead_s * np.clip(velocity, -self._velocity_limit, self._velocity_limit)
         self._led = np.clip(self._command + lead, self._lower, self._upper)
         self._since_s = now_s
