@@ -38,7 +38,8 @@ PERIOD_NS = 20_000_000
 
 def policy(contract: RobotContract) -> Planner:
     """The untrained policy of the debug size; imported where it runs, so that torch is."""
-    from apt_policy.runtime.planner import PlannerSettings, load_planner
+    from apt_policy.runtime.planner import load_planner
+    from apt_policy.runtime.planner_settings import PlannerSettings
     return load_planner(PlannerSettings(device='cpu'), contract)
 
 

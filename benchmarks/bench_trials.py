@@ -16,6 +16,7 @@ from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator, policy_pl
 from apt_bringup.trials.score import shares
 from apt_bringup.trials.splits import Split, skills_named
 from apt_bringup.trials.trial import TrialPlan
+from apt_policy.runtime.planner_settings import PlannerSettings
 
 COMMAND = 'python benchmarks/bench_trials.py'
 CONTRACT = str(Path(__file__).resolve().parents[1] / 'apt_bringup' / 'config' / 'aloha_small.yaml')
@@ -47,8 +48,6 @@ def generate() -> None:
 
 def evaluate() -> None:
     """A policy of the debug size that has learned nothing: its trials last until their time is over."""
-    # The planner brings torch, which generation must not be slowed by.
-    from apt_policy.runtime.planner import PlannerSettings
     plan = TrialPlan(split=Split.SEEN, skills=skills_named('pick'))
     settings = PlannerSettings(device='cpu', denoising_steps=10)
     evaluator = Evaluator(EvaluationSettings(contract=CONTRACT), lambda robot: policy_planner(settings, robot), (plan,),

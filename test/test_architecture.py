@@ -29,6 +29,7 @@ MAY_IMPORT = {
     # Demonstrations are written as what is trained on; trials run the node's own loop.
     'apt_bringup.demonstrations': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes'),
     'apt_bringup.trials': ('apt_bringup', 'apt_policy.core', 'apt_policy.runtime', 'apt_policy.ros.qos'),
+    'apt_bringup.demo': ('apt_bringup', 'apt_policy.core', 'apt_policy.ros.qos', 'apt_policy.runtime.planner_settings'),
     'apt_bringup.questions': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes.codec'),
 }
 ROS_HOMES = ('apt_policy.ros', 'apt_bringup')

@@ -33,6 +33,7 @@ from apt_bringup.trials.evaluate import EvaluationSettings
 from apt_bringup.trials.live import LivePolicy, trial_graph
 from apt_bringup.trials.live_robot import LiveError
 from apt_policy.core.contract import ContractError, load_contract, mismatches
+from apt_policy.runtime.planner_settings import PlannerSettings
 
 UNTRAINED = 'untrained'
 CUBES, TRIALS = 'cubes', 'trials'
@@ -132,9 +133,8 @@ def _graph(options: argparse.Namespace) -> graph.Graph:
     if options.table == CUBES:
         return graph.aloha({'robot': 'sim', 'checkpoint': weights, 'seed': str(options.seed),
                             'speed': str(options.speed), 'contract': options.contract}, _share())
-    policy = LivePolicy(checkpoint=weights, vlm='', device='', denoising_steps=_DENOISING_STEPS, seed=options.seed,
-                        speed=options.speed)
-    return trial_graph(EvaluationSettings(contract=options.contract), policy)
+    planner = PlannerSettings(checkpoint=weights, denoising_steps=_DENOISING_STEPS, seed=options.seed)
+    return trial_graph(EvaluationSettings(contract=options.contract), LivePolicy(planner=planner, speed=options.speed))
 
 
 def _perform(options: argparse.Namespace, stop: Event, console: Console) -> Performance:

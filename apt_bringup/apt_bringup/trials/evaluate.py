@@ -7,7 +7,6 @@ inverse-kinematics bridges. Only time differs: the simulation stands still while
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from apt_bringup.sim.cameras import CameraRig
 from apt_bringup.sim.physics import Simulation
@@ -24,6 +23,7 @@ from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.safety import SafetyFilter
 from apt_policy.core.sample import HoldReason, Target
 from apt_policy.runtime.loop import PolicyLoop
+from apt_policy.runtime.planner_settings import PlannerSettings
 from apt_policy.runtime.ports import Planner
 from apt_policy.runtime.report import LoopSettings
 
@@ -165,8 +165,8 @@ class _SimulatedClock:
         return self._simulation.time_ns
 
 
-def policy_planner(settings: Any, contract: RobotContract) -> Planner:
-    """The planner of a checkpoint; ``settings`` is a :class:`~apt_policy.runtime.planner.PlannerSettings`.
+def policy_planner(settings: PlannerSettings, contract: RobotContract) -> Planner:
+    """The planner of a checkpoint.
 
     Raises:
         CheckpointError, VlmError, ValueError: see :func:`apt_policy.runtime.planner.load_planner`.

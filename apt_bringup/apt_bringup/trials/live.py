@@ -19,35 +19,32 @@ from apt_bringup.trials.live_robot import POLICY, SIMULATOR, LiveRobot
 from apt_bringup.trials.referee import Referee, Ruling, Verdict
 from apt_bringup.trials.trial import Trial, TrialDrawer, TrialPlan, trial_scene
 from apt_policy.core.contract import load_contract
+from apt_policy.runtime.planner_settings import PlannerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class LivePolicy:
-    """What the policy node is started with."""
+    """What the nodes are started with."""
 
-    checkpoint: str
-    vlm: str
-    device: str
-    denoising_steps: int
-    seed: int
+    planner: PlannerSettings
     speed: float
     """Simulated seconds per second, if the machine keeps up."""
-    noise_scale: float = 1.0
 
 
 def trial_graph(settings: EvaluationSettings, policy: LivePolicy) -> graph.Graph:
     """The simulated ALOHA with the table of the trials, and the policy."""
+    planner = policy.planner
     described = graph.aloha(
-        {'robot': 'sim', 'contract': settings.contract, 'checkpoint': policy.checkpoint, 'vlm': policy.vlm,
-         'device': policy.device, 'seed': str(policy.seed), 'speed': str(policy.speed)},
+        {'robot': 'sim', 'contract': settings.contract, 'checkpoint': planner.checkpoint, 'vlm': planner.vlm,
+         'device': planner.device, 'seed': str(planner.seed), 'speed': str(policy.speed)},
         Path(get_package_share_directory('apt_bringup')))
     scene = trial_scene(load_contract(settings.contract), LIGHTS)
     more: dict[str, dict[str, graph.Value]] = {
         SIMULATOR: {'objects': scene.objects, 'objects_on_table': scene.objects_on_table, 'trays': scene.trays,
                      'trays_on_table': scene.trays_on_table, 'vary_lights': True, 'width': scene.image_width,
                      'height': scene.image_height},
-        POLICY: {'replan_period_s': settings.replan_s, 'denoising_steps': policy.denoising_steps,
-                 'noise_scale': policy.noise_scale}}
+        POLICY: {'replan_period_s': settings.replan_s, 'dtype': planner.dtype,
+                 'denoising_steps': planner.denoising_steps, 'noise_scale': planner.noise_scale}}
     return replace(described, nodes=tuple(
         replace(node, parameters={**node.parameters, **more.get(node.name, {})}) for node in described.nodes))
 

@@ -17,13 +17,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from apt_bringup.bulk.crew import Crew, CrewError, Done, Lost, WorkerFactory
+from apt_bringup.bulk.crew import Crew, CrewError, Done, Lost
 from apt_bringup.bulk.options import add_shared, contract_path, positive
 from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
 from apt_bringup.trials.score import scores, shares, table, write_json
 from apt_bringup.trials.splits import TESTS, Split, SplitError, skills_named, split_named
 from apt_bringup.trials.trial import TrialPlan
 from apt_policy.core.contract import ContractError, load_contract
+from apt_policy.runtime.planner_settings import PlannerSettings
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -41,7 +42,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.checkpoint and not Path(options.checkpoint).exists():
             raise ValueError(f'there is no checkpoint {options.checkpoint}; expected a folder that apt-train wrote, '
                              'or a published file')
-        planner = _planner_settings(options)
+        planner = PlannerSettings(checkpoint=options.checkpoint, vlm=options.vlm, device=options.device,
+                                  denoising_steps=options.denoising_steps, noise_scale=options.noise_scale,
+                                  seed=options.seed)
     except (SplitError, ContractError, ValueError) as error:
         console.print(f'apt-sim-eval: {error}', style='red', markup=False, highlight=False)
         return 2
@@ -52,11 +55,8 @@ def main(words: Sequence[str] | None = None) -> int:
         console.print('no checkpoint: the policy is UNTRAINED and will fail', style='yellow')
     run = _Run(console, plans, options.episodes)
     try:
-        if options.ros:
-            return run.finish(partial(_live, settings, options, plans), options.json)
-        factory = partial(Evaluator, settings, partial(policy_planner, planner), plans,
-                          options.episodes)
-        return run.finish(partial(_in_processes, factory, options.jobs), options.json)
+        do = _live if options.ros else _in_processes
+        return run.finish(partial(do, settings, planner, plans, options), options.json)
     except KeyboardInterrupt:
         console.print('apt-sim-eval: interrupted; no result was written')
         return 130
@@ -113,30 +113,23 @@ class _Run:
         self._console.print(', '.join([f'{simulated_s:.0f} simulated s in {elapsed_s:.0f} s', *parts]), highlight=False)
 
 
-def _in_processes(factory: WorkerFactory, jobs: int, todo: range) -> Iterator[Done | Lost]:
-    with Crew(factory, jobs) as crew:
+def _in_processes(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
+                  options: argparse.Namespace, todo: range) -> Iterator[Done | Lost]:
+    factory = partial(Evaluator, settings, partial(policy_planner, planner), plans, options.episodes)
+    with Crew(factory, options.jobs) as crew:
         yield from crew.do(todo)
 
 
-def _live(settings: EvaluationSettings, options: argparse.Namespace, plans: tuple[TrialPlan, ...],
-          todo: range) -> Iterator[Done]:
+def _live(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
+          options: argparse.Namespace, todo: range) -> Iterator[Done]:
     # Only here is ROS needed.
     from apt_bringup.trials.live import LivePolicy
     from apt_bringup.trials.live_run import run_live
-    policy = LivePolicy(checkpoint=options.checkpoint, vlm=options.vlm, device=options.device, seed=options.seed,
-                        denoising_steps=options.denoising_steps, noise_scale=options.noise_scale, speed=options.speed)
-    yield from run_live(settings, policy, plans, options.episodes, todo)
+    yield from run_live(settings, LivePolicy(planner=planner, speed=options.speed), plans, options.episodes, todo)
 
 
 def _splits(names: str) -> list[Split]:
     return list(TESTS) if names == 'all' else [split_named(name) for name in names.split(',')]
-
-
-def _planner_settings(options: argparse.Namespace) -> object:
-    from apt_policy.runtime.planner import PlannerSettings
-    return PlannerSettings(checkpoint=options.checkpoint, vlm=options.vlm, device=options.device,
-                           denoising_steps=options.denoising_steps, noise_scale=options.noise_scale,
-                           seed=options.seed)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,8 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--speed', type=float, default=min(1.0, len(os.sched_getaffinity(0)) / 6), metavar='X',
                         help='with --ros: simulated seconds per second (default here: %(default).2g)')
     parser.add_argument('--denoising-steps', type=positive, default=10, help='of each plan (default: 10)')
-    parser.add_argument('--noise-scale', type=float, default=1.0, metavar='X',
-                        help='of the noise that plans start from, 0 .. 1 (default: 1)')
+    parser.add_argument('--noise-scale', type=float, default=PlannerSettings.noise_scale, metavar='X',
+                        help='of the noise that plans start from, 0 .. 1 (default: %(default)s)')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, auto (default: cpu, which is reproducible)')
     parser.add_argument('--vlm', default='', help="in place of the checkpoint's")
     add_shared(parser)

@@ -15,7 +15,8 @@ from apt_bringup.trials.splits import TAUGHT_OBJECTS
 from apt_bringup.trials.stopwatch import Stopwatch
 from apt_bringup.trials.trial import trial_scene
 from apt_policy.core.contract import load_contract
-from apt_policy.runtime.planner import PlannerSettings, load_planner
+from apt_policy.runtime.planner import load_planner
+from apt_policy.runtime.planner_settings import PlannerSettings
 
 HOME = Path(__file__).resolve().parents[2]
 SHIPPED = HOME / 'checkpoints' / 'aloha_small'

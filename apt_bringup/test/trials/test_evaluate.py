@@ -15,7 +15,7 @@ from apt_bringup.trials.splits import Split, skills_named
 from apt_bringup.trials.trial import TrialPlan
 from apt_policy.model.checkpoint import CheckpointError
 from apt_policy.runtime.fakes import Fault
-from apt_policy.runtime.planner import PlannerSettings
+from apt_policy.runtime.planner_settings import PlannerSettings
 
 CONTRACT = Path(__file__).parents[2] / 'config' / 'aloha_small.yaml'
 
@@ -86,7 +86,8 @@ def test_the_command_writes_what_it_found(tmp_path, capfd):
     (['--split', 'unseen_container', '--skills', 'pick'], 'needs the skill place'),
     (['--replan', '99'], 'replan_s is 99.0; expected 0 .. 10'),
     (['--patience', '0'], 'patience is 0.0; expected more than 0'),
-    (['--noise-scale', '2'], 'noise_scale is 2.0; expected 0 .. 1'),
+    (['--noise-scale', '2'], 'noise_scale is 2.0; expected 0 (always the same plan) .. 1'),
+    (['--ros', '--noise-scale', '-1'], 'noise_scale is -1.0; expected 0 '),
     (['--ros', '--delay', '0.1'], '--videos and --delay go without --ros'),
     (['--contract', '/none.yaml'], 'cannot read contract /none.yaml')])
 def test_user_mistakes_are_answered_before_anything_starts(words, expected, capfd):

@@ -6,10 +6,11 @@ import pytest
 
 from apt_bringup.bulk.crew import CrewError
 from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator
-from apt_bringup.trials.live import LivePolicy
+from apt_bringup.trials.live import LivePolicy, trial_graph
 from apt_bringup.trials.live_run import run_live
 from apt_bringup.trials.splits import Split, skills_named
 from apt_bringup.trials.trial import TrialPlan
+from apt_policy.runtime.planner_settings import PlannerSettings
 
 CONTRACT = str(Path(__file__).parents[2] / 'config' / 'aloha_small.yaml')
 PLANS = (TrialPlan(split=Split.UNSEEN_OBJECT, skills=skills_named('pick'), seed=5),)
@@ -21,8 +22,16 @@ def _on_this_machine(monkeypatch):
 
 
 def policy(checkpoint=''):
-    return LivePolicy(checkpoint=checkpoint, vlm='', device='cpu', denoising_steps=2, noise_scale=0.5, seed=0,
-                      speed=0.5)
+    planner = PlannerSettings(checkpoint=checkpoint, device='cpu', denoising_steps=2, noise_scale=0.5)
+    return LivePolicy(planner=planner, speed=0.5)
+
+
+def test_the_node_is_started_with_what_was_asked_for():
+    graph = trial_graph(EvaluationSettings(contract=CONTRACT, replan_s=0.4), policy('weights'))
+    [node] = [node for node in graph.nodes if node.name == 'apt_policy']
+    asked = {'checkpoint': 'weights', 'device': 'cpu', 'denoising_steps': 2, 'noise_scale': 0.5, 'seed': 0,
+             'replan_period_s': 0.4}
+    assert {name: node.parameters[name] for name in asked} == asked
 
 
 def test_a_live_trial_is_the_one_of_its_number(hover_factory):

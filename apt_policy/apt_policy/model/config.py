@@ -131,6 +131,16 @@ class PolicyConfig:
     vlm: VlmConfig = field(default_factory=VlmConfig)
 
 
+def check_noise_scale(scale: float) -> None:
+    """Refuse a scale of the noise that plans start from which is no share.
+
+    Raises:
+        ValueError: outside 0..1.
+    """
+    if not 0.0 <= scale <= 1.0:
+        raise ValueError(f'noise_scale is {scale}; expected 0 (always the same plan) .. 1 (as it was learned)')
+
+
 def expert_config_of(weights: Mapping[str, Any], *, denoising_steps: int = 20) -> ExpertConfig:
     """Read the sizes from an expert's state dict (names as in published checkpoints).
 

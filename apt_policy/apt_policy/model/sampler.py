@@ -14,20 +14,11 @@ from torch import Tensor
 
 from apt_policy.model.actions import noise_to_actions
 from apt_policy.model.batch import RobotState, VlFeatures
+from apt_policy.model.config import check_noise_scale
 from apt_policy.model.diffusion import Held, denoise, make_scheduler
 from apt_policy.model.expert import Context, Expert
 from apt_policy.model.fusion import with_room
 from apt_policy.model.packed import can_pack, pack
-
-
-def check_noise_scale(scale: float) -> None:
-    """Refuse what is no share.
-
-    Raises:
-        ValueError: outside 0..1.
-    """
-    if not 0.0 <= scale <= 1.0:
-        raise ValueError(f'noise_scale is {scale}; expected 0 .. 1')
 
 
 class ActionSampler:
@@ -41,7 +32,11 @@ class ActionSampler:
             denoising_steps: from noise to actions; None: the expert's.
             noise_scale: of the noise that actions start from, 0..1. At 1 they are drawn as they were learned; at 0
                 the same observation always gives the same ones, in the middle of what was learned.
+
+        Raises:
+            ValueError: ``noise_scale`` is outside its range.
         """
+        check_noise_scale(noise_scale)
         self._noise_scale = noise_scale
         steps = denoising_steps or expert.config.denoising_steps
         self.scheduler = make_scheduler(expert.config.train_steps, steps, expert.config.prediction)

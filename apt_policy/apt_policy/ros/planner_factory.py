@@ -5,18 +5,18 @@ knows nothing of ROS.
 """
 
 from functools import partial
-from typing import Any
 
 from apt_policy.core.contract import RobotContract
+from apt_policy.runtime.planner_settings import PlannerSettings
 from apt_policy.runtime.ports import Planner, PlannerFactory
 
 
-def trained_policy(contract: RobotContract, **settings: Any) -> PlannerFactory:
-    """A factory of the real planner; ``settings`` are the fields of ``PlannerSettings``."""
-    return partial(_load, contract, settings)
+def trained_policy(settings: PlannerSettings, contract: RobotContract) -> PlannerFactory:
+    """A factory of the real planner."""
+    return partial(_load, settings, contract)
 
 
-def _load(contract: RobotContract, settings: dict[str, Any]) -> Planner:
+def _load(settings: PlannerSettings, contract: RobotContract) -> Planner:
     # Here and not above: in a node with a worker process, only that process pays for torch.
-    from apt_policy.runtime.planner import PlannerSettings, load_planner
-    return load_planner(PlannerSettings(**settings), contract)
+    from apt_policy.runtime.planner import load_planner
+    return load_planner(settings, contract)

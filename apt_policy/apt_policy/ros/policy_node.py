@@ -27,6 +27,7 @@ from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.run_action import RunAction
 from apt_policy.ros.status import Report, StatusPublisher
 from apt_policy.ros.transforms import TransformFeed, listen
+from apt_policy.runtime.planner_settings import PlannerSettings
 from apt_policy.runtime.ports import PlannerFactory
 from apt_policy.runtime.worker import WorkerError
 
@@ -39,10 +40,10 @@ MakeFactory = Callable[[PolicyParams, RobotContract], PlannerFactory]
 
 def trained_planner(params: PolicyParams, contract: RobotContract) -> PlannerFactory:
     """The real planner, as the parameters say."""
-    return trained_policy(
-        contract, checkpoint=params.checkpoint, vlm=params.vlm, device=params.device,
-        dtype=params.dtype.value, denoising_steps=params.denoising_steps, noise_scale=params.noise_scale,
-        seed=params.seed)
+    settings = PlannerSettings(
+        checkpoint=params.checkpoint, vlm=params.vlm, device=params.device, dtype=params.dtype.value,
+        denoising_steps=params.denoising_steps, noise_scale=params.noise_scale, seed=params.seed)
+    return trained_policy(settings, contract)
 
 
 class _NodeClock:

@@ -9,7 +9,7 @@ Letters: A arms, T horizon.
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ from apt_policy.model.config import TINY_VLM, ExpertConfig, ExpertSize, PolicyCo
 from apt_policy.model.observation import blank_observation, held_of, images_of, reference_candidates, robot_of
 from apt_policy.model.policy import Policy, predict_states
 from apt_policy.model.restore import build_policy
-from apt_policy.model.sampler import check_noise_scale
 from apt_policy.model.vlm import build_bridge
+from apt_policy.runtime.planner_settings import PlannerSettings
 from apt_policy.runtime.ports import Committed
 from apt_policy.runtime.untrained import Circle, UntrainedMotion
 
@@ -34,29 +34,6 @@ log = logging.getLogger(__name__)
 
 class PlanError(ValueError):
     """An observation that no plan can be made from; the message says what is missing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannerSettings:
-    """Which policy, and where it runs."""
-
-    checkpoint: str = ''
-    """A checkpoint folder or a published file; empty: a tiny policy that has learned nothing."""
-    vlm: str = ''
-    """Hub name or folder of the VLM, in place of the checkpoint's."""
-    device: str = 'auto'
-    """``cpu``, ``cuda``, ``cuda:1``; ``auto`` takes a GPU where there is one."""
-    dtype: str = 'float32'
-    """``float32`` or ``bfloat16``."""
-    denoising_steps: int = 20
-    noise_scale: float = 1.0
-    """Of the noise that plans start from, 0..1; at 0 the same observation always gives the same plan. A policy that has
-    learned nothing starts from none."""
-    seed: int = 0
-    """Of the noise that plans start from."""
-
-    def __post_init__(self) -> None:
-        check_noise_scale(self.noise_scale)
 
 
 class PolicyPlanner:

@@ -13,7 +13,9 @@ from apt_policy.model.config import Stage
 from apt_policy.model.expert import Expert
 from apt_policy.model.restore import save_policy
 from apt_policy.ros.policy_node import trained_planner
-from apt_policy.runtime.planner import PlannerSettings, pick_device, untrained_policy
+from apt_policy.ros.policy_params import PolicyParams, Precision
+from apt_policy.runtime.planner import pick_device, untrained_policy
+from apt_policy.runtime.planner_settings import PlannerSettings
 
 
 @pytest.fixture(scope='module')
@@ -53,6 +55,15 @@ def real(bench, robot_contract):
     bench.stop()
     assert not bench.set(contract=str(robot_contract), denoising_steps=2)
     return bench
+
+
+def test_what_the_parameters_say_reaches_the_planner(robot_contract):
+    params = PolicyParams(checkpoint='weights', vlm='folder', device='cuda:1', dtype=Precision.BFLOAT16,
+                          denoising_steps=3, noise_scale=0.3, seed=5)
+    settings, _ = trained_planner(params, load_contract(robot_contract)).args
+    assert settings == PlannerSettings(
+        checkpoint='weights', vlm='folder', device='cuda:1', dtype='bfloat16', denoising_steps=3, noise_scale=0.3,
+        seed=5)
 
 
 @pytest.mark.parametrize('worker', ['process', 'thread'])

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from apt_policy.model.config import check_noise_scale
 from apt_policy.model.policy import Policy
-from apt_policy.model.sampler import check_noise_scale
 from apt_training.data.dataset import EpisodeDataset
 from apt_training.data.sample import Sample
 from apt_training.evaluate.gates import GateLevel, gate_levels, gates_to_list

@@ -97,7 +97,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     add('--frames', type=int, default=16, metavar='N', help='of every episode, evenly apart (default 16)')
     add('--samples', type=int, default=8, metavar='K', help='drawn for each observation (default 8)')
     add('--steps', type=int, metavar='N', help="denoising steps (default the checkpoint's)")
-    add('--noise-scale', type=float, default=1.0, metavar='X',
+    add('--noise-scale', type=float, default=EvaluationSettings.noise_scale, metavar='X',
         help='of the noise that plans start from, 0 .. 1; at 0 there is no noise floor to compare with (default 1)')
     add('--seed', type=int, default=0, help='of all noise and all swaps (default 0)')
     add('--batch', type=int, default=8, metavar='N', help='observations at once (default 8)')

@@ -58,6 +58,13 @@ def test_the_folder_of_a_run_stands_for_its_latest_checkpoint(checkpoints, held_
     assert 'not probed, not asked for' in shown
 
 
+def test_numbers_that_cannot_be_are_named(checkpoints, held_out, capsys):
+    assert main([str(checkpoints[Stage.VLA]), str(held_out), *QUICK, '--noise-scale', '2']) == 2
+    assert 'noise_scale is 2.0; expected 0' in complaint(capsys)
+    assert main([str(checkpoints[Stage.VLA]), str(held_out), *QUICK, '--frames', '0']) == 2
+    assert '--frames is 0; expected 1 or more' in complaint(capsys)
+
+
 def test_no_checkpoint_is_said(held_out, tmp_path, capsys):
     assert main([str(tmp_path / 'nothing'), str(held_out)]) == 2
     assert 'there is no checkpoint at' in complaint(capsys)
