@@ -26,7 +26,7 @@ def keep_to(note: Path, wanted: Mapping[str, Any]) -> None:
         _compare(note, wanted)
         return
     # Of several processes each writes the same.
-    fresh = note.with_suffix(f'.{os.getpid()}.tmp')
+    fresh = note.with_name(f'.{note.name}.{os.getpid()}.tmp')
     fresh.write_text(json.dumps(wanted, indent=2, sort_keys=True) + '\n')
     os.replace(fresh, note)
 

@@ -25,9 +25,9 @@ def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
     noted = folder / SETTINGS
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not noted.exists() and any(folder.glob('*.h5')):
-            raise FolderError(f'{folder} holds episodes, but no {SETTINGS} that says how they were made; '
-                               'choose an empty folder')
+        if not noted.exists() and any(folder.glob('[!.]*')):
+            raise FolderError(f'{folder} is not empty, and has no {SETTINGS} that says what it is for; '
+                              'choose an empty folder, or a new one')
         keep_to(noted, wanted)
     except ClaimError as error:
         raise FolderError(str(error)) from error

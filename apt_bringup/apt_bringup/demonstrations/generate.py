@@ -16,9 +16,9 @@ import numpy as np
 from apt_bringup.demonstrations.bags import Moment, write_bag
 from apt_bringup.demonstrations.dataset import bag_folder, episode_file, is_whole
 from apt_bringup.demonstrations.disturbance import Disturbance
-from apt_bringup.demonstrations.stumble import stumble, stumbles
+from apt_bringup.demonstrations.stumble import Stumble, draw_stumble, stumble, stumbles
 from apt_bringup.sim.cameras import CameraRig, Shot, intrinsics
-from apt_bringup.sim.physics import Simulation
+from apt_bringup.sim.physics import PHYSICS, Simulation
 from apt_bringup.sim.scene import LIGHTS
 from apt_bringup.tasks.demonstrator import Demonstrator
 from apt_bringup.tasks.episode import LONGEST_S
@@ -35,7 +35,7 @@ from apt_training.episodes.write import EpisodeWriter
 
 PROGRAM = 'apt-sim-data 4'
 """Stands in every file; changes when the same settings would give other episodes."""
-_MOTION, _DISTURBANCE, _STUMBLE = 4, 5, 6
+_MOTION, _DISTURBANCE, _STUMBLE, _FATE = 4, 5, 6, 7
 _TAIL_S = 0.5
 _MOST_FAILURES = 20
 _JPEG_QUALITY = 90
@@ -72,8 +72,8 @@ class GenerationSettings:
     def facts(self) -> dict[str, Any]:
         """The same for JSON, with the robot instead of a path."""
         plan = self.plan
-        return {'program': PROGRAM, 'contract': load_contract(self.contract).policy_facts(), 'split': plan.split.value,
-                'skills': [skill.value for skill in plan.skills], 'seed': plan.seed,
+        return {'program': PROGRAM, 'physics': PHYSICS, 'contract': load_contract(self.contract).policy_facts(),
+                'split': plan.split.value, 'skills': [skill.value for skill in plan.skills], 'seed': plan.seed,
                 'disturbance': self.disturbance, 'stumble': self.stumble, 'vary_cameras': self.vary_cameras}
 
 
@@ -131,24 +131,30 @@ class Generator:
             NoTaskError: no scene allows any of the skills.
             OSError, BagError: the disk is full.
         """
-        attempt, failures = 0, 0
+        attempt, failures, fate = 0, 0, self.fate(number)
         while failures < _MOST_FAILURES:
             trial, scene, attempt = self._drawer.begin(self._settings.plan, number, first_attempt=attempt)
-            take = self._demonstrate(trial, scene)
+            take = self._demonstrate(trial, scene, fate)
             if take is not None:
                 return self._write(trial, take, failures)
             failures, attempt = failures + 1, attempt + 1
         raise GenerationError(f'episode {number}: the demonstrator failed in {failures} scenes in a row, last in that '
                               f'of seed {trial.seed} with "{trial.parts[-1].instruction}"; check the contract')
 
+    def fate(self, number: int) -> Stumble | None:
+        """Whether and how an episode begins with a stumble, if its task has one."""
+        # Of the episode and not of the attempt: stumbles fail more often, and fewer would come of them.
+        return draw_stumble(self._settings.stumble,
+                            np.random.default_rng((self._settings.plan.scene_seed(number), _FATE)))
+
     def close(self) -> None:
         """Give the graphics context back."""
         self._rig.close()
 
-    def _demonstrate(self, trial: Trial, scene: Situation) -> _Take | None:
+    def _demonstrate(self, trial: Trial, scene: Situation, fate: Stumble | None) -> _Take | None:
         """The trial's demonstration; None if it failed."""
         task = trial.parts[0].task
-        begin = self._begin(trial, scene)
+        begin = self._begin(trial, scene, fate)
         if begin is None:
             return None
         demonstrator = Demonstrator(self._contract, task, begin, random=np.random.default_rng((trial.seed, _MOTION)))
@@ -158,12 +164,13 @@ class Generator:
         take = self._record(demonstrator, disturbance, begin, closely=trial.number < self._bags)
         return take if demonstrator.done and done(task, scene, take.end) else None
 
-    def _begin(self, trial: Trial, scene: Situation) -> Situation | None:
+    def _begin(self, trial: Trial, scene: Situation, fate: Stumble | None) -> Situation | None:
         """Where the recording begins; None if a stumble went wrong."""
-        random, task = np.random.default_rng((trial.seed, _STUMBLE)), trial.parts[0].task
-        if random.random() >= self._settings.stumble or not stumbles(task.skill):
+        task = trial.parts[0].task
+        if fate is None or not stumbles(task.skill):
             return scene
-        return stumble(self._contract, task, scene, self._stage.follow, random)
+        return stumble(self._contract, task, scene, fate, self._stage.follow,
+                       np.random.default_rng((trial.seed, _STUMBLE)))
 
     def _record(self, demonstrator: Demonstrator, disturbance: Disturbance, scene: Situation, *,
                 closely: bool) -> _Take:

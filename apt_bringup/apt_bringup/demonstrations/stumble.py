@@ -7,6 +7,7 @@ where it ends.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,6 @@ from apt_policy.core.sample import Target
 
 # How far beside its true place the thing is taken to be [m]: from where fingers just miss it to more than its width.
 _ASIDE = (0.02, 0.055)
-_CLOSING = 0.5
-"""Share of the hands that close."""
 # From the command to close to the beginning of the recording, while the hand stays where it is [s].
 _SINCE_CLOSING_S = (0.9, 1.8)
 # A hand that is open wider has something between its fingers.
@@ -29,6 +28,15 @@ _EMPTY = 0.3
 _HALF_OPEN = 0.5
 # Of a hand that stays open: how far above the height of a grasp it is seen at last, and how near to its wrong place.
 _ABOVE, _THERE = (0.0, 0.1), 0.01
+
+
+class Stumble(Enum):
+    """How a hand is found beside the thing."""
+
+    CLOSED = 'closed'
+    """On nothing."""
+    OPEN = 'open'
+    """On its way down."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,17 +69,25 @@ def stumbles(skill: Skill) -> bool:
     return skill is not Skill.PUSH
 
 
-def stumble(contract: RobotContract, task: Task, scene: Situation, follow: Callable[[Target], Situation],
-            random: np.random.Generator) -> Situation | None:
+def draw_stumble(share: float, random: np.random.Generator) -> Stumble | None:
+    """A share of all, 0..1, stumbles: both kinds alike often. None for the rest."""
+    if random.random() >= share:
+        return None
+    return list(Stumble)[random.integers(len(Stumble))]
+
+
+def stumble(contract: RobotContract, task: Task, scene: Situation, kind: Stumble,
+            follow: Callable[[Target], Situation], random: np.random.Generator) -> Situation | None:
     """Demonstrate ``task`` as if its object lay beside its place, until that is found out.
 
     Args:
         follow: executes one control period.
+        random: of where the object is taken to be, and of how long that lasts.
 
     Returns:
         Where everything is then; None if the hand holds something after all, or never came to a grasp.
     """
-    mistake, arm = _draw(contract, task, random), list(contract.arms).index(task.arm)
+    mistake, arm = _draw(contract, task, kind, random), list(contract.arms).index(task.arm)
     demonstrator = Demonstrator(contract, task, mistake.taken(scene), random=random)
     now = scene
     target = demonstrator.step(mistake.taken(now))
@@ -88,10 +104,10 @@ def stumble(contract: RobotContract, task: Task, scene: Situation, follow: Calla
     return now if now.arms[task.arm].gripper < _EMPTY else None
 
 
-def _draw(contract: RobotContract, task: Task, random: np.random.Generator) -> _Mistake:
+def _draw(contract: RobotContract, task: Task, kind: Stumble, random: np.random.Generator) -> _Mistake:
     angle, distance = random.uniform(0.0, 2.0 * np.pi), random.uniform(*_ASIDE)
-    closes, above = random.random() < _CLOSING, random.uniform(*_ABOVE)
+    above = random.uniform(*_ABOVE)
     return _Mistake(
         task=task, aside=distance * np.array([np.cos(angle), np.sin(angle), 0.0]),
-        open_below=0.0 if closes else GraspGeometry(contract, task.arm).grasp_height + above,
+        open_below=0.0 if kind is Stumble.CLOSED else GraspGeometry(contract, task.arm).grasp_height + above,
         wait_s=random.uniform(*_SINCE_CLOSING_S))

@@ -22,6 +22,8 @@ from apt_bringup.sim.things import thing
 from apt_policy.core.contract import Arm, RobotContract
 from apt_policy.core.geometry import make_pose
 
+PHYSICS = 'aloha_sim 2'
+"""Changes when the same seed and commands would give another episode."""
 # Where the fingertips touch, and the widest opening [m]; commands may squeeze a little further.
 FINGER_CLOSED, FINGER_OPEN = 0.0224, 0.057
 FINGER_SQUEEZE = 0.021
@@ -62,7 +64,6 @@ class Simulation:
         self._arms = {name: _Motors(self.model, name, arm, 1.0 / contract.control_rate_hz)
                       for name, arm in contract.arms.items()}
         self._step_ns = round(self.settings.timestep_s * 1e9)
-        self._period_steps = max(1, round(1e9 / contract.control_rate_hz / self._step_ns))
         self._steps = self._begun = 0
         self._dresser = Dresser(self.model, self.settings.variation)
         self.cast = Cast(objects=(), trays=())
@@ -84,6 +85,11 @@ class Simulation:
         """Duration of one physics step."""
         return self._step_ns
 
+    @property
+    def period_steps(self) -> int:
+        """Physics steps of a control period, at least one."""
+        return max(1, round(1e9 / self.contract.control_rate_hz / self._step_ns))
+
     def reset(self, seed: int) -> Layout:
         """Begin an episode: arms in the contract's start pose, things and looks as ``seed`` has them."""
         self.cast = draw_cast(self.settings, np.random.default_rng((seed, _CAST)))
@@ -101,8 +107,8 @@ class Simulation:
     def step(self, count: int = 1) -> None:
         """Advance by ``count`` physics steps."""
         while count > 0:
-            # Set points change with commands, and these come once a control period at most.
-            steps = min(count, self._period_steps)
+            # No set point need change within a control period, and asking at every step would cost time.
+            steps = min(count, self.period_steps)
             for motors in self._arms.values():
                 motors.drive(self.data, self._episode_s)
             mujoco.mj_step(self.model, self.data, steps)

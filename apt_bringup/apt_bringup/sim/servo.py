@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 # A stream of commands is taken to have ended when the next one is this many periods late. Dropping the lead earlier
-# jerks the hand by a centimetre at every hiccup of a busy machine, and what it holds slips.
-_PATIENCE_PERIODS = 4.0
+# jerks the hand by a centimetre at every hiccup of a busy machine, and what it holds slips. Between two beats, so that
+# rounding does not decide.
+_PATIENCE_PERIODS = 4.5
 # Arrivals jitter too much to divide by, unless one is so many periods late that commands were lost.
 _LATE_PERIODS = 1.5
 

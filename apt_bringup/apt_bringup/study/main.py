@@ -22,7 +22,7 @@ from apt_bringup.stop import stop_requests
 from apt_bringup.study.plan import FULL, QUICK, Setting, Sizes, steps
 from apt_bringup.study.report import collect, tables, write_results
 
-_NUMBERS = ('sheets', 'looking', 'lessons', 'demonstrations', 'iterations', 'batch', 'trials', 'seeds')
+_MEANING = {'skills': 'separated by commas; the splits that need others are left out; '}
 # Steps share the machine by cores; a GPU would be taken by one part of them and not by another.
 _ENVIRONMENT = {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
 
@@ -61,8 +61,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _sizes(options: argparse.Namespace) -> Sizes:
-    given = {name: getattr(options, name) for name in (*_NUMBERS, 'skills') if getattr(options, name) is not None}
-    return replace(QUICK if options.quick else FULL, **given)
+    given = {field.name: getattr(options, field.name) for field in fields(Sizes)}
+    return replace(QUICK if options.quick else FULL,
+                   **{name: value for name, value in given.items() if value is not None})
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
@@ -76,12 +77,10 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
                         help='Qwen3-VL by hub name or folder, in place of a small one that is taught here')
     parser.add_argument('--data', nargs='+', default=[], metavar='FOLDER[=WEIGHT]',
                         help='demonstrations that are there already, in place of new ones')
-    parser.add_argument('--skills', help='separated by commas; the splits that need others are left out '
-                        f'(default: {FULL.skills}, quick {QUICK.skills})')
     for field in fields(Sizes):
-        if field.name in _NUMBERS:
-            parser.add_argument(f'--{field.name}', type=positive, metavar='N',
-                                help=f'default: {getattr(FULL, field.name)}, quick {getattr(QUICK, field.name)}')
+        name, kind = field.name, positive if field.type is int else str
+        parser.add_argument(f'--{name}', type=kind, metavar='N' if kind is positive else None, help=(
+            f'{_MEANING.get(name, "")}default: {getattr(FULL, name)}, quick {getattr(QUICK, name)}'))
     return parser.parse_args(words)
 
 

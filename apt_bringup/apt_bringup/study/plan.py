@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from apt_bringup.sim.physics import PHYSICS
 from apt_bringup.steps.step import Phase, Step
 from apt_bringup.trials.splits import TESTS, skills_named
 
@@ -94,7 +95,7 @@ class Setting:
     def facts(self) -> dict[str, object]:
         """For JSON: what decides the products, but for how many of them there are."""
         sizes = {name: size for name, size in vars(self.sizes).items() if name not in _MAY_GROW}
-        return {**sizes, 'vlm': self.own_vlm, 'data': list(self.own_data)}
+        return {**sizes, 'vlm': self.own_vlm, 'data': list(self.own_data), 'physics': PHYSICS}
 
     @property
     def vlm(self) -> str:

@@ -26,7 +26,6 @@ class Stage:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self._contract = simulation.contract
-        self._steps = round(1e9 / self._contract.control_rate_hz / simulation.step_ns)
         self._base_from_world = {name: invert_pose(arm.world_from_base.matrix)
                                  for name, arm in self._contract.arms.items()}
         self._bridges = self._fresh_bridges()
@@ -48,12 +47,12 @@ class Stage:
         for index in np.flatnonzero(target.valid_arms):
             self._command(tuple(self._contract.arms)[index], target.world_from_ee[index],
                           float(target.gripper[index]), now_ns)
-        self.simulation.step(self._steps)
+        self.simulation.step(self.simulation.period_steps)
         return situation(self.simulation)
 
     def wait(self) -> Situation:
         """One control period without a target: the arms keep their last commands."""
-        self.simulation.step(self._steps)
+        self.simulation.step(self.simulation.period_steps)
         return situation(self.simulation)
 
     def _command(self, name: str, world_from_ee: np.ndarray, gripper: float, now_ns: int) -> None:

@@ -12,10 +12,18 @@ def test_a_folder_belongs_to_its_settings(tmp_path):
         claim(tmp_path, {'seed': 1})
 
 
-def test_a_folder_that_does_not_say_how_its_episodes_were_made_is_refused(tmp_path):
-    (tmp_path / 'x.h5').touch()
-    with pytest.raises(FolderError, match=r'no generation\.json that says how they were made'):
+@pytest.mark.parametrize('name', ['x.h5', 'photographs'])
+def test_a_folder_of_something_else_is_refused(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(FolderError, match=r'not empty, and has no generation\.json that says what it is for'):
         claim(tmp_path, {'seed': 0})
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_hidden_files_make_no_folder_somebody_elses(tmp_path):
+    (tmp_path / '.directory').touch()
+    claim(tmp_path, {'seed': 0})
+    claim(tmp_path, {'seed': 0})
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from apt_bringup.demonstrations import main as sim_data
 from apt_bringup.demonstrations.dataset import episode_file, missing, sweep
 from apt_bringup.demonstrations.generate import GenerationSettings, Generator
+from apt_bringup.demonstrations.stumble import Stumble
 from apt_bringup.projection import project
 from apt_bringup.sim.things import OBJECT_COLOURS, thing
 from apt_bringup.trials.splits import Split, SplitError, skills_named
@@ -86,8 +87,10 @@ def test_a_disturbed_demonstration_is_labelled_with_the_way_back(disturbed, tmp_
 def test_after_a_stumble_the_data_shows_how_to_put_it_right(tmp_path):
     generator = Generator(settings(stumble=1.0), tmp_path)
     begun_closed = []
+    fates = []
     for number in range(5):
         generator(number)
+        fates.append(generator.fate(number))
         with Episode(episode_file(tmp_path, number)) as episode:
             hand = int(episode.world_from_ee[0, :, 2, 3].argmin())
             told, opening = episode.desired_gripper[:, hand], episode.gripper[:, hand]
@@ -100,21 +103,28 @@ def test_after_a_stumble_the_data_shows_how_to_put_it_right(tmp_path):
         assert opening.max() > 0.9 and told[-1] == 0.0 and opening[-1] > 0.4, 'it ends with the thing in the hand'
         assert place[-1, 2] > 0.13
     generator.close()
-    assert 0 < sum(begun_closed) < 5, begun_closed
+    assert begun_closed == [fate is Stumble.CLOSED for fate in fates]
+    assert set(fates) == set(Stumble)
+
+
+def test_the_share_of_stumbles_is_of_episodes_whatever_fails(tmp_path):
+    generator = Generator(settings(stumble=0.6), tmp_path)
+    fates = [generator.fate(number) for number in range(400)]
+    generator.close()
+    assert fates.count(None) == pytest.approx(160, abs=30)
+    assert fates.count(Stumble.CLOSED) == pytest.approx(120, abs=30)
 
 
 def test_a_stumble_is_of_the_seed_and_of_some_episodes_only(tmp_path):
     for folder in ('one', 'two'):
         generator = Generator(settings(stumble=0.5), tmp_path / folder)
-        for number in range(6):
-            generator(number)
+        fates = [generator.fate(generator(number).number) for number in range(6)]
         generator.close()
     assert digests(tmp_path / 'one') == digests(tmp_path / 'two')
-    astray = 0
-    for number in range(6):
+    for number, fate in enumerate(fates):
         with Episode(episode_file(tmp_path / 'one', number)) as episode:
-            astray += episode.world_from_ee[0, :, 2, 3].min() < 0.2
-    assert 0 < astray < 6
+            assert (episode.world_from_ee[0, :, 2, 3].min() < 0.2) == (fate is not None)
+    assert 0 < fates.count(None) < 6
 
 
 def test_cameras_are_where_the_file_says(tmp_path):

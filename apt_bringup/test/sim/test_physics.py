@@ -27,6 +27,21 @@ def test_the_same_seed_and_commands_give_the_same_episode(contract):
     assert np.array_equal(first, episode(fresh))
 
 
+def test_a_stream_that_breaks_off_ends_at_its_last_command_however_time_is_cut(contract):
+    def arm_after(*steps):
+        simulation = Simulation(contract)
+        for tick in range(25):
+            simulation.command_joints('left', np.array(contract.arms['left'].start) + 0.01 * tick)
+            simulation.step(simulation.period_steps)
+        for count in steps:
+            simulation.step(count)
+        return simulation.readings('left').position
+
+    at_once, in_periods = arm_after(500), arm_after(*[10] * 50)
+    assert np.array_equal(at_once, in_periods)
+    np.testing.assert_allclose(at_once, np.array(contract.arms['left'].start) + 0.24, atol=4e-3)
+
+
 def test_cubes_rest_on_the_table_where_they_were_laid(simulation):
     before = [simulation.world_from_object(name) for name in simulation.cast.objects]
     simulation.step(500)
