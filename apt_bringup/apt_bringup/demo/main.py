@@ -38,8 +38,8 @@ from apt_policy.runtime.planner_settings import PlannerSettings
 UNTRAINED = 'untrained'
 CUBES, TRIALS = 'cubes', 'trials'
 _UNTRAINED_PROMPT = 'put the red cube into the white tray'
-# Of the first ones with two things to ask for, one in which the shipped weights get both.
-_SCENE = 12
+# Of the first ones with two things to ask for, one in which the shipped weights get both, each with another arm.
+_SCENE = 3
 _PLAIN, _SMALL = 'aloha_sim.yaml', 'aloha_small.yaml'
 # Rendering, model and four Python nodes keep about two and a half cores busy in real time.
 _CORES_FOR_REAL_TIME = 4
