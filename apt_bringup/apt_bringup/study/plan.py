@@ -64,9 +64,9 @@ FULL = Sizes(
     trials=100)
 """Not run in this size: about two days on two cores, by the rate of a smaller one."""
 QUICK = Sizes(
-    sheets=60, looking=150, lessons=100, skills='pick', demonstrations=150, iterations=60, batch=16, trials=5)
-"""For twenty minutes on two cores: with 100 steps of looking more and twice the trials it took about 25. Shows that
-everything runs, hardly more."""
+    sheets=60, looking=150, lessons=100, skills='pick', demonstrations=150, iterations=60, batch=16, trials=4)
+"""For twenty minutes on two cores, by the times of parts of a larger one; not timed as a whole. Shows that everything
+runs, hardly more."""
 
 # More trials or seeds need nothing that was trained made anew.
 _MAY_GROW = ('trials', 'seeds')
