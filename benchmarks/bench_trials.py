@@ -5,9 +5,9 @@ import tempfile
 import time
 from pathlib import Path
 
-# Pictures need no window system; libraries that start threads would count twice.
+# As the programs have it in their processes: pictures need no window system, and threads would count twice.
 os.environ['MUJOCO_GL'] = 'disabled'
-os.environ.update(dict.fromkeys(('OMP_NUM_THREADS', 'LP_NUM_THREADS'), '1'))
+os.environ.update(OMP_NUM_THREADS='1', LP_NUM_THREADS='0')
 
 from ledger import record
 

@@ -22,7 +22,8 @@ Worker = Callable[[int], Any]
 WorkerFactory = Callable[[], Worker]
 """Builds a worker where it will run; picklable."""
 
-_ONE_THREAD = dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'LP_NUM_THREADS'), '1')
+# None beside its own for Mesa's llvmpipe, where one would be another.
+_ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '0'}
 _TRIES = 2
 _END_S = 5.0
 

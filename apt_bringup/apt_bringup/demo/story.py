@@ -18,6 +18,7 @@ MOMENTS = 4
 """Of a row: the first and the last, and others evenly between."""
 _SIDE = 320
 _BAR = 40
+_SEAM = 8
 _WHITE, _GREEN, _YELLOW = (255, 255, 255), (120, 220, 120), (240, 200, 90)
 
 
@@ -38,7 +39,10 @@ def write_story(parts: Sequence[Part], path: Path) -> None:
 def _row(part: Part) -> Picture:
     frames = part.recording.frames
     moments = [frames[round(index)] for index in np.linspace(0, len(frames) - 1, MOMENTS)]
-    shown = np.concatenate([_tile(decode_rgb(moment.jpegs[OVERVIEW])) for moment in moments], axis=1)
+    tiles = [_tile(decode_rgb(moment.jpegs[OVERVIEW])) for moment in moments]
+    # An arm at the edge would seem to reach into the next moment.
+    shown = np.concatenate([tiles[0], *(cv2.copyMakeBorder(tile, 0, 0, _SEAM, 0, cv2.BORDER_CONSTANT)
+                                        for tile in tiles[1:])], axis=1)
     bar = np.zeros((_BAR, shown.shape[1], 3), np.uint8)
     cv2.putText(bar, f'"{plain_letters(part.errand.prompt)[:80]}"', (10, 27), FONT, 0.65, _WHITE, 1, cv2.LINE_AA)
     colour = _GREEN if part.done else _YELLOW

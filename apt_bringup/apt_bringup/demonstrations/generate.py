@@ -33,7 +33,7 @@ from apt_policy.core.sample import Target
 from apt_training.episodes.episode import CameraFrame, EpisodeFacts, Frame, LabelSource
 from apt_training.episodes.write import EpisodeWriter
 
-PROGRAM = 'apt-sim-data 4'
+PROGRAM = 'apt-sim-data 5'
 """Stands in every file; changes when the same settings would give other episodes."""
 _MOTION, _DISTURBANCE, _STUMBLE, _FATE = 4, 5, 6, 7
 _TAIL_S = 0.5

@@ -24,7 +24,7 @@ from apt_bringup.trials.trial import LIGHTS_AND_CAMERAS, trial_scene
 from apt_policy.core.contract import load_contract
 from apt_training.episodes.codec import encode_jpeg
 
-PROGRAM = 'apt-sim-questions 5'
+PROGRAM = 'apt-sim-questions 6'
 """Changes when the same settings would give other sheets."""
 CONVERSATIONS = 'conversations.jsonl'
 _JPEG_QUALITY = 90

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from apt_bringup.sim.graphics import GraphicsError, open_context
 from apt_bringup.sim.physics import Simulation
-from apt_bringup.sim.scene import CAMERA_FROM_OPTICAL, CAMERA_PREFIX
+from apt_bringup.sim.scene import CAMERA_FROM_OPTICAL, CAMERA_PREFIX, FLOOR
 from apt_policy.core.contract import Camera, RobotContract
 from apt_policy.core.geometry import make_pose, pose_to_quaternion
 from apt_policy.core.placement import Placement
@@ -22,6 +22,8 @@ from apt_policy.core.placement import Placement
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE,
         mujoco.mjtRndFlag.mjRND_FOG)
 _MAX_GEOMS = 500
+# Of a picture, in halves of its sides.
+_CORNERS = np.array([(-1.0, -1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, 1.0), (-1.0, 1.0, 1.0)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +68,18 @@ def calibrated(simulation: Simulation) -> RobotContract:
                                       for name, camera in contract.cameras.items()})
 
 
+def sees_sky(simulation: Simulation, camera: str) -> bool:
+    """Whether anything but the floor can be behind what is in a picture that is taken now."""
+    settings, floor = simulation.settings, simulation.model.geom(FLOOR)
+    pose, focal = world_from_camera(simulation, camera), intrinsics(simulation, camera)[0, 0]
+    rays = pose[:3, :3] @ (_CORNERS * (settings.image_width / 2, settings.image_height / 2, focal)).T
+    if rays[2].max() >= 0.0:
+        return True
+    # The floor is convex: if it is behind all corners of the picture, it is behind everything between them.
+    ends = pose[:2, 3, None] + rays[:2] * (floor.pos[2] - pose[2, 3]) / rays[2]
+    return bool((np.abs(ends - floor.pos[:2, None]) > floor.size[:2, None]).any())
+
+
 def _placed(camera: Camera, pose: NDArray[np.float64]) -> Camera:
     if camera.world_from_camera is None:
         return replace(camera, ee_from_camera=None)
@@ -105,6 +119,8 @@ class CameraRig:
     def shoot(self, camera: str) -> Shot:
         """The picture that a camera of the contract takes now."""
         simulation = self._simulation
+        # In software, a third of a small picture's time is the sky's, seen or not.
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = sees_sky(simulation, camera)
         self._view.fixedcamid = simulation.model.camera(CAMERA_PREFIX + camera).id
         mujoco.mjv_updateScene(simulation.model, simulation.data, self._option, None, self._view,
                                mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)

@@ -21,6 +21,7 @@ from apt_policy.core.contract import RobotContract
 
 CAMERA_PREFIX = 'camera/'
 TABLE = 'table'
+FLOOR = 'floor'
 ARMS = ('left', 'right')
 # MuJoCo draws groups 0 to 2 unless told otherwise.
 UNSEEN_GROUP = 3
@@ -66,6 +67,24 @@ class Variation:
     fovy_deg: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """How finely things are drawn."""
+
+    cell: float
+    """Size of what is left out of the drawn arms [m]."""
+    squares: int
+    """Along each side of a flat face; light is computed at their corners."""
+    slices: int
+    """Of what is round."""
+    stacks: int
+    """Likewise, along its axis."""
+
+
+_COARSE = Detail(cell=0.01, squares=1, slices=12, stacks=2)
+_FINE = Detail(cell=0.005, squares=4, slices=28, stacks=16)
+
+
 LIGHTS = Variation(tint=0.12, brightness=0.25, light_shift=0.3)
 """Colours and lights differ in every episode; cameras stay where the contract has them."""
 
@@ -105,9 +124,9 @@ class SceneSettings:
                              'both sides need at least 1')
 
     @property
-    def drawn_detail(self) -> float:
-        """Size of what is left out of the drawn arms [m]: what a picture cannot show costs time all the same."""
-        return 0.01 if max(self.image_width, self.image_height) <= _SMALL_PICTURE else 0.005
+    def detail(self) -> 'Detail':
+        """How finely things are drawn: what a picture cannot show costs time all the same."""
+        return _COARSE if max(self.image_width, self.image_height) <= _SMALL_PICTURE else _FINE
 
     @property
     def object_places(self) -> int:
@@ -139,7 +158,7 @@ def build_model(contract: RobotContract, settings: SceneSettings) -> mujoco.MjMo
     # Most contacts are those of things that lie still, and cost a third of every step.
     spec.option.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
     _set_looks(spec, settings)
-    _draw_coarsely(spec, settings.drawn_detail)
+    _draw_coarsely(spec, settings.detail.cell)
     _place_arms(spec, contract)
     _add_surroundings(spec)
     props.add_objects(spec, settings.object_places, [thing(name).shape for name in settings.objects])
@@ -202,6 +221,9 @@ def _draw_coarsely(spec: mujoco.MjSpec, cell: float) -> None:
 def _set_looks(spec: mujoco.MjSpec, settings: SceneSettings) -> None:
     spec.visual.quality.offsamples = 0
     spec.visual.quality.shadowsize = 0
+    spec.visual.quality.numquads = settings.detail.squares
+    spec.visual.quality.numslices = settings.detail.slices
+    spec.visual.quality.numstacks = settings.detail.stacks
     spec.visual.global_.offwidth = settings.image_width
     spec.visual.global_.offheight = settings.image_height
     spec.visual.map.znear = 0.005
@@ -240,7 +262,7 @@ def _place_arms(spec: mujoco.MjSpec, contract: RobotContract) -> None:
 
 def _add_surroundings(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
-    world.add_geom(name='floor', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, 0.1], pos=[0, 0.6, _FLOOR_Z],
+    world.add_geom(name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, 0.1], pos=[0, 0.6, _FLOOR_Z],
                    rgba=_FLOOR_COLOUR)
     half = -(_FLOOR_Z + 0.03) / 2
     for x in (-0.56, 0.56):

@@ -11,7 +11,7 @@ from apt_bringup.demo.story import MOMENTS, write_story
 from apt_bringup.demo.watch import OVERVIEW
 from apt_bringup.trials.referee import Ruling, Verdict
 
-BAR, SIDE = 40, 320
+BAR, SIDE, SEAM = 40, 320, 8
 
 
 def part(levels, verdict):
@@ -37,10 +37,11 @@ def test_an_outcome_in_words():
 def test_rows_begin_with_the_first_frame_and_end_with_the_last(tmp_path):
     write_story([DONE, FAILED, UNJUDGED], tmp_path / 'story.png')
     picture = cv2.imread(str(tmp_path / 'story.png'))
-    assert picture.shape == (3 * (BAR + SIDE), MOMENTS * SIDE, 3)
-    middles = picture[BAR + SIDE // 2::BAR + SIDE, SIDE // 2::SIDE, 0].astype(int)
+    assert picture.shape == (3 * (BAR + SIDE), MOMENTS * (SIDE + SEAM) - SEAM, 3)
+    middles = picture[BAR + SIDE // 2::BAR + SIDE, SIDE // 2::SIDE + SEAM, 0].astype(int)
     assert middles[0] == pytest.approx([0, 62, 126, 188], abs=4)
     assert middles[1, [0, -1]] == pytest.approx([30, 90], abs=4) and middles[2] == pytest.approx([30] * MOMENTS, abs=4)
+    assert not picture[BAR + SIDE // 2, SIDE:SIDE + SEAM].any(), 'a seam between moments'
     for row in range(3):
         bar = picture[row * (BAR + SIDE):][:BAR]
         said, told = bar[:, :400].max(), bar[:, -300:].max()

@@ -1,16 +1,18 @@
 """Pictures and calibration tell the same story."""
 
 import colorsys
+import dataclasses
 
 import cv2
 import numpy as np
 import pytest
 
 from apt_bringup.projection import project
-from apt_bringup.sim import graphics
-from apt_bringup.sim.cameras import calibrated, intrinsics, parent_from_camera, world_from_camera
+from apt_bringup.sim import cameras, graphics, scene
+from apt_bringup.sim.cameras import CameraRig, calibrated, intrinsics, parent_from_camera, sees_sky, world_from_camera
 from apt_bringup.sim.meshes import coarsen
-from apt_bringup.sim.scene import hand_from_wrist_camera
+from apt_bringup.sim.physics import Simulation
+from apt_bringup.sim.scene import SceneSettings, hand_from_wrist_camera
 from apt_bringup.sim.things import OBJECT_COLOURS, OBJECT_SIDE, thing
 
 FEWEST_PIXELS = 40
@@ -110,6 +112,34 @@ def test_pictures_follow_from_the_seed(simulation, rig):
     simulation.reset(0)
     np.testing.assert_array_equal(rig.shoot('cam_high').rgb, first)
     assert (first != other).any()
+
+
+def test_a_sky_that_is_out_of_sight_is_left_out_and_no_picture_changes(simulation, contract, rig, monkeypatch):
+    random, seen = np.random.default_rng(0), []
+    for _ in range(8):
+        for name, arm in contract.arms.items():
+            simulation.command_joints(name, np.array(arm.start) + random.normal(0.0, 0.5, len(arm.start)))
+        simulation.step(200)
+        for camera in contract.cameras:
+            seen.append(sees_sky(simulation, camera))
+            picture = rig.shoot(camera).rgb
+            with monkeypatch.context() as always:
+                always.setattr(cameras, 'sees_sky', lambda *_: True)
+                np.testing.assert_array_equal(rig.shoot(camera).rgb, picture)
+    assert 0.2 < np.mean(seen) < 0.8
+
+
+def test_a_small_picture_does_not_show_that_things_are_drawn_coarsely(contract, monkeypatch):
+    def pictures():
+        small = Simulation(contract, SceneSettings(image_width=128, image_height=128))
+        with CameraRig(small) as rig:
+            return np.stack([rig.shoot(camera).rgb for camera in contract.cameras]).astype(float)
+
+    coarse = pictures()
+    monkeypatch.setattr(scene, '_COARSE', dataclasses.replace(scene._FINE, cell=scene._COARSE.cell))
+    differences = np.abs(pictures() - coarse)
+    assert differences.mean() < 0.1
+    assert 0.0 < (differences > 8).mean() < 0.002
 
 
 def test_missing_opengl_names_the_packages_to_install(monkeypatch):
