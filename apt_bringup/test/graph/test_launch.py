@@ -17,6 +17,8 @@ from rclpy.executors import SingleThreadedExecutor
 
 from apt_bringup.arguments import ALOHA, ArgumentError, resolve
 
+pytestmark = pytest.mark.live
+
 launch = pytest.importorskip('launch')
 launch_actions = pytest.importorskip('launch.actions')
 launch_ros_actions = pytest.importorskip('launch_ros.actions')

@@ -12,6 +12,8 @@ from apt_bringup.trials.splits import Split, skills_named
 from apt_bringup.trials.trial import TrialPlan
 from apt_policy.runtime.planner_settings import PlannerSettings
 
+pytestmark = pytest.mark.live
+
 CONTRACT = str(Path(__file__).parents[2] / 'config' / 'aloha_small.yaml')
 PLANS = (TrialPlan(split=Split.UNSEEN_OBJECT, skills=skills_named('pick'), seed=5),)
 
