@@ -80,8 +80,7 @@ class ArmSolver:
         """
         self._reach.set_target(mink.SE3.from_matrix(base_from_target))
         self._configuration.update(joints)
-        reached = self._slow_enough(joints, self._nearer(joints))
-        pose = self._kinematics.base_from_ee(reached)
+        reached, pose = self._slow_enough(joints, self._nearer(joints))
         return Solution(
             joints=reached, base_from_ee=pose,
             position_error=float(np.linalg.norm(pose[:3, 3] - base_from_target[:3, 3])),
@@ -111,15 +110,19 @@ class ArmSolver:
                                    for task in (self._reach, self._posture)])
         return float(weighted @ weighted)
 
-    def _slow_enough(self, joints: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The part of the step that keeps the hand within the speeds that targets are held to."""
+    def _slow_enough(self, joints: NDArray[np.float64],
+                     goal: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The part of the step that keeps the hand within the speeds that targets are held to, and where it is then."""
         start, end = self._kinematics.base_from_ee(joints), self._kinematics.base_from_ee(goal)
         speeds = (np.linalg.norm(end[:3, 3] - start[:3, 3]) / self._period_s,
                   angle_between(start[:3, :3], end[:3, :3]) / self._period_s)
         allowed = (self._limits.linear_speed, self._limits.angular_speed)
-        shares = [_CATCH_UP * most / speed for speed, most in zip(speeds, allowed, strict=True)
-                  if most is not None and speed > _CATCH_UP * most]
-        return joints + min(shares, default=1.0) * (goal - joints)
+        share = min((_CATCH_UP * most / speed for speed, most in zip(speeds, allowed, strict=True)
+                     if most is not None and speed > _CATCH_UP * most), default=1.0)
+        if share == 1.0:
+            return goal, end
+        reached = joints + share * (goal - joints)
+        return reached, self._kinematics.base_from_ee(reached)
 
 
 class _StepLimit(mink.Limit):

@@ -63,6 +63,9 @@ class Simulation:
         self.data = mujoco.MjData(self.model)
         self._arms = {name: _Motors(self.model, name, arm, 1.0 / contract.control_rate_hz)
                       for name, arm in contract.arms.items()}
+        # Asked for at every control period, and looking a name up costs as much as the answer.
+        self._objects = [self.model.body(f'{OBJECT_PREFIX}{place}').id for place in range(self.settings.object_places)]
+        self._trays = [self.model.body(f'{TRAY_PREFIX}{place}').id for place in range(self.settings.tray_places)]
         self._step_ns = round(self.settings.timestep_s * 1e9)
         self._steps = self._begun = 0
         self._dresser = Dresser(self.model, self.settings.variation)
@@ -143,26 +146,27 @@ class Simulation:
         """The arm's encoders now."""
         return self._arms[arm].readings(self.data)
 
+    def finger(self, arm: str) -> float:
+        """Of the readings, the left finger alone [m]."""
+        return self._arms[arm].finger(self.data)
+
     def world_from_ee(self, arm: str) -> NDArray[np.float64]:
         """(4, 4) pose of ``ee_gripper_link``."""
-        site = self.data.site(f'{asset_name(arm)}/{vx300s.EE_LINK}')
-        return make_pose(site.xmat.reshape(3, 3), site.xpos)
+        site = self._arms[arm].site
+        return make_pose(self.data.site_xmat[site].reshape(3, 3), self.data.site_xpos[site])
 
     def world_from_link(self, arm: str, link: str) -> NDArray[np.float64]:
         """(4, 4) pose of a link by its URDF name."""
         name = asset_name(arm) if link == vx300s.BASE_LINK else f'{asset_name(arm)}/{link}'
-        body = self.data.body(name)
-        return make_pose(body.xmat.reshape(3, 3), body.xpos)
+        return self._world_from_body(self.model.body(name).id)
 
     def world_from_object(self, name: str) -> NDArray[np.float64]:
         """(4, 4) pose of the centre of an object that lies on the table in this episode."""
-        body = self.data.body(f'{OBJECT_PREFIX}{self.cast.objects.index(name)}')
-        return make_pose(body.xmat.reshape(3, 3), body.xpos)
+        return self._world_from_body(self._objects[self.cast.objects.index(name)])
 
     def world_from_tray(self, colour: str) -> NDArray[np.float64]:
         """(4, 4) pose of the centre of the underside of one of this episode's trays."""
-        body = self.data.body(f'{TRAY_PREFIX}{self.cast.trays.index(colour)}')
-        return make_pose(body.xmat.reshape(3, 3), body.xpos)
+        return self._world_from_body(self._trays[self.cast.trays.index(colour)])
 
     def touching(self) -> set[tuple[str, str]]:
         """Pairs of bodies in contact, each pair's names sorted; objects by their names, floor and table as world.
@@ -176,6 +180,9 @@ class Simulation:
             pairs.add((first, second))
         return pairs
 
+    def _world_from_body(self, body: int) -> NDArray[np.float64]:
+        return make_pose(self.data.xmat[body].reshape(3, 3), self.data.xpos[body])
+
     def _name_of(self, body: str) -> str:
         return self.cast.objects[int(body.removeprefix(OBJECT_PREFIX))] if body.startswith(OBJECT_PREFIX) else body
 
@@ -184,7 +191,7 @@ class Simulation:
             quaternion = np.roll(Rotation.from_euler('z', yaw).as_quat(), 1)
             self.data.joint(f'{OBJECT_PREFIX}{place}').qpos = [*position, *quaternion]
         for place, position in enumerate(layout.trays):
-            self.data.mocap_pos[self.model.body(f'{TRAY_PREFIX}{place}').mocapid[0]] = position
+            self.data.mocap_pos[self.model.body_mocapid[self._trays[place]]] = position
 
 
 class _Motors:
@@ -202,6 +209,7 @@ class _Motors:
         self._finger_dofs = np.array([finger.dofadr[0] for finger in fingers])
         self._finger_actuators = np.array([drives[finger.id] for finger in fingers])
         self._start = np.array(arm.start)
+        self.site = model.site(f'{prefix}/{vx300s.EE_LINK}').id
         self.finger_command = FINGER_OPEN
         self.servo = Servo(lower=np.array(arm.joint_lower), upper=np.array(arm.joint_upper),
                            velocity=arm.joint_velocity, damping_s=SERVO_DAMPING_S, period_s=period_s)
@@ -219,9 +227,12 @@ class _Motors:
         data.ctrl[self._actuators] = self.servo.set_point(now_s)
         data.ctrl[self._finger_actuators] = (self.finger_command, -self.finger_command)
 
+    def finger(self, data: mujoco.MjData) -> float:
+        return float(data.qpos[self._finger_qpos[0]])
+
     def readings(self, data: mujoco.MjData) -> JointReadings:
         return JointReadings(
             position=data.qpos[self._qpos], velocity=data.qvel[self._dofs],
             effort=data.actuator_force[self._actuators],
-            finger=float(data.qpos[self._finger_qpos[0]]),
+            finger=self.finger(data),
             finger_velocity=float(data.qvel[self._finger_dofs[0]]))

@@ -102,7 +102,7 @@ def situation(simulation: Simulation) -> Situation:
     """Where everything is in a simulation."""
     arms = {}
     for name, arm in simulation.contract.arms.items():
-        opening = opening_from_reading(simulation.readings(name).finger, arm.gripper_state)
+        opening = opening_from_reading(simulation.finger(name), arm.gripper_state)
         arms[name] = ArmState(world_from_ee=simulation.world_from_ee(name), gripper=opening)
     return Situation(
         stamp_ns=simulation.time_ns, arms=arms,
