@@ -20,6 +20,7 @@ from rich.console import Console
 
 from apt_bringup import graph
 from apt_bringup.arguments import ArgumentError
+from apt_bringup.complaint import complain
 from apt_bringup.demo.director import DemoError, Director, Performance
 from apt_bringup.demo.film import write_film
 from apt_bringup.demo.report import print_outcomes, print_table, write_plot
@@ -61,11 +62,11 @@ def main(words: Sequence[str] | None = None) -> int:
         try:
             performance = _perform(options, stop, console)
         except (ArgumentError, StartError, ContractError, ValueError) as error:
-            console.print(f'demo: {error}', style='red', markup=False)
+            complain(console, f'demo: {error}')
             return 2
         except (DemoError, BringUpError, LiveError) as error:
             reason = 'interrupted' if stop.is_set() else str(error)
-            console.print(f'demo: {reason}', style='red', markup=False)
+            complain(console, f'demo: {reason}')
             return 130 if stop.is_set() else 1
     return _report(options, performance, console)
 
@@ -172,7 +173,7 @@ def _report(options: argparse.Namespace, performance: Performance, console: Cons
     print_outcomes(performance.parts, console)
     shortcomings = [line for recording in recordings for line in recording.shortcomings()]
     for shortcoming in shortcomings:
-        console.print(f'FAILED: {shortcoming}', style='red', markup=False)
+        complain(console, f'FAILED: {shortcoming}')
     if shortcomings and any(recording.holds for recording in recordings):
         console.print(f'If this machine is slow or busy, simulate slower: DEMO_SPEED={options.speed / 2:g}')
     if not shortcomings:

@@ -22,6 +22,7 @@ from rich.table import Table
 from apt_bringup.bulk.crew import Crew, CrewError, Done, Lost
 from apt_bringup.bulk.folder import FolderError, claim
 from apt_bringup.bulk.options import add_shared, contract_path, natural, positive
+from apt_bringup.complaint import complain
 from apt_bringup.demonstrations.dataset import BAGS, missing, sweep
 from apt_bringup.demonstrations.generate import GenerationSettings, Generator, Made
 from apt_bringup.tasks.task import Skill
@@ -43,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         load_contract(settings.contract)
         claim(options.out, settings.facts())
     except (SplitError, ContractError, FolderError, ValueError) as error:
-        console.print(f'apt-sim-data: {error}', style='red', markup=False, highlight=False)
+        complain(console, f'apt-sim-data: {error}')
         return 2
     todo = missing(options.out, options.episodes, bags=options.bags)
     if there := options.episodes - len(missing(options.out, options.episodes)):
@@ -121,7 +122,7 @@ class _Run:
             self._console.print(f'{bags} of them as bags too: {self._out / BAGS}', markup=False, soft_wrap=True)
 
     def _say(self, text: str) -> None:
-        self._console.print(f'apt-sim-data: {text}', style='red', markup=False, highlight=False)
+        complain(self._console, f'apt-sim-data: {text}')
 
 
 def _check_bags(bags: int, episodes: int) -> None:

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from apt_bringup.bulk.crew import Crew, CrewError, Done
 from apt_bringup.bulk.folder import FolderError, claim
 from apt_bringup.bulk.options import add_contract, contract_path, natural, positive
+from apt_bringup.complaint import complain
 from apt_bringup.questions.generate import QuestionSettings, SheetWriter, sheet_folder
 from apt_policy.core.contract import ContractError
 
@@ -31,14 +32,14 @@ def main(words: Sequence[str] | None = None) -> int:
         settings = QuestionSettings(contract=contract_path(options.contract), seed=options.seed)
         claim(options.out, settings.facts())
     except (ContractError, FolderError) as error:
-        console.print(f'apt-sim-questions: {error}', style='red', markup=False, highlight=False)
+        complain(console, f'apt-sim-questions: {error}')
         return 2
     todo = [number for number in range(options.sheets) if not sheet_folder(options.out, number).exists()]
     began_s = time.monotonic()
     try:
         lost = _write(settings, options.out, todo, options.jobs, console)
     except CrewError as error:
-        console.print(f'apt-sim-questions: {error}', style='red', markup=False, highlight=False)
+        complain(console, f'apt-sim-questions: {error}')
         return 1
     except KeyboardInterrupt:
         console.print('apt-sim-questions: interrupted; sheets that are whole stay. The same command goes on.')
@@ -46,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
     console.print(f'{options.sheets - len(lost)} sheets of {settings.scenes} scenes in {options.out}, '
                   f'{len(todo)} of them new, {time.monotonic() - began_s:.0f} s', highlight=False)
     for words_of_loss in lost:
-        console.print(f'apt-sim-questions: {words_of_loss}', style='red', markup=False, highlight=False)
+        complain(console, f'apt-sim-questions: {words_of_loss}')
     return 1 if lost else 0
 
 

@@ -14,6 +14,7 @@ from threading import Event
 from rich.console import Console
 from rich.table import Table
 
+from apt_bringup.complaint import complain
 from apt_bringup.steps.step import Phase, Step
 from apt_bringup.supervise import Patience, Process
 
@@ -63,7 +64,7 @@ class Runner:
 
     def complain(self, text: str) -> None:
         """What went wrong."""
-        self._console.print(f'{self._title}: {text}', style='red', markup=False)
+        complain(self._console, f'{self._title}: {text}')
 
     def _do(self, waiting: list[Step]) -> Step | None:
         """The steps of one phase; one that failed."""

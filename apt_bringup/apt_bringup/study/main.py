@@ -16,6 +16,7 @@ from rich.console import Console
 
 from apt_bringup.bulk.folder import claim
 from apt_bringup.bulk.options import positive
+from apt_bringup.complaint import complain
 from apt_bringup.steps.runner import Runner
 from apt_bringup.steps.step import named
 from apt_bringup.stop import stop_requests
@@ -43,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         chosen = named(options.only, steps(setting, jobs=options.jobs))
         claim(out, setting.facts())
     except ValueError as error:
-        console.print(f'study: {error}', style='red', markup=False)
+        complain(console, f'study: {error}')
         return 2
     with stop_requests() as stop:
         runner = Runner('study', out, console, stop, jobs=options.jobs, environment=_ENVIRONMENT)

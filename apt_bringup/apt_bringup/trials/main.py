@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from apt_bringup.bulk.crew import Crew, CrewError, Done, Lost
 from apt_bringup.bulk.options import add_shared, contract_path, positive
+from apt_bringup.complaint import complain
 from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
 from apt_bringup.trials.score import scores, shares, table, write_json
 from apt_bringup.trials.splits import TESTS, Split, SplitError, skills_named, split_named
@@ -46,10 +47,10 @@ def main(words: Sequence[str] | None = None) -> int:
                                   denoising_steps=options.denoising_steps, noise_scale=options.noise_scale,
                                   seed=options.seed)
     except (SplitError, ContractError, ValueError) as error:
-        console.print(f'apt-sim-eval: {error}', style='red', markup=False, highlight=False)
+        complain(console, f'apt-sim-eval: {error}')
         return 2
     if options.ros and (options.videos or options.delay):
-        console.print('apt-sim-eval: --videos and --delay go without --ros: there, time is what it is', style='red')
+        complain(console, 'apt-sim-eval: --videos and --delay go without --ros: there, time is what it is')
         return 2
     if not options.checkpoint:
         console.print('no checkpoint: the policy is UNTRAINED and will fail', style='yellow')
@@ -81,10 +82,10 @@ class _Run:
         if results and not failure:
             self._report(results, time.monotonic() - began_s)
         for words in (*self._losses, *filter(None, [failure])):
-            self._console.print(f'apt-sim-eval: {words}', style='red', markup=False, highlight=False)
+            complain(self._console, f'apt-sim-eval: {words}')
         if failure or self._losses:
             if target is not None:
-                self._console.print(f'apt-sim-eval: {target} was not written', style='red', markup=False)
+                complain(self._console, f'apt-sim-eval: {target} was not written')
             return 1
         if target is not None:
             write_json(scores(results), target)

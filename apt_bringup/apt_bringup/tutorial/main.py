@@ -13,6 +13,7 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from rich.console import Console
 
+from apt_bringup.complaint import complain
 from apt_bringup.steps.runner import Runner
 from apt_bringup.steps.step import named
 from apt_bringup.stop import stop_requests
@@ -34,7 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
         known = steps(options.out, share / 'config' / 'aloha_tutorial.yaml', sizes)
         chosen = named(options.only, [(step,) for step in known])
     except ValueError as error:
-        console.print(f'tutorial: {error}', style='red', markup=False)
+        complain(console, f'tutorial: {error}')
         return 2
     if options.fresh:
         shutil.rmtree(options.out, ignore_errors=True)
