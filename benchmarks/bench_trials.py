@@ -5,9 +5,10 @@ import tempfile
 import time
 from pathlib import Path
 
-# As the programs have it in their processes: pictures need no window system, and threads would count twice.
-os.environ['MUJOCO_GL'] = 'disabled'
-os.environ.update(OMP_NUM_THREADS='1', LP_NUM_THREADS='0')
+from apt_bringup.bulk.crew import ONE_THREAD
+
+# Pictures need no window system; the rest as programs in bulk have it, and before libraries look.
+os.environ.update(ONE_THREAD, MUJOCO_GL='disabled')
 
 from ledger import record
 

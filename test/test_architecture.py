@@ -24,13 +24,16 @@ MAY_IMPORT = {
     'apt_policy.ros': ('apt_policy.core', 'apt_policy.runtime'),
     'apt_training': ('apt_policy.core', 'apt_policy.model', 'apt_policy.runtime.planner'),
     'apt_bringup': ('apt_policy.core', 'apt_policy.ros.qos', 'apt_policy.ros.params', 'apt_policy.ros.encode',
-                    'apt_policy.ros.stamps'),
+                    'apt_policy.ros.stamps', 'apt_training.complaint'),
     'apt_bringup.bulk': ('apt_bringup', 'apt_training.claim'),
     # Demonstrations are written as what is trained on; trials run the node's own loop.
-    'apt_bringup.demonstrations': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes'),
-    'apt_bringup.trials': ('apt_bringup', 'apt_policy.core', 'apt_policy.runtime', 'apt_policy.ros.qos'),
-    'apt_bringup.demo': ('apt_bringup', 'apt_policy.core', 'apt_policy.ros.qos', 'apt_policy.runtime.planner_settings'),
-    'apt_bringup.questions': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes.codec'),
+    'apt_bringup.demonstrations': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes', 'apt_training.complaint'),
+    'apt_bringup.trials': ('apt_bringup', 'apt_policy.core', 'apt_policy.runtime', 'apt_policy.ros.qos',
+                           'apt_training.complaint'),
+    'apt_bringup.demo': ('apt_bringup', 'apt_policy.core', 'apt_policy.ros.qos', 'apt_policy.runtime.planner_settings',
+                         'apt_training.complaint'),
+    'apt_bringup.questions': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes.codec',
+                              'apt_training.complaint'),
 }
 ROS_HOMES = ('apt_policy.ros', 'apt_bringup')
 # External package -> the only modules that may import it; a name that ends in * is a prefix.

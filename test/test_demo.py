@@ -64,7 +64,7 @@ def test_demonstration_moves_both_arms_at_the_control_rate(tmp_path):
     assert 'OK: targets flowed at the control rate' in output
     assert 'untrained' in output
     assert (tmp_path / 'tracking.png').read_bytes().startswith(b'\x89PNG')
-    assert cv2.imread(str(tmp_path / 'demo.jpg')).shape[:2] == (360, 4 * 427)
+    assert cv2.imread(str(tmp_path / 'demo.jpg')).shape[:2] == (360, 4 * 427 + 3 * 8)
     with av.open(str(tmp_path / 'demo.mp4')) as film:
         assert sum(1 for _ in film.decode(video=0)) > 20
 

@@ -65,6 +65,11 @@ def test_counts_are_summed_over_the_files(tmp_path):
     assert result.returncode == 0
 
 
+def test_a_report_without_a_test_fails_the_run(tmp_path):
+    result = count(report(tmp_path / 'a.xml', GOOD), report(tmp_path / 'b.xml'))
+    assert 'b.xml: no test ran' in result.stdout and result.returncode == 1
+
+
 def test_a_failed_test_is_named_and_fails_the_run(tmp_path):
     result = count(report(tmp_path / 'a.xml', GOOD, BAD))
     assert 'FAILED a::bad' in result.stdout

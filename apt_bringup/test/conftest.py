@@ -19,6 +19,14 @@ from apt_policy.ros.qos import profile
 CONTRACT = Path(__file__).parents[1] / 'config' / 'aloha_sim.yaml'
 SMALL_CONTRACT = CONTRACT.with_name('aloha_small.yaml')
 HANG_S = 30.0
+# Tests that talk over DDS have a domain to do it on.
+LIVE = {'domain', 'isolated'}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if LIVE & set(item.fixturenames):
+            item.add_marker(pytest.mark.live)
 
 
 class Program:

@@ -22,8 +22,8 @@ Worker = Callable[[int], Any]
 WorkerFactory = Callable[[], Worker]
 """Builds a worker where it will run; picklable."""
 
-# None beside its own for Mesa's llvmpipe, where one would be another.
-_ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '0'}
+ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '0'}
+"""Environment of a process that keeps to one core; llvmpipe counts threads beside the one that draws."""
 _TRIES = 2
 _END_S = 5.0
 
@@ -69,7 +69,7 @@ class Crew:
     def __init__(self, factory: WorkerFactory, size: int, *, environment: Mapping[str, str] | None = None) -> None:
         """``environment`` is added to that of the processes, which have one thread each."""
         self._factory, self._size = factory, size
-        self._environment = {**_ONE_THREAD, **(environment or {})}
+        self._environment = {**ONE_THREAD, **(environment or {})}
         self._members: list[_Member] = []
 
     def __enter__(self) -> 'Crew':

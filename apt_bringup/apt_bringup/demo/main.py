@@ -20,7 +20,6 @@ from rich.console import Console
 
 from apt_bringup import graph
 from apt_bringup.arguments import ArgumentError
-from apt_bringup.complaint import complain
 from apt_bringup.demo.director import DemoError, Director, Performance
 from apt_bringup.demo.film import write_film
 from apt_bringup.demo.report import print_outcomes, print_table, write_plot
@@ -35,6 +34,7 @@ from apt_bringup.trials.live import LivePolicy, trial_graph
 from apt_bringup.trials.live_robot import LiveError
 from apt_policy.core.contract import ContractError, load_contract, mismatches
 from apt_policy.runtime.planner_settings import PlannerSettings
+from apt_training.complaint import complain
 
 UNTRAINED = 'untrained'
 CUBES, TRIALS = 'cubes', 'trials'

@@ -19,7 +19,7 @@ from apt_bringup.demonstrations.disturbance import Disturbance
 from apt_bringup.demonstrations.stumble import Stumble, draw_stumble, stumble, stumbles
 from apt_bringup.sim.cameras import CameraRig, Shot, intrinsics
 from apt_bringup.sim.physics import PHYSICS, Simulation
-from apt_bringup.sim.scene import LIGHTS
+from apt_bringup.sim.scene import LIGHTS, PICTURES
 from apt_bringup.tasks.demonstrator import Demonstrator
 from apt_bringup.tasks.episode import LONGEST_S
 from apt_bringup.tasks.language import phrase
@@ -72,9 +72,10 @@ class GenerationSettings:
     def facts(self) -> dict[str, Any]:
         """The same for JSON, with the robot instead of a path."""
         plan = self.plan
-        return {'program': PROGRAM, 'physics': PHYSICS, 'contract': load_contract(self.contract).policy_facts(),
-                'split': plan.split.value, 'skills': [skill.value for skill in plan.skills], 'seed': plan.seed,
-                'disturbance': self.disturbance, 'stumble': self.stumble, 'vary_cameras': self.vary_cameras}
+        return {'program': PROGRAM, 'physics': PHYSICS, 'pictures': PICTURES,
+                'contract': load_contract(self.contract).policy_facts(), 'split': plan.split.value,
+                'skills': [skill.value for skill in plan.skills], 'seed': plan.seed, 'disturbance': self.disturbance,
+                'stumble': self.stumble, 'vary_cameras': self.vary_cameras}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,13 +22,13 @@ from rich.table import Table
 from apt_bringup.bulk.crew import Crew, CrewError, Done, Lost
 from apt_bringup.bulk.folder import FolderError, claim
 from apt_bringup.bulk.options import add_shared, contract_path, natural, positive
-from apt_bringup.complaint import complain
 from apt_bringup.demonstrations.dataset import BAGS, missing, sweep
 from apt_bringup.demonstrations.generate import GenerationSettings, Generator, Made
 from apt_bringup.tasks.task import Skill
 from apt_bringup.trials.splits import SplitError, skills_named, split_named
 from apt_bringup.trials.trial import TrialPlan
 from apt_policy.core.contract import ContractError, load_contract
+from apt_training.complaint import complain
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -48,7 +48,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     todo = missing(options.out, options.episodes, bags=options.bags)
     if there := options.episodes - len(missing(options.out, options.episodes)):
-        console.print(f'{there} of {options.episodes} episodes are in {options.out} already')
+        console.print(f'{there} of {options.episodes} episodes are in {options.out} already',
+                      markup=False, highlight=False, soft_wrap=True)
     run = _Run(settings, options.out, console, bags=options.bags)
     try:
         return run.finish(todo, options.jobs)

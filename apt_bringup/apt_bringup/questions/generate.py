@@ -20,6 +20,7 @@ from apt_bringup.questions.ask import Turn, ask
 from apt_bringup.questions.still import StillDrawer, look
 from apt_bringup.sim.cameras import CameraRig, Shot
 from apt_bringup.sim.physics import Simulation
+from apt_bringup.sim.scene import PICTURES
 from apt_bringup.trials.trial import LIGHTS_AND_CAMERAS, trial_scene
 from apt_policy.core.contract import load_contract
 from apt_training.episodes.codec import encode_jpeg
@@ -46,8 +47,8 @@ class QuestionSettings:
 
     def facts(self) -> dict[str, Any]:
         """The same for JSON, with the robot instead of a path."""
-        return {'program': PROGRAM, 'contract': load_contract(self.contract).policy_facts(), 'seed': self.seed,
-                'scenes': self.scenes, 'questions': self.questions}
+        return {'program': PROGRAM, 'pictures': PICTURES, 'contract': load_contract(self.contract).policy_facts(),
+                'seed': self.seed, 'scenes': self.scenes, 'questions': self.questions}
 
 
 def sheet_folder(folder: Path, number: int) -> Path:

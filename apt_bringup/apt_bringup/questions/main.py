@@ -19,9 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from apt_bringup.bulk.crew import Crew, CrewError, Done
 from apt_bringup.bulk.folder import FolderError, claim
 from apt_bringup.bulk.options import add_contract, contract_path, natural, positive
-from apt_bringup.complaint import complain
 from apt_bringup.questions.generate import QuestionSettings, SheetWriter, sheet_folder
 from apt_policy.core.contract import ContractError
+from apt_training.complaint import complain
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -45,7 +45,8 @@ def main(words: Sequence[str] | None = None) -> int:
         console.print('apt-sim-questions: interrupted; sheets that are whole stay. The same command goes on.')
         return 130
     console.print(f'{options.sheets - len(lost)} sheets of {settings.scenes} scenes in {options.out}, '
-                  f'{len(todo)} of them new, {time.monotonic() - began_s:.0f} s', highlight=False)
+                  f'{len(todo)} of them new, {time.monotonic() - began_s:.0f} s', markup=False,
+                  highlight=False, soft_wrap=True)
     for words_of_loss in lost:
         complain(console, f'apt-sim-questions: {words_of_loss}')
     return 1 if lost else 0

@@ -22,7 +22,7 @@ from apt_policy.core.placement import Placement
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_HAZE,
         mujoco.mjtRndFlag.mjRND_FOG)
 _MAX_GEOMS = 500
-# Of a picture, in halves of its sides.
+# Of a picture: across and down in halves of its sides, ahead in focal lengths.
 _CORNERS = np.array([(-1.0, -1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, 1.0), (-1.0, 1.0, 1.0)])
 
 
@@ -68,12 +68,16 @@ def calibrated(simulation: Simulation) -> RobotContract:
                                       for name, camera in contract.cameras.items()})
 
 
-def sees_sky(simulation: Simulation, camera: str) -> bool:
-    """Whether anything but the floor can be behind what is in a picture that is taken now."""
+def sees_sky(simulation: Simulation, camera: str, pose: NDArray[np.float64]) -> bool:
+    """Whether anything but the floor can be behind what is in a picture.
+
+    Args:
+        pose: (4, 4) world_from_camera.
+    """
     settings, floor = simulation.settings, simulation.model.geom(FLOOR)
-    pose, focal = world_from_camera(simulation, camera), intrinsics(simulation, camera)[0, 0]
+    focal = intrinsics(simulation, camera)[0, 0]
     rays = pose[:3, :3] @ (_CORNERS * (settings.image_width / 2, settings.image_height / 2, focal)).T
-    if rays[2].max() >= 0.0:
+    if rays[2].max() >= 0.0 or pose[2, 3] <= floor.pos[2]:
         return True
     # The floor is convex: if it is behind all corners of the picture, it is behind everything between them.
     ends = pose[:2, 3, None] + rays[:2] * (floor.pos[2] - pose[2, 3]) / rays[2]
@@ -118,16 +122,16 @@ class CameraRig:
 
     def shoot(self, camera: str) -> Shot:
         """The picture that a camera of the contract takes now."""
-        simulation = self._simulation
-        # In software, a third of a small picture's time is the sky's, seen or not.
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = sees_sky(simulation, camera)
+        simulation, pose = self._simulation, world_from_camera(self._simulation, camera)
+        # In software, a fifth or more of a small picture's time is the sky's, seen or not.
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = sees_sky(simulation, camera, pose)
         self._view.fixedcamid = simulation.model.camera(CAMERA_PREFIX + camera).id
         mujoco.mjv_updateScene(simulation.model, simulation.data, self._option, None, self._view,
                                mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(self._upside_down, None, self._rect, self._context)
         return Shot(rgb=np.ascontiguousarray(self._upside_down[::-1]),
-                    world_from_camera=world_from_camera(simulation, camera), stamp_ns=simulation.time_ns)
+                    world_from_camera=pose, stamp_ns=simulation.time_ns)
 
     def close(self) -> None:
         """Free the context; harmless when repeated."""

@@ -19,6 +19,8 @@ from apt_bringup.sim.meshes import coarsen
 from apt_bringup.sim.things import ALL_OBJECTS, CUBES, TRAY_COLOURS, thing
 from apt_policy.core.contract import RobotContract
 
+PICTURES = 'aloha_sim 2'
+"""Changes when the same scene would be drawn otherwise."""
 CAMERA_PREFIX = 'camera/'
 TABLE = 'table'
 FLOOR = 'floor'
@@ -124,7 +126,7 @@ class SceneSettings:
                              'both sides need at least 1')
 
     @property
-    def detail(self) -> 'Detail':
+    def detail(self) -> Detail:
         """How finely things are drawn: what a picture cannot show costs time all the same."""
         return _COARSE if max(self.image_width, self.image_height) <= _SMALL_PICTURE else _FINE
 

@@ -14,9 +14,9 @@ from threading import Event
 from rich.console import Console
 from rich.table import Table
 
-from apt_bringup.complaint import complain
 from apt_bringup.steps.step import Phase, Step
 from apt_bringup.supervise import Patience, Process
+from apt_training.complaint import complain
 
 # Training saves before it ends.
 _PATIENCE = Patience(interrupt_s=60.0, terminate_s=10.0)

@@ -16,12 +16,12 @@ from rich.console import Console
 
 from apt_bringup.bulk.folder import claim
 from apt_bringup.bulk.options import positive
-from apt_bringup.complaint import complain
 from apt_bringup.steps.runner import Runner
 from apt_bringup.steps.step import named
 from apt_bringup.stop import stop_requests
 from apt_bringup.study.plan import FULL, QUICK, Setting, Sizes, steps
 from apt_bringup.study.report import collect, tables, write_results
+from apt_training.complaint import complain
 
 _MEANING = {'skills': 'separated by commas; the splits that need others are left out; '}
 # Steps share the machine by cores; a GPU would be taken by one part of them and not by another.

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from apt_bringup.sim.physics import PHYSICS
+from apt_bringup.sim.scene import PICTURES
 from apt_bringup.steps.step import Phase, Step
 from apt_bringup.trials.splits import TESTS, skills_named
 
@@ -65,8 +66,7 @@ FULL = Sizes(
 """Not run in this size: about two days on two cores, by the rate of a smaller one."""
 QUICK = Sizes(
     sheets=60, looking=150, lessons=100, skills='pick', demonstrations=150, iterations=60, batch=16, trials=4)
-"""For twenty minutes on two cores, by the times of parts of a larger one; not timed as a whole. Shows that everything
-runs, hardly more."""
+"""Sixteen minutes on two cores. Shows that everything runs, hardly more."""
 
 # More trials or seeds need nothing that was trained made anew.
 _MAY_GROW = ('trials', 'seeds')
@@ -96,7 +96,7 @@ class Setting:
     def facts(self) -> dict[str, object]:
         """For JSON: what decides the products, but for how many of them there are."""
         sizes = {name: size for name, size in vars(self.sizes).items() if name not in _MAY_GROW}
-        return {**sizes, 'vlm': self.own_vlm, 'data': list(self.own_data), 'physics': PHYSICS}
+        return {**sizes, 'vlm': self.own_vlm, 'data': list(self.own_data), 'physics': PHYSICS, 'pictures': PICTURES}
 
     @property
     def vlm(self) -> str:

@@ -19,13 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from apt_bringup.bulk.crew import Crew, CrewError, Done, Lost
 from apt_bringup.bulk.options import add_shared, contract_path, positive
-from apt_bringup.complaint import complain
 from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
 from apt_bringup.trials.score import scores, shares, table, write_json
 from apt_bringup.trials.splits import TESTS, Split, SplitError, skills_named, split_named
 from apt_bringup.trials.trial import TrialPlan
 from apt_policy.core.contract import ContractError, load_contract
 from apt_policy.runtime.planner_settings import PlannerSettings
+from apt_training.complaint import complain
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -13,11 +13,11 @@ from pathlib import Path
 from ament_index_python.packages import get_package_share_directory
 from rich.console import Console
 
-from apt_bringup.complaint import complain
 from apt_bringup.steps.runner import Runner
 from apt_bringup.steps.step import named
 from apt_bringup.stop import stop_requests
 from apt_bringup.tutorial.plan import Sizes, steps
+from apt_training.complaint import complain
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -36,4 +36,4 @@ def complainer():
 
 
 def surroundings():
-    return lambda number: {name: os.environ.get(name) for name in ('OMP_NUM_THREADS', 'MOOD')}
+    return lambda number: {name: os.environ.get(name) for name in ('OMP_NUM_THREADS', 'LP_NUM_THREADS', 'MOOD')}

@@ -40,7 +40,8 @@ def test_what_a_worker_raises_ends_the_crew_in_its_words():
 def test_processes_have_one_thread_each_and_leave_this_one_alone(monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '7')
     with Crew(surroundings, 1, environment={'MOOD': 'good'}) as crew:
-        assert [done.result for done in crew.do([0])] == [{'OMP_NUM_THREADS': '1', 'MOOD': 'good'}]
+        assert [done.result for done in crew.do([0])] == [
+            {'OMP_NUM_THREADS': '1', 'LP_NUM_THREADS': '0', 'MOOD': 'good'}]
     assert os.environ['OMP_NUM_THREADS'] == '7' and 'MOOD' not in os.environ
 
 

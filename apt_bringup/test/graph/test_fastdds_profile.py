@@ -15,8 +15,6 @@ from sensor_msgs.msg import Image
 
 from apt_bringup import transport
 
-pytestmark = pytest.mark.live
-
 PACKAGE = Path(__file__).resolve().parents[2]
 PROFILES = (PACKAGE / 'config' / 'fastdds.xml', PACKAGE / 'config' / 'fastdds_small.xml')
 RATE_HZ = 30

@@ -16,8 +16,6 @@ from rclpy.context import Context
 from apt_bringup.graph import Graph, IncludeSpec, NodeSpec
 from apt_bringup.session import Session, StartError, ros_arguments
 
-pytestmark = pytest.mark.live
-
 PACKAGE = Path(__file__).resolve().parents[2]
 PROMPT = 'put: the "red" cube, # 2 cm'
 NODES = ('simulator', 'ik_bridge', 'policy')

@@ -18,8 +18,6 @@ from apt_policy.core.sample import HoldReason
 from apt_policy.ros import encode
 from apt_policy.ros.qos import Role, profile
 
-pytestmark = pytest.mark.live
-
 NAME = 'left'
 PERIOD_S = 0.02
 

@@ -20,8 +20,6 @@ from apt_policy.core import topics
 from apt_policy.core.decode import stamp_to_ns
 from apt_policy.ros.qos import Role, profile
 
-pytestmark = pytest.mark.live
-
 
 def contents(path):
     """Every message of a bag: (topic, stamp, message)."""

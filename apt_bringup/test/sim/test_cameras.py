@@ -14,6 +14,7 @@ from apt_bringup.sim.meshes import coarsen
 from apt_bringup.sim.physics import Simulation
 from apt_bringup.sim.scene import SceneSettings, hand_from_wrist_camera
 from apt_bringup.sim.things import OBJECT_COLOURS, OBJECT_SIDE, thing
+from apt_policy.core.geometry import make_pose
 
 FEWEST_PIXELS = 40
 
@@ -121,7 +122,7 @@ def test_a_sky_that_is_out_of_sight_is_left_out_and_no_picture_changes(simulatio
             simulation.command_joints(name, np.array(arm.start) + random.normal(0.0, 0.5, len(arm.start)))
         simulation.step(200)
         for camera in contract.cameras:
-            seen.append(sees_sky(simulation, camera))
+            seen.append(sees_sky(simulation, camera, world_from_camera(simulation, camera)))
             picture = rig.shoot(camera).rgb
             with monkeypatch.context() as always:
                 always.setattr(cameras, 'sees_sky', lambda *_: True)
@@ -129,17 +130,26 @@ def test_a_sky_that_is_out_of_sight_is_left_out_and_no_picture_changes(simulatio
     assert 0.2 < np.mean(seen) < 0.8
 
 
-def test_a_small_picture_does_not_show_that_things_are_drawn_coarsely(contract, monkeypatch):
+def test_from_below_the_floor_there_is_nothing_but_sky(simulation):
+    down = make_pose(np.diag([1.0, -1.0, -1.0]), (0.0, 0.5, 1.0))
+    assert not sees_sky(simulation, 'cam_high', down)
+    down[2, 3] = -1.0
+    assert sees_sky(simulation, 'cam_high', down)
+
+
+@pytest.mark.parametrize('finer', ['squares', 'slices'])
+def test_a_small_picture_hardly_shows_that_things_are_drawn_coarsely(contract, monkeypatch, finer):
     def pictures():
-        small = Simulation(contract, SceneSettings(image_width=128, image_height=128))
+        cups = SceneSettings(objects=('red cup', 'blue cup', 'green cup'), image_width=128, image_height=128)
+        small = Simulation(contract, cups)
         with CameraRig(small) as rig:
             return np.stack([rig.shoot(camera).rgb for camera in contract.cameras]).astype(float)
 
     coarse = pictures()
-    monkeypatch.setattr(scene, '_COARSE', dataclasses.replace(scene._FINE, cell=scene._COARSE.cell))
+    monkeypatch.setattr(scene, '_COARSE', dataclasses.replace(scene._COARSE, **{finer: getattr(scene._FINE, finer)}))
     differences = np.abs(pictures() - coarse)
-    assert differences.mean() < 0.1
-    assert 0.0 < (differences > 8).mean() < 0.002
+    assert 0.0 < differences.mean() < 0.1
+    assert (differences > 8).mean() < 0.002
 
 
 def test_missing_opengl_names_the_packages_to_install(monkeypatch):

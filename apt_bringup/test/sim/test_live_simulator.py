@@ -21,8 +21,6 @@ from apt_policy.core.geometry import invert_pose
 from apt_policy.core.transforms import LATEST, TransformBuffer
 from apt_policy.ros.qos import Role, profile
 
-pytestmark = pytest.mark.live
-
 SIMULATOR = 'apt_bringup.sim.node'
 WIDTH, HEIGHT = 96, 72
 

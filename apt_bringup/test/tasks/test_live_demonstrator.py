@@ -17,8 +17,6 @@ from apt_bringup.sim.simulator import OBJECTS
 from apt_policy.core import topics
 from apt_policy.ros.qos import Role, profile
 
-pytestmark = pytest.mark.live
-
 CONTRACT = Path(__file__).parents[2] / 'config' / 'aloha_sim.yaml'
 DEMONSTRATOR = 'apt_bringup.tasks.node'
 

@@ -19,6 +19,7 @@ from apt_policy.model.checkpoint import Checkpoint, CheckpointError, read_checkp
 from apt_policy.model.vlm_load import VlmError
 from apt_policy.model.vlm_prompt import PromptError
 from apt_policy.runtime.planner import pick_device
+from apt_training.complaint import complain
 from apt_training.episodes.episode import EpisodeError
 from apt_training.evaluate.evaluation import Evaluation, EvaluationSettings, evaluate
 from apt_training.evaluate.output import write_json, write_plots, write_tensorboard
@@ -47,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for path in _write(evaluation, checkpoint, options):
             console.print(Text(f'wrote {path}'), soft_wrap=True)
     except _MISTAKES as error:
-        complaints.print(Text(f'apt-eval: {error}', style='red'), soft_wrap=True)
+        complain(complaints, f'apt-eval: {error}')
         return 2
     return 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from apt_training.complaint import complain
 from apt_training.episodes.episode import EpisodeError
 from apt_training.episodes.read import Episode
 from apt_training.inspect.examine import examine
@@ -39,14 +40,14 @@ def main(words: Sequence[str] | None = None) -> int:
             console.print(Text(f'wrote {options.sheet}'))
             return status
     except (EpisodeFilesError, OSError) as error:
-        complaints.print(Text(f'apt-inspect: {error}', style='red'), soft_wrap=True)
+        complain(complaints, f'apt-inspect: {error}')
         return 2
     for file in files:
         try:
             with Episode(file, video_root=options.video_root) as episode:
                 _inspect(episode, options, console)
         except (EpisodeError, RerunError, OSError) as error:
-            complaints.print(Text(f'apt-inspect: {error}', style='red'), soft_wrap=True)
+            complain(complaints, f'apt-inspect: {error}')
             status = 2
     return status
 

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from apt_bringup.complaint import complain
+from apt_training.complaint import complain
 
 
 def test_a_long_path_stays_whole_and_as_it_is():
