@@ -31,13 +31,13 @@ build: setup ## build the packages with colcon
 	@scripts/build
 
 demo: build ## the policy on the simulated ALOHA, over real DDS; writes out/demo/
-	@$(IN_ENV) python -m apt_bringup.demo.main --seconds "$$DEMO_SECONDS" $${DEMO_SPEED:+--speed "$$DEMO_SPEED"} $${PROMPT:+--prompt "$$PROMPT"} $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
+	@$(IN_ENV) python -m apt_demos.demo.main --seconds "$$DEMO_SECONDS" $${DEMO_SPEED:+--speed "$$DEMO_SPEED"} $${PROMPT:+--prompt "$$PROMPT"} $${CHECKPOINT:+--checkpoint "$$CHECKPOINT"}
 
 tutorial: build ## record in simulation, convert, train both stages, evaluate, run the result; writes out/tutorial/
-	@$(IN_ENV) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m apt_bringup.tutorial.main $(TUTORIAL)
+	@$(IN_ENV) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m apt_demos.tutorial.main $(TUTORIAL)
 
 study: build ## one training stage against two, in simulation (STUDY=--quick shows that it runs); writes out/study/
-	@$(IN_ENV) python -m apt_bringup.study.main $(STUDY)
+	@$(IN_ENV) python -m apt_demos.study.main $(STUDY)
 
 test: build ## everything that CI runs: check, colcon test, the tests across packages
 	@scripts/test

@@ -24,13 +24,13 @@ from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.safety import SafetyFilter
 from apt_policy.core.sample import ArmState, Chunk, Observation, Target, View
 from apt_policy.core.streams import StreamReport
-from apt_policy.runtime.child import threads_beside_control
-from apt_policy.runtime.fakes import HoverPlanner
-from apt_policy.runtime.loop import PolicyLoop
-from apt_policy.runtime.ports import Committed, Planner, PlannerFactory
-from apt_policy.runtime.report import LoopSettings
-from apt_policy.runtime.worker import WorkerKind, WorkerSettings
-from apt_policy.runtime.workers import start_worker
+from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.loop import PolicyLoop
+from apt_policy.inference.ports import Committed, Planner, PlannerFactory
+from apt_policy.inference.report import LoopSettings
+from apt_policy.inference.worker.child import threads_beside_control
+from apt_policy.inference.worker.worker import WorkerKind, WorkerSettings
+from apt_policy.inference.worker.workers import start_worker
 
 CONTRACT = Path(__file__).resolve().parents[1] / 'apt_bringup' / 'config' / 'aloha_sim.yaml'
 PERIOD_NS = 20_000_000
@@ -38,8 +38,8 @@ PERIOD_NS = 20_000_000
 
 def policy(contract: RobotContract) -> Planner:
     """The untrained policy of the debug size; imported where it runs, so that torch is."""
-    from apt_policy.runtime.planner import load_planner
-    from apt_policy.runtime.planner_settings import PlannerSettings
+    from apt_policy.inference.planner import load_planner
+    from apt_policy.inference.planner_settings import PlannerSettings
     return load_planner(PlannerSettings(device='cpu'), contract)
 
 

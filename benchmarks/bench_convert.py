@@ -30,9 +30,9 @@ from rosbags.typesys import Stores, get_typestore
 from apt_policy.core.contract import Arm, RobotContract, load_contract
 from apt_policy.core.geometry import pose_to_quaternion
 from apt_policy.core.kinematics import forward_kinematics
-from apt_training.convert.bag_unit import BagUnit
 from apt_training.convert.executors import run_here, run_processes
-from apt_training.convert.settings import BagSettings
+from apt_training.convert.rosbag.settings import BagSettings
+from apt_training.convert.rosbag.unit import BagUnit
 from apt_training.convert.write_unit import Output
 from apt_training.episodes.episode import Storage
 

@@ -24,10 +24,10 @@ from transformers import Qwen3VLForConditionalGeneration
 from apt_policy.model.batch import Images, RobotState
 from apt_policy.model.config import ExpertConfig, ExpertSize, PolicyConfig, Stage, VlmConfig
 from apt_policy.model.policy import Policy, TrainingBatch
-from apt_policy.model.vlm import VlmBridge
-from apt_policy.model.vlm_load import Backbone
-from apt_policy.model.vlm_pixels import ImageSpec
-from apt_policy.model.vlm_tiny import tiny_config, tiny_tokenizer
+from apt_policy.model.vlm.bridge import VlmBridge
+from apt_policy.model.vlm.load import Backbone
+from apt_policy.model.vlm.pixels import ImageSpec
+from apt_policy.model.vlm.tiny import tiny_config, tiny_tokenizer
 from apt_training.train.config import OptimConfig
 from apt_training.train.feature_cache import FeatureCache
 from apt_training.train.objective import Objective, Work

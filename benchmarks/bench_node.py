@@ -40,11 +40,11 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_msgs.msg import TFMessage
 
 from apt_policy.core.contract import RobotContract, load_contract
+from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.worker.worker import WorkerKind
 from apt_policy.ros import encode
 from apt_policy.ros.policy_node import PolicyNode, trained_planner
 from apt_policy.ros.qos import Role, profile
-from apt_policy.runtime.fakes import HoverPlanner
-from apt_policy.runtime.worker import WorkerKind
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACT = ROOT / 'apt_bringup' / 'config' / 'aloha.yaml'

@@ -13,12 +13,12 @@ import mujoco
 import numpy as np
 from ledger import record
 
-from apt_bringup.ik.kinematics import arm_kinematics
-from apt_bringup.ik.solver import ArmSolver
-from apt_bringup.sim.cameras import CameraRig
-from apt_bringup.sim.physics import Simulation
+from apt_control.kinematics import arm_kinematics
+from apt_control.solver import ArmSolver
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.geometry import invert_pose
+from apt_sim.world.cameras import CameraRig
+from apt_sim.world.physics import Simulation
 
 COMMAND = 'python benchmarks/bench_simulation.py'
 CONTRACT = Path(__file__).resolve().parents[1] / 'apt_bringup' / 'config' / 'aloha_sim.yaml'

@@ -5,19 +5,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from apt_bringup.bulk.crew import ONE_THREAD
+from apt_training.bulk.crew import ONE_THREAD
 
 # Pictures need no window system; the rest as programs in bulk have it, and before libraries look.
 os.environ.update(ONE_THREAD, MUJOCO_GL='disabled')
 
 from ledger import record
 
-from apt_bringup.demonstrations.generate import GenerationSettings, Generator
-from apt_bringup.trials.evaluate import EvaluationSettings, Evaluator, policy_planner
-from apt_bringup.trials.score import shares
-from apt_bringup.trials.splits import Split, skills_named
-from apt_bringup.trials.trial import TrialPlan
-from apt_policy.runtime.planner_settings import PlannerSettings
+from apt_policy.inference.planner_settings import PlannerSettings
+from apt_sim.collect.generate import GenerationSettings, Generator
+from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, policy_planner
+from apt_sim.evaluation.score import shares
+from apt_sim.evaluation.splits import Split, skills_named
+from apt_sim.evaluation.trial import TrialPlan
 
 COMMAND = 'python benchmarks/bench_trials.py'
 CONTRACT = str(Path(__file__).resolve().parents[1] / 'apt_bringup' / 'config' / 'aloha_small.yaml')

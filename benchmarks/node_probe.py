@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from apt_policy.inference.loop import PolicyLoop
 from apt_policy.ros.bridge import PolicyBridge
 from apt_policy.ros.inputs import RobotInputs
 from apt_policy.ros.outputs import PolicyOutputs
-from apt_policy.runtime.loop import PolicyLoop
 
 
 class Span:

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from apt_bringup.arguments import describe
-from apt_bringup.ik.parameters import BridgeParams
-from apt_bringup.sim.parameters import SimulatorParams
-from apt_bringup.tasks.parameters import DemonstratorParams
+from apt_control.parameters import BridgeParams
 from apt_policy.ros.params import markdown_table
 from apt_policy.ros.policy_params import PolicyParams
+from apt_sim.tasks.parameters import DemonstratorParams
+from apt_sim.world.parameters import SimulatorParams
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, README = ROOT / 'docs' / 'parameters.md', ROOT / 'README.md'

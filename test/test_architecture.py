@@ -14,49 +14,50 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAX_LINES = 300
 MAX_LAUNCH_LINES = 80
+# What every program says to its user with.
+EVERYWHERE = ('apt_policy.console', 'apt_policy.moved')
 VAGUE_NAMES = {'utils', 'util', 'common', 'helpers', 'misc'}
 
 # Layer -> the layers it may import, besides itself. The nearest entry of a module counts.
+NODES = ('apt_policy.core', 'apt_policy.ros', *EVERYWHERE)
 MAY_IMPORT = {
+    'apt_policy.console': (),
+    'apt_policy.moved': (),
     'apt_policy.core': (),
     'apt_policy.model': ('apt_policy.core',),
-    'apt_policy.runtime': ('apt_policy.core', 'apt_policy.model'),
-    'apt_policy.ros': ('apt_policy.core', 'apt_policy.runtime'),
-    'apt_training': ('apt_policy.core', 'apt_policy.model', 'apt_policy.runtime.planner'),
-    'apt_bringup': ('apt_policy.core', 'apt_policy.ros.qos', 'apt_policy.ros.params', 'apt_policy.ros.encode',
-                    'apt_policy.ros.stamps', 'apt_training.complaint'),
-    'apt_bringup.bulk': ('apt_bringup', 'apt_training.claim'),
-    # Demonstrations are written as what is trained on; trials run the node's own loop.
-    'apt_bringup.demonstrations': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes', 'apt_training.complaint'),
-    'apt_bringup.trials': ('apt_bringup', 'apt_policy.core', 'apt_policy.runtime', 'apt_policy.ros.qos',
-                           'apt_training.complaint'),
-    'apt_bringup.demo': ('apt_bringup', 'apt_policy.core', 'apt_policy.ros.qos', 'apt_policy.runtime.planner_settings',
-                         'apt_training.complaint'),
-    'apt_bringup.questions': ('apt_bringup', 'apt_policy.core', 'apt_training.episodes.codec',
-                              'apt_training.complaint'),
+    'apt_policy.inference': ('apt_policy.core', 'apt_policy.model'),
+    'apt_policy.ros': ('apt_policy.core', 'apt_policy.inference'),
+    'apt_training': ('apt_policy.core', 'apt_policy.model', 'apt_policy.inference.planner', *EVERYWHERE),
+    'apt_control': NODES,
+    'apt_recorder': NODES,
+    # Demonstrations are written as what is trained on, over the suite's one pool; trials run the node's own loop.
+    'apt_sim': (*NODES, 'apt_policy.inference', 'apt_control', 'apt_recorder', 'apt_training.episodes',
+                'apt_training.bulk'),
+    'apt_bringup': (*NODES, 'apt_control'),
+    'apt_demos': ('apt_policy', 'apt_training', 'apt_control', 'apt_recorder', 'apt_sim', 'apt_bringup'),
 }
-ROS_HOMES = ('apt_policy.ros', 'apt_bringup')
+ROS_HOMES = ('apt_policy.ros', 'apt_control', 'apt_recorder', 'apt_sim', 'apt_bringup', 'apt_demos')
 # External package -> the only modules that may import it; a name that ends in * is a prefix.
 ONLY_IN = {
     **dict.fromkeys((
         'rclpy', 'apt_msgs', 'action_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'geometry_msgs',
         'interbotix_xs_msgs', 'lifecycle_msgs', 'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'std_srvs',
         'tf2_msgs', 'tf2_ros', 'visualization_msgs'), ROS_HOMES),
-    'torch': ('apt_policy.model', 'apt_policy.runtime.planner', 'apt_training'),
-    'transformers': ('apt_policy.model.vlm*', 'apt_training.teach'),
-    'mujoco': ('apt_bringup.sim', 'apt_bringup.ik'),
-    'mink': ('apt_bringup.sim', 'apt_bringup.ik'),
+    'torch': ('apt_policy.model', 'apt_policy.inference.planner', 'apt_training'),
+    'transformers': ('apt_policy.model.vlm', 'apt_training.vlm_finetune'),
+    'mujoco': ('apt_sim.world', 'apt_control'),
+    'mink': ('apt_sim.world', 'apt_control'),
     'h5py': ('apt_training.episodes',),
     'deepspeed': ('apt_training.train.deepspeed_backend',),
     'ray': ('apt_training.convert.executors',),
-    'pyarrow': ('apt_training.convert.lerobot_files',),
+    'pyarrow': ('apt_training.convert.lerobot.files',),
     'rerun': ('apt_training.inspect.rerun_export',),
 }
 CORE_USES = {'numpy', 'scipy', 'cv2', 'pydantic', 'annotated_types', 'yaml', 'rosbags'}
 # What describes the graph is read by launch files and documentation, without ROS.
 WITHOUT_ROS = ('apt_bringup.graph', 'apt_bringup.arguments', 'apt_bringup.transport')
-PACKAGES = tuple(p for p in ('apt_policy', 'apt_training', 'apt_bringup')
-                 if (ROOT / p / 'package.xml').exists())
+PACKAGES = tuple(path.parent.name for path in sorted(ROOT.glob('apt_*/package.xml'))
+                 if 'ament_python' in path.read_text())
 
 
 def find_modules():

@@ -11,13 +11,13 @@ import av
 import cv2
 import pytest
 
-NODES = ('lib/apt_bringup/simulator', 'lib/apt_bringup/ik_bridge', 'lib/apt_policy/policy')
+NODES = ('lib/apt_sim/simulator', 'lib/apt_control/ik_bridge', 'lib/apt_policy/policy')
 
 
 def start(*words):
     if '--checkpoint' not in words:
         words = (*words, '--checkpoint', 'untrained')
-    return subprocess.Popen([sys.executable, '-m', 'apt_bringup.demo.main', *words], text=True,
+    return subprocess.Popen([sys.executable, '-m', 'apt_demos.demo.main', *words], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 
 

@@ -26,8 +26,8 @@ from apt_policy.ros.notes import Notes
 from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.qos import Role, profile
 from apt_policy.ros.transforms import listen
-from apt_training.convert.bag_unit import BagUnit
-from apt_training.convert.settings import BagSettings, Split
+from apt_training.convert.rosbag.settings import BagSettings, Split
+from apt_training.convert.rosbag.unit import BagUnit
 
 ROOT = Path(__file__).resolve().parents[1]
 MS = 1_000_000

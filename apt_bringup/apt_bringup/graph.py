@@ -68,7 +68,7 @@ def aloha(given: Mapping[str, str], share: Path) -> Graph:
     simulated = arguments['robot'] == 'sim'
     shipped = share / 'config' / ('aloha_sim.yaml' if simulated else 'aloha.yaml')
     common: dict[str, Value] = {'contract': arguments['contract'] or str(shipped), 'use_sim_time': simulated}
-    bridge = NodeSpec(package='apt_bringup', executable='ik_bridge', name='ik_bridge', parameters=common)
+    bridge = NodeSpec(package='apt_control', executable='ik_bridge', name='ik_bridge', parameters=common)
     policy = NodeSpec(
         package='apt_policy', executable='policy', name='apt_policy', lifecycle=True,
         params_file=arguments['params_file'] or str(share / 'config' / 'policy.yaml'),
@@ -100,9 +100,9 @@ def demonstration(given: Mapping[str, str], share: Path) -> Graph:
     simulator = replace(simulator, parameters={
         **simulator.parameters, 'width': _number(arguments, 'width', int),
         'height': _number(arguments, 'height', int)})
-    bridge = NodeSpec(package='apt_bringup', executable='ik_bridge', name='ik_bridge', parameters=common)
+    bridge = NodeSpec(package='apt_control', executable='ik_bridge', name='ik_bridge', parameters=common)
     demonstrator = NodeSpec(
-        package='apt_bringup', executable='demonstrator', name='demonstrator', parameters={
+        package='apt_sim', executable='demonstrator', name='demonstrator', parameters={
             **common, 'skills': tuple(filter(None, arguments['skills'].replace(' ', '').split(','))),
             'episodes': _number(arguments, 'episodes', int), 'seed': _number(arguments, 'seed', int),
             'await_recorder': arguments['await_recorder'] == 'true'})
@@ -113,7 +113,7 @@ def demonstration(given: Mapping[str, str], share: Path) -> Graph:
 
 def _simulator(arguments: Mapping[str, str], contract: Value) -> NodeSpec:
     # It publishes the clock, so it cannot follow it: no use_sim_time.
-    return NodeSpec(package='apt_bringup', executable='simulator', name='aloha_sim', parameters={
+    return NodeSpec(package='apt_sim', executable='simulator', name='aloha_sim', parameters={
         'contract': contract, 'seed': _number(arguments, 'seed', int),
         'speed': _number(arguments, 'speed', float), 'viewer': arguments['viewer'] == 'true',
         'render': arguments['use_cameras'] == 'true'})

@@ -1,1 +1,0 @@
-"""From end-effector targets to joint commands."""

@@ -22,7 +22,7 @@ NODES = ('simulator', 'ik_bridge', 'policy')
 
 
 def spec(**fields):
-    return NodeSpec(package='apt_bringup', executable='ik_bridge', name='ik_bridge', **fields)
+    return NodeSpec(package='apt_control', executable='ik_bridge', name='ik_bridge', **fields)
 
 
 def node_started_with(node, folder):
@@ -61,7 +61,7 @@ def test_a_graph_with_launch_files_of_others_says_what_to_use_instead():
 
 @pytest.mark.parametrize('missing', [{'package': 'no_such_package'}, {'executable': 'no_such_program'}])
 def test_a_node_that_is_not_built_is_named(missing):
-    fields = {'package': 'apt_bringup', 'executable': 'ik_bridge', 'name': 'x', **missing}
+    fields = {'package': 'apt_control', 'executable': 'ik_bridge', 'name': 'x', **missing}
     with pytest.raises(StartError, match='make build'):
         Session(Graph(nodes=(NodeSpec(**fields),)))
 

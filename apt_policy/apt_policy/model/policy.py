@@ -26,7 +26,7 @@ from apt_policy.model.perturb import (
     turn_world,
 )
 from apt_policy.model.sampler import ActionSampler
-from apt_policy.model.vlm import VlmBridge
+from apt_policy.model.vlm.bridge import VlmBridge
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

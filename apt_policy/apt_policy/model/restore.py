@@ -17,7 +17,7 @@ from apt_policy.model.checkpoint import Checkpoint, CheckpointError, save_checkp
 from apt_policy.model.config import TINY_VLM, PolicyConfig, VlmConfig, VlmMode
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
-from apt_policy.model.vlm import VlmBridge, build_bridge
+from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
 
 log = logging.getLogger(__name__)
 

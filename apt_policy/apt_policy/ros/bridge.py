@@ -12,6 +12,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from apt_policy.core.sample import Hold, HoldReason, Target
+from apt_policy.inference.ports import SteadyClock
+from apt_policy.inference.report import ChunkTaken, Event, HoldChanged, PlannerFailed, PromptChanged
 from apt_policy.ros.inputs import RobotInputs
 from apt_policy.ros.notes import Notes
 from apt_policy.ros.operators import OperatorTopics
@@ -22,8 +24,6 @@ from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.run_action import RunAction
 from apt_policy.ros.status import HoldLog, Report, StatusPublisher, slow_streams
 from apt_policy.ros.watch import EndsCheck, other_publishers
-from apt_policy.runtime.ports import SteadyClock
-from apt_policy.runtime.report import ChunkTaken, Event, HoldChanged, PlannerFailed, PromptChanged
 
 _WATCHDOG_NS = 500_000_000
 _SLOW_CHECKS = 3

@@ -1,6 +1,6 @@
 """What the policy says: targets, plans, status and plan markers as messages.
 
-It turns values of the core and the runtime into ``apt_msgs`` and RViz markers; who
+It turns values of the core and of inference into ``apt_msgs`` and RViz markers; who
 publishes them, and when, it does not know.
 """
 
@@ -15,9 +15,9 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from apt_policy.core.sample import Chunk
 from apt_policy.core.streams import StreamReport
+from apt_policy.inference.loop import LoopStatus
 from apt_policy.ros import encode
 from apt_policy.ros.stamps import to_duration
-from apt_policy.runtime.loop import LoopStatus
 
 _LINE_WIDTH_M = 0.006
 _BEAD_M = 0.012

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from apt_policy.runtime.ports import Clock, SteadyClock
+from apt_policy.inference.ports import Clock, SteadyClock
 
 EPISODE_S = 5.0
 """A momentary remark that was not repeated for this long is over [s]."""

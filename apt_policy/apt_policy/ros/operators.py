@@ -13,10 +13,10 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
 from apt_policy.core import topics
+from apt_policy.inference.loop import PolicyLoop
+from apt_policy.inference.report import Answer
 from apt_policy.ros.notes import Notes
 from apt_policy.ros.qos import Role, deadline_events, profile
-from apt_policy.runtime.loop import PolicyLoop
-from apt_policy.runtime.report import Answer
 
 UNCONFIGURED = Answer(accepted=False, message='the node is not configured: configure and activate it first',
                       epoch=0)

@@ -13,13 +13,13 @@ from apt_policy.core.contract import RobotContract
 from apt_policy.core.safety import SafetyFilter
 from apt_policy.core.streams import TimeBase
 from apt_policy.core.transforms import TransformSource
+from apt_policy.inference.loop import PolicyLoop
+from apt_policy.inference.ports import Clock, PlannerFactory
+from apt_policy.inference.report import LoopSettings
+from apt_policy.inference.session import RunSession
+from apt_policy.inference.worker.worker import Worker, WorkerError, WorkerSettings
+from apt_policy.inference.worker.workers import start_worker
 from apt_policy.ros.policy_params import PolicyParams
-from apt_policy.runtime.loop import PolicyLoop
-from apt_policy.runtime.ports import Clock, PlannerFactory
-from apt_policy.runtime.report import LoopSettings
-from apt_policy.runtime.session import RunSession
-from apt_policy.runtime.worker import Worker, WorkerError, WorkerSettings
-from apt_policy.runtime.workers import start_worker
 
 _POLL_S = 0.05
 _CLOSE_S = 2.0

@@ -7,8 +7,8 @@ knows nothing of ROS.
 from functools import partial
 
 from apt_policy.core.contract import RobotContract
-from apt_policy.runtime.planner_settings import PlannerSettings
-from apt_policy.runtime.ports import Planner, PlannerFactory
+from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.ports import Planner, PlannerFactory
 
 
 def trained_policy(settings: PlannerSettings, contract: RobotContract) -> PlannerFactory:
@@ -18,5 +18,5 @@ def trained_policy(settings: PlannerSettings, contract: RobotContract) -> Planne
 
 def _load(settings: PlannerSettings, contract: RobotContract) -> Planner:
     # Here and not above: in a node with a worker process, only that process pays for torch.
-    from apt_policy.runtime.planner import load_planner
+    from apt_policy.inference.planner import load_planner
     return load_planner(settings, contract)

@@ -16,6 +16,9 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.sample import Hold, HoldReason
+from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.ports import PlannerFactory
+from apt_policy.inference.worker.worker import WorkerError
 from apt_policy.ros.bridge import PolicyBridge
 from apt_policy.ros.lifecycle import answer_every_transition
 from apt_policy.ros.notes import Notes
@@ -27,9 +30,6 @@ from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.run_action import RunAction
 from apt_policy.ros.status import Report, StatusPublisher
 from apt_policy.ros.transforms import TransformFeed, listen
-from apt_policy.runtime.planner_settings import PlannerSettings
-from apt_policy.runtime.ports import PlannerFactory
-from apt_policy.runtime.worker import WorkerError
 
 NODE_NAME = 'apt_policy'
 _STATUS_PERIOD_S = 0.1

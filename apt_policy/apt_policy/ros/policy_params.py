@@ -6,10 +6,10 @@ Facts about the robot are the contract's, not parameters.
 from dataclasses import dataclass
 from enum import Enum
 
+from apt_policy.inference.chunking import ChunkMode
+from apt_policy.inference.worker.worker import WorkerKind
 from apt_policy.ros.params import Change, parameter
 from apt_policy.ros.qos import Reliability
-from apt_policy.runtime.chunking import ChunkMode
-from apt_policy.runtime.worker import WorkerKind
 
 
 class Precision(Enum):

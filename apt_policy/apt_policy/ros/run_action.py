@@ -1,4 +1,4 @@
-"""The RunPolicy action: ``runtime.session`` on ``~/run``.
+"""The RunPolicy action: ``inference.session`` on ``~/run``.
 
 One goal at a time; another is refused while it lasts. The execute callback is a coroutine
 that waits for the session's end, so it never blocks the executor.
@@ -12,9 +12,9 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from rclpy.task import Future
 
+from apt_policy.inference.session import Finished, Progress, RunSession, Termination
 from apt_policy.ros.operators import UNCONFIGURED
 from apt_policy.ros.stamps import from_duration, to_duration
-from apt_policy.runtime.session import Finished, Progress, RunSession, Termination
 
 _FEEDBACK_NS = 100_000_000
 

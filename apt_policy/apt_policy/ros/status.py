@@ -16,10 +16,10 @@ from rclpy.node import Node
 from apt_policy.core import topics
 from apt_policy.core.sample import Hold, HoldReason
 from apt_policy.core.streams import StreamReport
+from apt_policy.inference.ports import Clock, SteadyClock
+from apt_policy.inference.report import LoopStatus
 from apt_policy.ros import encode, encode_policy
 from apt_policy.ros.qos import Role, no_events, profile
-from apt_policy.runtime.ports import Clock, SteadyClock
-from apt_policy.runtime.report import LoopStatus
 
 _OK, _WARN, _ERROR = 0, 1, 2
 _REPEAT_S = 1.0

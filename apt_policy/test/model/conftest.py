@@ -15,7 +15,7 @@ from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.model.batch import Images, RobotState, VlFeatures
 from apt_policy.model.config import TINY_VLM, ExpertConfig, Stage, VlmConfig, VlmMode
 from apt_policy.model.expert import Expert
-from apt_policy.model.vlm import VlmBridge, build_bridge
+from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
 
 CPU = torch.device('cpu')
 CONFIG = Path(__file__).resolve().parents[3] / 'apt_bringup' / 'config'

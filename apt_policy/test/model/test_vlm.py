@@ -11,11 +11,11 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from apt_policy.model.batch import LANGUAGE, PAD, VISION
 from apt_policy.model.config import VlmConfig, VlmMode
-from apt_policy.model.vlm import VlmBridge, build_bridge
-from apt_policy.model.vlm_load import Backbone, VlmError, attention_implementation
-from apt_policy.model.vlm_pixels import ImageSpec, patches
-from apt_policy.model.vlm_prompt import IMAGE_TOKEN, PromptError, conversation, tokenize
-from apt_policy.model.vlm_tiny import tiny_config, tiny_model, tiny_tokenizer
+from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
+from apt_policy.model.vlm.load import Backbone, VlmError, attention_implementation
+from apt_policy.model.vlm.pixels import ImageSpec, patches
+from apt_policy.model.vlm.prompt import IMAGE_TOKEN, PromptError, conversation, tokenize
+from apt_policy.model.vlm.tiny import tiny_config, tiny_model, tiny_tokenizer
 
 CPU = torch.device('cpu')
 TAPS = (0, 3, 6, 9)

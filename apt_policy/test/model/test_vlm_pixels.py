@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from apt_policy.model.vlm_pixels import ImageSpec, covered_tokens, patches, token_means
+from apt_policy.model.vlm.pixels import ImageSpec, covered_tokens, patches, token_means
 
 
 @pytest.mark.parametrize('spec', [ImageSpec(), ImageSpec(mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))],

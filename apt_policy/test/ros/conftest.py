@@ -25,10 +25,10 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from apt_policy.core.sample import HoldReason
+from apt_policy.inference.fakes import HoverPlanner
 from apt_policy.ros import encode
 from apt_policy.ros.policy_node import PolicyNode
 from apt_policy.ros.qos import Reliability, Role, profile
-from apt_policy.runtime.fakes import HoverPlanner
 
 # The robot is twice as quick as it has to be, so that a busy machine is no slow robot.
 RATE_HZ, CONTRACT_HZ = 40.0, 20.0

@@ -17,9 +17,9 @@ from apt_policy.core.decode import (
 )
 from apt_policy.core.geometry import make_pose, pose_from_quaternion
 from apt_policy.core.sample import Chunk, HoldReason
+from apt_policy.inference.session import Termination
 from apt_policy.ros import encode, encode_policy
 from apt_policy.ros.stamps import from_duration, from_time, to_duration, to_time
-from apt_policy.runtime.session import Termination
 
 STAMP_NS = 1_700_000_000_123_456_789
 

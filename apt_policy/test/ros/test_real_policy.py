@@ -8,14 +8,14 @@ import yaml
 
 from apt_policy.core.contract import load_contract
 from apt_policy.core.sample import HoldReason
+from apt_policy.inference.planner import pick_device, untrained_policy
+from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.model.checkpoint import save_checkpoint
 from apt_policy.model.config import Stage
 from apt_policy.model.expert import Expert
 from apt_policy.model.restore import save_policy
 from apt_policy.ros.policy_node import trained_planner
 from apt_policy.ros.policy_params import PolicyParams, Precision
-from apt_policy.runtime.planner import pick_device, untrained_policy
-from apt_policy.runtime.planner_settings import PlannerSettings
 
 
 @pytest.fixture(scope='module')

@@ -29,7 +29,7 @@ SHEET = 'contact_sheet.png'
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 _PLAIN_WIDTH = 150
-_SOURCES = {'rosbag': 'apt_training.convert.bag_source', 'lerobot': 'apt_training.convert.lerobot_source'}
+_SOURCES = {'rosbag': 'apt_training.convert.rosbag.source', 'lerobot': 'apt_training.convert.lerobot.source'}
 
 
 def main(words: Sequence[str] | None = None) -> int:

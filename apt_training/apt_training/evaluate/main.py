@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from apt_policy.console import complain
 from apt_policy.core.contract import ContractError
+from apt_policy.inference.planner import pick_device
 from apt_policy.model.checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from apt_policy.model.vlm_load import VlmError
-from apt_policy.model.vlm_prompt import PromptError
-from apt_policy.runtime.planner import pick_device
-from apt_training.complaint import complain
+from apt_policy.model.vlm.load import VlmError
+from apt_policy.model.vlm.prompt import PromptError
 from apt_training.episodes.episode import EpisodeError
 from apt_training.evaluate.evaluation import Evaluation, EvaluationSettings, evaluate
 from apt_training.evaluate.output import write_json, write_plots, write_tensorboard

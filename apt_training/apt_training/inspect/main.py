@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from apt_training.complaint import complain
+from apt_policy.console import complain
 from apt_training.episodes.episode import EpisodeError
 from apt_training.episodes.read import Episode
 from apt_training.inspect.examine import examine

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from apt_policy.model.batch import Images, VlFeatures
 from apt_policy.model.config import Stage
-from apt_policy.model.vlm import VlmBridge
+from apt_policy.model.vlm.bridge import VlmBridge
 from apt_training.train.feature_store import TensorStore
 
 DIGEST_STRIDE = 16

@@ -19,7 +19,7 @@ from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import build_policy, load_vlm_weights, load_weights
 from apt_policy.model.stages import Ledger, transfer_prior
-from apt_policy.model.vlm import VlmBridge, build_bridge
+from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
 from apt_training.train.config import ConfigError, TrainConfig
 from apt_training.train.randomness import seed_everything
 from apt_training.train.saving import RunFolder

@@ -19,8 +19,8 @@ from apt_policy.core.contract import RobotContract, contract_from_dict, contract
 from apt_policy.core.geometry import pose_to_quaternion
 from apt_policy.core.gripper import reading_from_opening
 from apt_policy.core.kinematics import forward_kinematics
-from apt_training.convert.bag_unit import BagUnit
-from apt_training.convert.settings import BagSettings
+from apt_training.convert.rosbag.settings import BagSettings
+from apt_training.convert.rosbag.unit import BagUnit
 from apt_training.convert.source import RefusedError
 
 ROOT = Path(__file__).resolve().parents[3]

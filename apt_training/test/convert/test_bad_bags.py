@@ -7,7 +7,7 @@ import pytest
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from apt_policy.core.streams import TimeBase
-from apt_training.convert.settings import Split
+from apt_training.convert.rosbag.settings import Split
 from apt_training.convert.source import ConvertError, Refusal
 
 HIGH, LOW = 'cam_high/camera/color/image_rect_raw', 'cam_low/camera/color/image_rect_raw'

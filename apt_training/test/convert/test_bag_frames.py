@@ -10,7 +10,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from apt_policy.core import topics
 from apt_policy.core.images import letterbox
-from apt_training.convert.settings import EndEffector, Labels, Split
+from apt_training.convert.rosbag.settings import EndEffector, Labels, Split
 from apt_training.convert.source import ConvertError
 from apt_training.episodes.episode import LabelSource
 

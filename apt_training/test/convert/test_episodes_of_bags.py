@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from apt_policy.core import topics
-from apt_training.convert.intervals import Change, Intervals, decided
-from apt_training.convert.settings import Split
+from apt_training.convert.rosbag.intervals import Change, Intervals, decided
+from apt_training.convert.rosbag.settings import Split
 from apt_training.convert.source import Refusal
 
 

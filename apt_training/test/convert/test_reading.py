@@ -10,7 +10,7 @@ import yaml
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from apt_training.convert.reading import Bag
+from apt_training.convert.rosbag.reading import Bag
 from apt_training.convert.source import ConvertError
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3

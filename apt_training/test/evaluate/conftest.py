@@ -12,7 +12,7 @@ from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, Stage,
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import save_policy
-from apt_policy.model.vlm import build_bridge
+from apt_policy.model.vlm.bridge import build_bridge
 from apt_training.evaluate.setup import open_episodes, robot_of
 
 FACTS: Mapping[str, Any] = {

@@ -12,10 +12,10 @@ import yaml
 from safetensors.torch import load_file
 
 from apt_policy.core.contract import contract_from_dict, contract_to_dict
+from apt_policy.inference.planner import load_planner
+from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.model.checkpoint import read_checkpoint
 from apt_policy.model.config import Stage
-from apt_policy.runtime.planner import load_planner
-from apt_policy.runtime.planner_settings import PlannerSettings
 from apt_training.data.dataset import EpisodeDataset
 from apt_training.data.declare import Declaration
 from apt_training.data.loader import MixtureLoader

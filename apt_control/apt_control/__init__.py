@@ -1,0 +1,1 @@
+"""From end-effector targets to joint commands."""

@@ -1,0 +1,170 @@
+"""The IK bridge as a ROS node: targets in, Interbotix commands out; the same for hardware and simulation.
+
+It wires one :class:`ArmBridge` per arm to topics. While a bridge holds, nothing is published.
+"""
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from apt_msgs.msg import IkStatus
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64
+
+from apt_control.bridge import ArmBridge, BridgeSettings, Command
+from apt_control.parameters import BridgeParams
+from apt_policy.core import topics
+from apt_policy.core.contract import RobotContract, load_contract
+from apt_policy.core.decode import DecodeError, decode_joint_positions
+from apt_policy.core.sample import Hold, HoldReason
+from apt_policy.ros import encode
+from apt_policy.ros.params import ParameterSet
+from apt_policy.ros.qos import Role, profile, subscription_events
+
+_STATUS_PERIOD_S = 0.1
+_DIAGNOSTICS_PERIOD_S = 1.0
+_GROUP = 'arm'
+
+
+class IkBridge(Node):
+    """The node ``ik_bridge``."""
+
+    def __init__(self) -> None:
+        """Read the contract and open every port.
+
+        Raises:
+            ParameterError, ContractError, KinematicsError: see there.
+        """
+        super().__init__('ik_bridge')
+        params = ParameterSet(self, BridgeParams).values
+        self._contract: RobotContract = load_contract(params.contract)
+        settings = BridgeSettings(target_timeout_s=params.target_timeout_s,
+                                  following_error_rad=params.following_error_rad)
+        # Simulated time under use_sim_time; on hardware one that nobody can set back.
+        self._simulated = bool(self.get_parameter('use_sim_time').value)
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._arms = {name: _ArmPorts(self, self._contract, name, settings) for name in self._contract.arms}
+        for warning in next(iter(self._arms.values())).bridge.warnings:
+            self.get_logger().warning(warning)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', profile(Role.STATUS))
+        self.create_timer(1.0 / self._contract.control_rate_hz, self._tick,
+                          clock=self.get_clock() if self._simulated else self._steady)
+        self.create_timer(_STATUS_PERIOD_S, self._report, clock=self._steady)
+        self.create_timer(_DIAGNOSTICS_PERIOD_S, self._diagnose, clock=self._steady)
+
+    def now_ns(self) -> int:
+        """The time that ages are measured in."""
+        return int(self.get_clock().now().nanoseconds) if self._simulated else time.monotonic_ns()
+
+    def _tick(self) -> None:
+        now_ns = self.now_ns()
+        for arm in self._arms.values():
+            arm.tick(now_ns)
+
+    def _report(self) -> None:
+        stamp_ns = int(self.get_clock().now().nanoseconds)
+        for arm in self._arms.values():
+            arm.report(stamp_ns)
+
+    def _diagnose(self) -> None:
+        rows: list[tuple[str, int, str, Mapping[str, str]]] = []
+        for name, arm in self._arms.items():
+            hold = arm.outcome if isinstance(arm.outcome, Hold) else None
+            rows.append((f'{self.get_name()}: {name}', int(hold is not None),
+                         f'{hold.reason.name}: {hold.detail}' if hold else 'following', {}))
+        stamp_ns = int(self.get_clock().now().nanoseconds)
+        self._diagnostics.publish(encode.diagnostics(stamp_ns, self._contract.name, rows))
+
+
+class _ArmPorts:
+    """Topics of one arm around its bridge."""
+
+    def __init__(self, node: IkBridge, contract: RobotContract, name: str, settings: BridgeSettings) -> None:
+        self.bridge = ArmBridge(contract, name, settings)
+        self.outcome: Command | Hold = Hold(reason=HoldReason.INACTIVE, detail=(
+            f'{name}: the control timer has not run yet; is there a /clock?'))
+        self._node, self._name, self._arm = node, name, contract.arms[name]
+        self._last_reason: HoldReason | None = None
+        self._targets = (topics.target_pose(name), topics.target_gripper(name))
+        command = profile(Role.COMMAND)
+        self._group = node.create_publisher(JointGroupCommand, self._arm.joint_group_topic, command)
+        self._single = node.create_publisher(JointSingleCommand, self._arm.joint_single_topic, command)
+        self._status = node.create_publisher(IkStatus, topics.ik_status(name), profile(Role.STATUS))
+        pose_topic, gripper_topic = self._targets
+        for kind, topic, callback, role in (
+                (JointState, self._arm.joint_states_topic, self._on_joints, Role.STATE),
+                (PoseStamped, pose_topic, self._on_pose, Role.TARGET),
+                (Float64, gripper_topic, self._on_gripper, Role.TARGET)):
+            node.create_subscription(kind, topic, callback, profile(role),
+                                     event_callbacks=subscription_events(topic, self._complain))
+
+    def tick(self, now_ns: int) -> None:
+        """Send the next command, or nothing."""
+        self.outcome = self.bridge.tick(now_ns)
+        if isinstance(self.outcome, Hold):
+            self._log(self.outcome.reason, self.outcome.detail)
+            return
+        self._log(HoldReason.NONE, f'{self._name}: following')
+        self._group.publish(JointGroupCommand(name=_GROUP, cmd=self.outcome.joints.tolist()))
+        gripper = self._arm.gripper_command.joint
+        self._single.publish(JointSingleCommand(name=gripper, cmd=self.outcome.gripper))
+
+    def report(self, stamp_ns: int) -> None:
+        """Publish the status, and look who else sends targets."""
+        self.bridge.take_rivals(self._rivals())
+        message = IkStatus(header=encode.header(stamp_ns, self._arm.base_frame), arm=self._name)
+        if isinstance(self.outcome, Hold):
+            message.holding = True
+            message.hold_reason = int(self.outcome.reason)
+            message.detail = self.outcome.detail
+        else:
+            message.position_error = self.outcome.position_error
+            message.rotation_error = self.outcome.rotation_error
+            message.reachable = self.outcome.reachable
+        self._status.publish(message)
+
+    def _rivals(self) -> str:
+        crowded = [topic for topic in self._targets if self._node.count_publishers(topic) > 1]
+        described = []
+        for topic in crowded:
+            nodes = [f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+                     for info in self._node.get_publishers_info_by_topic(topic)]
+            described.append(f'{topic} has {len(nodes)} publishers ({", ".join(sorted(nodes))})')
+        return '; '.join(described)
+
+    def _on_joints(self, message: JointState) -> None:
+        gripper = self._arm.gripper_state.joint
+        try:
+            positions = decode_joint_positions(message, (*self._arm.joints, gripper))
+        except DecodeError as error:
+            self.bridge.take_joints_fault(str(error))
+            return
+        joints = np.array([positions[joint] for joint in self._arm.joints])
+        self.bridge.take_joints(joints, positions[gripper], self._node.now_ns())
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        position, turn = message.pose.position, message.pose.orientation
+        self.bridge.take_target(message.header.frame_id, np.array([position.x, position.y, position.z]),
+                                np.array([turn.x, turn.y, turn.z, turn.w]), self._node.now_ns())
+
+    def _on_gripper(self, message: Float64) -> None:
+        self.bridge.take_gripper(message.data)
+
+    def _complain(self, topic: str, sentence: str) -> None:
+        self._node.get_logger().warning(sentence)
+
+    def _log(self, reason: HoldReason, sentence: str) -> None:
+        """Once per change: the same hold at every tick says nothing new."""
+        if reason is self._last_reason:
+            return
+        self._last_reason = reason
+        if reason is HoldReason.NONE:
+            self._node.get_logger().info(sentence)
+        else:
+            self._node.get_logger().warning(f'hold ({reason.name}): {sentence}')

@@ -1,0 +1,41 @@
+"""The program ``ik_bridge``: starts the node, ends it cleanly, says plainly why it cannot start."""
+
+import os
+import sys
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from apt_policy.ros.stop import stop_requests
+
+_LOOK_UP_S = 0.1
+
+
+def main() -> int:
+    """Run until SIGINT or SIGTERM; the exit status is 1 if the bridge could not start."""
+    # Kinematics draws nothing, so MuJoCo need not look for OpenGL when it is imported.
+    os.environ['MUJOCO_GL'] = 'disabled'
+    with stop_requests() as stop:
+        from apt_control.ik_bridge import IkBridge
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = IkBridge()
+        except ValueError as error:
+            sys.stderr.write(f'ik_bridge: {error}\n')
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            while not stop.is_set():
+                executor.spin_once(timeout_sec=_LOOK_UP_S)
+        finally:
+            # Nothing is sent on the way out: the driver keeps the last command.
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""What the study came to: a table and a plot, from the scores of its policies."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from apt_demos.study.plan import Sizes, Variant, score_file
+from apt_sim.evaluation.score import wilson
+
+_WIDTH = 0.26
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Of the episodes of all seeds together."""
+
+    share: float
+    low: float
+    """95 % interval (Wilson) as if all episodes were one policy's."""
+    high: float
+    by_seed: tuple[float, ...]
+    """Each seed's own: how much of a difference is chance of training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One variant on one split, over all seeds."""
+
+    episodes: int
+    """Of all seeds together."""
+    success: Share
+    approached: Share
+    """A hand came nearest to the object that was asked for: less than success, and sooner learned."""
+
+
+Results = Mapping[Variant, Mapping[str, Cell]]
+
+_MEASURES: Mapping[str, Callable[[Cell], Share]] = {
+    'success': attrgetter('success'), 'went to the right object': attrgetter('approached')}
+
+
+def collect(out: Path, sizes: Sizes) -> Results:
+    """Read all scores.
+
+    Raises:
+        OSError, ValueError, KeyError: a file is missing or damaged.
+    """
+    found = {variant: [json.loads(score_file(out, sizes, variant, seed).read_text()) for seed in range(sizes.seeds)]
+             for variant in Variant}
+    return {variant: {split: _cell([score[split] for score in scores]) for split in sizes.splits}
+            for variant, scores in found.items()}
+
+
+def write_results(results: Results, folder: Path) -> tuple[Path, Path, Path]:
+    """``study.json``, ``study.md`` and ``study.png`` in ``folder``."""
+    files = folder / 'study.json', folder / 'study.md', folder / 'study.png'
+    files[0].write_text(json.dumps({variant.value: {split: asdict(cell) for split, cell in cells.items()}
+                                    for variant, cells in results.items()}, indent=2) + '\n')
+    files[1].write_text(markdown(results))
+    _draw(results).savefig(files[2], dpi=120)
+    return files
+
+
+def tables(results: Results) -> Iterator[Table]:
+    """For the terminal."""
+    for title, share_of in _MEASURES.items():
+        shown = Table(title=title)
+        for heading in ('', *_splits(results)):
+            shown.add_column(heading)
+        for variant, cells in results.items():
+            shown.add_row(variant.words, *(_words(share_of(cell)) for cell in cells.values()))
+        yield shown
+
+
+def markdown(results: Results) -> str:
+    """For the docs."""
+    lines: list[str] = []
+    for title, share_of in _MEASURES.items():
+        splits = _splits(results)
+        lines += [f'| {title} | {" | ".join(splits)} |', f'|---|{"---|" * len(splits)}']
+        lines += [f'| {variant.words} | {" | ".join(_words(share_of(cell)) for cell in cells.values())} |'
+                  for variant, cells in results.items()]
+        lines.append('')
+    return '\n'.join(lines)
+
+
+def _cell(scores: Sequence[Mapping[str, float]]) -> Cell:
+    episodes = [int(score['episodes']) for score in scores]
+    return Cell(episodes=sum(episodes), success=_share([score['success'] for score in scores], episodes),
+                approached=_share([score['approached'] for score in scores], episodes))
+
+
+def _share(by_seed: Sequence[float], episodes: Sequence[int]) -> Share:
+    total = sum(round(share * count) for share, count in zip(by_seed, episodes, strict=True))
+    low, high = wilson(total, sum(episodes))
+    return Share(share=total / sum(episodes), low=low, high=high, by_seed=tuple(by_seed))
+
+
+def _splits(results: Results) -> tuple[str, ...]:
+    return tuple(next(iter(results.values())))
+
+
+def _words(share: Share) -> str:
+    seeds = ', '.join(f'{100 * each:.0f}' for each in share.by_seed)
+    return f'{100 * share.share:.0f} % ({100 * share.low:.0f} .. {100 * share.high:.0f}; seeds {seeds})'
+
+
+def _draw(results: Results) -> Figure:
+    splits = _splits(results)
+    figure = Figure(figsize=(2.0 + 1.8 * len(splits), 6.0), layout='constrained')
+    for axes, (title, share_of) in zip(figure.subplots(len(_MEASURES), sharex=True), _MEASURES.items(), strict=True):
+        for row, (variant, cells) in enumerate(results.items()):
+            at = np.arange(len(splits)) + (row - (len(results) - 1) / 2) * _WIDTH
+            shown = [share_of(cell) for cell in cells.values()]
+            heights = np.array([share.share for share in shown])
+            spread = np.abs(np.array([[share.low, share.high] for share in shown]).T - heights)
+            axes.bar(at, heights, _WIDTH * 0.9, yerr=spread, capsize=3, label=variant.words, alpha=0.85)
+            for x, share in zip(at, shown, strict=True):
+                axes.plot([x] * len(share.by_seed), share.by_seed, 'k.', markersize=4)
+        axes.set_xticks(range(len(splits)), splits)
+        axes.set_ylim(0, 1)
+        axes.set_ylabel(title)
+    figure.axes[0].legend()
+    return figure

@@ -1,0 +1,59 @@
+"""The same trials through real nodes over DDS."""
+
+from pathlib import Path
+
+import pytest
+
+from apt_demos.live_evaluation.live import trial_graph
+from apt_demos.live_evaluation.live_run import run_live
+from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.planner_settings import PlannerSettings
+from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator
+from apt_sim.evaluation.live import LivePolicy
+from apt_sim.evaluation.splits import Split, skills_named
+from apt_sim.evaluation.trial import TrialPlan
+from apt_training.bulk.crew import CrewError
+
+pytestmark = pytest.mark.live
+
+CONTRACT = str(Path(__file__).parents[3] / 'apt_bringup' / 'config' / 'aloha_small.yaml')
+PLANS = (TrialPlan(split=Split.UNSEEN_OBJECT, skills=skills_named('pick'), seed=5),)
+
+
+@pytest.fixture(autouse=True)
+def _on_this_machine(monkeypatch):
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+
+
+def hover(contract):
+    return HoverPlanner(horizon=contract.horizon, step_s=contract.step_s)
+
+
+def policy(checkpoint=''):
+    planner = PlannerSettings(checkpoint=checkpoint, device='cpu', denoising_steps=2, noise_scale=0.5)
+    return LivePolicy(planner=planner, speed=0.5)
+
+
+def test_the_node_is_started_with_what_was_asked_for():
+    graph = trial_graph(EvaluationSettings(contract=CONTRACT, replan_s=0.4), policy('weights'))
+    [node] = [node for node in graph.nodes if node.name == 'apt_policy']
+    asked = {'checkpoint': 'weights', 'device': 'cpu', 'denoising_steps': 2, 'noise_scale': 0.5, 'seed': 0,
+             'replan_period_s': 0.4}
+    assert {name: node.parameters[name] for name in asked} == asked
+
+
+def test_a_live_trial_is_the_one_of_its_number():
+    settings = EvaluationSettings(contract=CONTRACT, patience=0.1)
+    live = [done.result for done in run_live(settings, policy(), PLANS, 2, range(2))]
+    evaluator = Evaluator(settings, hover, PLANS, 2)
+    direct = [evaluator(number) for number in range(2)]
+    evaluator.close()
+    assert [(one.seed, one.instructions) for one in live] == [(one.seed, one.instructions) for one in direct]
+    assert [one.reason for one in live] == ['not done in 1.5 s'] * 2
+    assert all(1.5 <= one.duration_s < 10.0 for one in live)
+
+
+def test_a_policy_that_cannot_be_loaded_ends_the_run(tmp_path):
+    settings = EvaluationSettings(contract=CONTRACT)
+    with pytest.raises(CrewError, match=r'/apt_policy refused to configure|apt_policy .*ended'):
+        list(run_live(settings, policy(str(tmp_path / 'none')), PLANS, 1, range(1)))

@@ -1,0 +1,169 @@
+"""From chunks to the target of one control tick.
+
+A chunk's step is not the control period: the executor interpolates the plan at the control
+time, so steps that passed during inference are skipped and none is ever replayed. Whatever
+changes what is executed (a new chunk, an expired member of the ensemble, a resumption) is
+blended in from what was executed before. It knows neither the worker nor the safety limits.
+"""
+
+import math
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apt_policy.core.sample import Chunk, Hold, HoldReason, Target
+from apt_policy.inference.ports import Committed, Planned
+from apt_policy.inference.trajectory import Poses, Trajectory, average, blend
+
+OLDEST_WEIGHT = 0.1
+_KNOT_NS = 20_000_000
+_MAX_KNOTS = 128
+
+
+class ChunkMode(Enum):
+    """How overlapping chunks become one motion."""
+
+    NEWEST_BLEND = 'newest_blend'
+    """The newest chunk, blended in."""
+    TEMPORAL_ENSEMBLE = 'temporal_ensemble'
+    """Weighted mean of the newest chunks that still cover the instant."""
+    REAL_TIME = 'real_time'
+    """The newest, planned around the part already committed while it was being inferred."""
+
+
+def ensemble_weights(count: int) -> NDArray[np.float64]:
+    """(count,) weights from the oldest chunk, 0.1, to the newest, 1."""
+    return np.linspace(OLDEST_WEIGHT, 1.0, count) if count > 1 else np.ones(1)
+
+
+class ChunkExecutor:
+    """Holds the chunks of one epoch and says what is due now. Not thread-safe."""
+
+    def __init__(self, *, mode: ChunkMode = ChunkMode.NEWEST_BLEND, blend_s: float = 0.2,
+                 ensemble_size: int = 4) -> None:
+        """Build an empty one.
+
+        Args:
+            mode: how overlapping chunks are combined.
+            blend_s: time over which a change is blended in [s], at least 0.
+            ensemble_size: most chunks averaged by ``TEMPORAL_ENSEMBLE``, at least 1.
+
+        Raises:
+            ValueError: an argument out of range.
+        """
+        if not (blend_s >= 0 and math.isfinite(blend_s)):
+            raise ValueError(f'blend_s is {blend_s}; expected a time of at least 0 s')
+        if ensemble_size < 1:
+            raise ValueError(f'ensemble_size is {ensemble_size}; expected at least 1 chunk')
+        self._mode = mode
+        self._blend_ns = round(blend_s * 1e9)
+        self._keep = ensemble_size if mode is ChunkMode.TEMPORAL_ENSEMBLE else 1
+        self._epoch = 0
+        self._newest: Chunk | None = None
+        self._plans: list[Trajectory] = []
+        self._outgoing: Trajectory | None = None
+        self._blend_start_ns = 0
+
+    @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the observation behind the newest chunk of this epoch."""
+        return self._newest.stamp_ns if self._newest is not None else None
+
+    def clear(self, epoch: int) -> None:
+        """Drop everything; from now on only chunks of ``epoch`` are taken."""
+        self._epoch = epoch
+        self._newest = None
+        self._plans = []
+        self._outgoing = None
+
+    def add(self, planned: Planned, *, now_ns: int) -> bool:
+        """Take a chunk over; False if it is of another epoch or not newer than the newest."""
+        chunk = planned.chunk
+        if chunk.epoch != self._epoch:
+            return False
+        if self._newest is not None and chunk.stamp_ns <= self._newest.stamp_ns:
+            return False
+        start_ns = now_ns
+        committed = planned.request.committed
+        if self._mode is ChunkMode.REAL_TIME and committed is not None:
+            start_ns = max(now_ns, chunk.stamp_ns + len(committed.gripper) * chunk.step_ns)
+        self._hand_over(now_ns, start_ns)
+        self._newest = chunk
+        self._plans = [*self._plans, _with_present(planned)][-self._keep:]
+        return True
+
+    def rejoin(self, origin: Poses, *, now_ns: int) -> None:
+        """Blend in from ``origin`` (N = 1): where the arms stand after a time without targets."""
+        self._outgoing = Trajectory.standing_still(origin)
+        self._blend_start_ns = now_ns
+
+    def target(self, now_ns: int) -> Target | Hold:
+        """What every arm is to do now; a hold when nothing was planned or the plan is over."""
+        if self._newest is None:
+            return Hold(reason=HoldReason.NO_CHUNK, detail='no chunk has been planned yet')
+        late_ns = now_ns - self._plans[-1].end_ns
+        if late_ns > 0:
+            return Hold(reason=HoldReason.CHUNK_EXPIRED,
+                        detail=f'the newest chunk ended {late_ns / 1e9:.2f} s ago')
+        if self._plans[0].end_ns < now_ns:
+            self._hand_over(now_ns, now_ns)
+            self._plans = [plan for plan in self._plans if plan.end_ns >= now_ns]
+        poses = self._executed(_instants(now_ns))
+        world_from_ee, gripper = poses.marked()
+        return Target(due_ns=now_ns, world_from_ee=world_from_ee[0], gripper=gripper[0],
+                      valid_arms=poses.valid_arms, epoch=self._epoch)
+
+    def committed(self, stamp_ns: int, *, delay_ns: int) -> Committed | None:
+        """What will be executed while a plan from ``stamp_ns`` is inferred for ``delay_ns``.
+
+        None unless the mode is ``REAL_TIME`` and the present plan reaches that far.
+        """
+        if self._mode is not ChunkMode.REAL_TIME or self._newest is None:
+            return None
+        step_ns = self._newest.step_ns
+        reach = (self._plans[-1].end_ns - stamp_ns) // step_ns
+        count = min(-(-delay_ns // step_ns), reach, len(self._newest.gripper) - 1)
+        if count < 1:
+            return None
+        poses = self._executed(stamp_ns + step_ns * np.arange(1, count + 1, dtype=np.int64))
+        world_from_ee, gripper = poses.marked()
+        return Committed(world_from_ee=world_from_ee, gripper=gripper, valid_arms=poses.valid_arms)
+
+    def _planned(self, times_ns: NDArray[np.int64]) -> Poses:
+        if len(self._plans) == 1:
+            return self._plans[0].at(times_ns)
+        return average([plan.at(times_ns) for plan in self._plans], ensemble_weights(len(self._plans)))
+
+    def _executed(self, times_ns: NDArray[np.int64]) -> Poses:
+        planned = self._planned(times_ns)
+        blend_end_ns = self._blend_start_ns + self._blend_ns
+        if self._outgoing is None or times_ns[0] >= blend_end_ns:
+            return planned
+        ramp = np.clip((times_ns - self._blend_start_ns) / max(self._blend_ns, 1), 0.0, 1.0)
+        return blend(self._outgoing.at(times_ns), planned, ramp * ramp * (3.0 - 2.0 * ramp))
+
+    def _hand_over(self, now_ns: int, start_ns: int) -> None:
+        """Keep what would have been executed until the blend that begins at ``start_ns`` ends."""
+        if not self._plans:
+            return
+        end_ns = start_ns + self._blend_ns
+        count = min(max(-(-(end_ns - now_ns) // _KNOT_NS), 1) + 1, _MAX_KNOTS)
+        corners = self._plans[-1].times_within(now_ns, end_ns)
+        times_ns = np.union1d(np.linspace(now_ns, end_ns, count).astype(np.int64), corners)
+        self._outgoing = Trajectory(times_ns, self._executed(times_ns))
+        self._blend_start_ns = start_ns
+
+
+def _instants(now_ns: int) -> NDArray[np.int64]:
+    return np.array([now_ns], dtype=np.int64)
+
+
+def _with_present(planned: Planned) -> Trajectory:
+    """The chunk as a trajectory that begins at the state it was planned from."""
+    chunk, present = planned.chunk, planned.request.observation.arms
+    first = np.array([np.eye(4) if arm is None else arm.world_from_ee for arm in present])
+    opening = np.array([0.0 if arm is None else arm.gripper for arm in present])
+    knots = Poses.of(np.concatenate([first[None], chunk.world_from_ee]),
+                     np.concatenate([opening[None], chunk.gripper]), chunk.valid_arms)
+    return Trajectory(np.concatenate([[chunk.stamp_ns], chunk.due_ns]), knots)

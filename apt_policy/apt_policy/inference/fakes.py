@@ -1,0 +1,90 @@
+"""Small real planners without a model: for tests, benchmarks and trying a robot out.
+
+They are picklable as factories through ``functools.partial``, so they run in either worker.
+"""
+
+import math
+import os
+import time
+from enum import Enum
+
+import numpy as np
+
+from apt_policy.core.sample import Chunk, Observation
+from apt_policy.inference.ports import Committed
+
+
+class Fault(Enum):
+    """What goes wrong, on purpose."""
+
+    NONE = 'none'
+    RAISES = 'raises'
+    RAISES_AT_START = 'raises at start'
+    RETURNS_NAN = 'returns NaN'
+    HANGS = 'hangs'
+    EXITS = 'exits'
+    """Ends its whole process, with exit code 3."""
+
+
+class HoverPlanner:
+    """Sends every arm once round a small circle in the world's x-y plane, from where it is."""
+
+    def __init__(self, *, horizon: int = 32, step_s: float = 0.1, radius_m: float = 0.02,
+                 period_s: float = 3.0, delay_s: float = 0.0, fault: Fault = Fault.NONE,
+                 good_plans: int = 0) -> None:
+        """Build it.
+
+        Args:
+            horizon: rows of a chunk.
+            step_s: time between them [s].
+            radius_m: of the circle [m]; 0 plans to stay.
+            period_s: time for one round [s].
+            delay_s: time that a plan takes [s].
+            fault: what goes wrong after ``good_plans`` plans.
+            good_plans: see ``fault``.
+        """
+        self._step_ns = round(step_s * 1e9)
+        angle = 2 * math.pi * step_s / period_s * np.arange(1, horizon + 1)
+        self._path = radius_m * np.stack([np.cos(angle) - 1, np.sin(angle), 0 * angle], axis=-1)
+        self._delay_s = delay_s
+        self._fault = fault
+        self._good_plans = good_plans
+
+    def warm_up(self) -> None:
+        """Nothing to warm; fails if that is the fault."""
+        if self._fault is Fault.RAISES_AT_START:
+            raise RuntimeError('this planner was made to fail at its start')
+
+    def plan(self, observation: Observation, *, epoch: int, committed: Committed | None) -> Chunk:
+        """The circle; rows already committed are kept."""
+        began_s = time.perf_counter()
+        time.sleep(self._delay_s)
+        self._good_plans -= 1
+        fault = self._fault if self._good_plans < 0 else Fault.NONE
+        _act_up(fault)
+        arms = observation.arms
+        poses = np.array([np.eye(4) if arm is None else arm.world_from_ee for arm in arms])
+        rows = np.repeat(poses[None], len(self._path), axis=0)
+        rows[:, :, :3, 3] += self._path[:, None]
+        gripper = np.array([[0.0 if arm is None else arm.gripper for arm in arms]] * len(rows))
+        if committed is not None:
+            count = len(committed.gripper)
+            rows[:count, committed.valid_arms] = committed.world_from_ee[:, committed.valid_arms]
+            gripper[:count, committed.valid_arms] = committed.gripper[:, committed.valid_arms]
+        if fault is Fault.RETURNS_NAN:
+            rows[-1, 0, 0, 3] = np.nan
+        return Chunk(stamp_ns=observation.stamp_ns, step_ns=self._step_ns, world_from_ee=rows,
+                     gripper=gripper, valid_arms=np.array([arm is not None for arm in arms]), epoch=epoch,
+                     prompt=observation.prompt, inference_s=time.perf_counter() - began_s)
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def _act_up(fault: Fault) -> None:
+    if fault is Fault.RAISES:
+        raise RuntimeError('this planner was made to fail')
+    if fault is Fault.HANGS:
+        time.sleep(3600)
+    if fault is Fault.EXITS:
+        os._exit(3)

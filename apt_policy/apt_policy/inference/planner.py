@@ -1,0 +1,181 @@
+"""The planner: one observation in, one chunk out, by the policy model.
+
+The only module of this package that knows torch. It turns an observation into the model's
+batch, runs the VLM once, caches, denoises and answers in world poses. When it is asked, and
+what becomes of the chunk, is others' business.
+
+Letters: A arms, T horizon.
+"""
+
+import logging
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from apt_policy.core.contract import RobotContract
+from apt_policy.core.sample import Chunk, Observation
+from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.ports import Committed
+from apt_policy.inference.untrained import Circle, UntrainedMotion
+from apt_policy.model.actions import ACTION_SIZE, encode_states
+from apt_policy.model.batch import RobotState, move
+from apt_policy.model.checkpoint import read_checkpoint
+from apt_policy.model.config import TINY_VLM, ExpertConfig, ExpertSize, PolicyConfig, Stage, VlmConfig
+from apt_policy.model.observation import blank_observation, held_of, images_of, reference_candidates, robot_of
+from apt_policy.model.policy import Policy, predict_states
+from apt_policy.model.restore import build_policy
+from apt_policy.model.vlm.bridge import build_bridge
+
+log = logging.getLogger(__name__)
+
+
+class PlanError(ValueError):
+    """An observation that no plan can be made from; the message says what is missing."""
+
+
+class PolicyPlanner:
+    """Implements :class:`~apt_policy.inference.ports.Planner`."""
+
+    def __init__(self, policy: Policy, contract: RobotContract, *, denoising_steps: int, seed: int,
+                 noise_scale: float = 1.0, untrained: UntrainedMotion | None = None) -> None:
+        """Get ready to plan.
+
+        Args:
+            policy: on its device, in its precision.
+            contract: of the robot.
+            denoising_steps: from noise to a plan.
+            seed: of the noise.
+            noise_scale: of the noise, 0..1.
+            untrained: takes the noise's place where ``policy`` has learned nothing: its head is
+                zero then, so what goes in comes out.
+        """
+        self._policy = policy.eval()
+        self._sampler = policy.sampler(denoising_steps, noise_scale=1.0 if untrained else noise_scale)
+        self._contract = contract
+        self._device = policy.vlm.device
+        self._seed = seed
+        self._random = torch.Generator().manual_seed(seed)
+        self._untrained = untrained
+        self._references = reference_candidates(contract)
+
+    def warm_up(self) -> None:
+        """Plan once from invented input of the real shapes; the noise starts over afterwards."""
+        blank = blank_observation(self._contract)
+        self.plan(blank, epoch=-1, committed=None)
+        self._random.manual_seed(self._seed)
+
+    @torch.inference_mode()
+    def plan(self, observation: Observation, *, epoch: int, committed: Committed | None) -> Chunk:
+        """Plan from ``observation``; rows already committed are kept and planned around.
+
+        Raises:
+            PlanError: the observation does not fit the contract, or an arm has no reference camera.
+            PromptError: the model cannot take the instruction.
+        """
+        began_s = time.perf_counter()
+        self._check(observation)
+        images = images_of(observation)
+        robot = move(robot_of(observation, images.camera_valid, self._references), self._device)
+        held = None if committed is None else held_of(
+            committed.world_from_ee, committed.gripper, committed.valid_arms, robot)
+        features = self._policy.vlm(move(images, self._device))
+        noise = self._noise(observation, robot, epoch)
+        states = predict_states(self._sampler, features, robot, noise, held)
+        plan = states[0].double().cpu().numpy()
+        return Chunk(stamp_ns=observation.stamp_ns, step_ns=self._contract.step_ns,
+                     world_from_ee=plan[..., :16].reshape(*plan.shape[:2], 4, 4), gripper=plan[..., 16],
+                     valid_arms=np.array([arm is not None for arm in observation.arms]), epoch=epoch,
+                     prompt=observation.prompt, inference_s=time.perf_counter() - began_s)
+
+    def close(self) -> None:
+        """Let go of the model and its memory."""
+        del self._policy, self._sampler
+        if self._device.type == 'cuda':
+            torch.cuda.empty_cache()
+
+    def _noise(self, observation: Observation, robot: RobotState, epoch: int) -> Tensor:
+        """(1, A, T, 10)."""
+        if self._untrained is None:
+            shape = (1, len(self._contract.arms), self._contract.horizon, ACTION_SIZE)
+            return torch.randn(shape, generator=self._random).to(self._device)
+        states = torch.from_numpy(self._untrained.states(observation, epoch)).to(self._device)[None]
+        scheduler = self._sampler.scheduler
+        kept = scheduler.alphas_cumprod[scheduler.timesteps[0]].sqrt()
+        return encode_states(states, robot) * kept.to(self._device)
+
+    def _check(self, observation: Observation) -> None:
+        """Against the contract."""
+        contract = self._contract
+        expected = (len(contract.cameras), len(contract.arms), contract.history)
+        got = (len(observation.views), len(observation.arms), len(observation.history))
+        if got != expected:
+            raise PlanError(f'the observation has {got} cameras, arms and history states; '
+                            f'the contract {contract.name!r} has {expected}')
+        for name, view in zip(contract.cameras, observation.views, strict=True):
+            side = contract.image_size
+            if view is not None and view.rgb.shape != (side, side, 3):
+                raise PlanError(f'{name} shows {view.rgb.shape}, expected {(side, side, 3)}')
+        seen = {name for name, view in zip(contract.cameras, observation.views, strict=True)
+                if view is not None and view.mask.any()}
+        for (name, arm), state in zip(contract.arms.items(), observation.arms, strict=True):
+            if state is not None and not seen & set(arm.reference_cameras):
+                raise PlanError(f'{name}: none of its reference cameras '
+                                f'{", ".join(arm.reference_cameras)} has an image')
+
+
+def load_planner(settings: PlannerSettings, contract: RobotContract) -> PolicyPlanner:
+    """Load the policy that ``settings`` name and check it against the robot.
+
+    Raises:
+        CheckpointError: absent, corrupt, a prior that reads no language, or made for another robot.
+        VlmError: its VLM cannot be loaded.
+        ValueError: a device that this machine lacks.
+    """
+    device = pick_device(settings.device)
+    untrained = None
+    if settings.checkpoint:
+        checkpoint = read_checkpoint(settings.checkpoint)
+        checkpoint.require_stage(Stage.VLA)
+        checkpoint.require_contract(contract.policy_facts())
+        trained_over = checkpoint.vlm or VlmConfig()
+        vlm = replace(trained_over, name=settings.vlm or trained_over.name, dtype=settings.dtype)
+        policy = build_policy(checkpoint, device=device, vlm=vlm)
+    else:
+        log.warning('no checkpoint: the policy is UNTRAINED; it moves the arms in small circles')
+        policy = untrained_policy(settings, device)
+        untrained = UntrainedMotion(Circle(), horizon=contract.horizon, step_ns=contract.step_ns)
+    policy.vlm.tokens_per_camera(contract.image_size)
+    policy.expert.to(getattr(torch, settings.dtype))
+    return PolicyPlanner(policy, contract, denoising_steps=settings.denoising_steps, seed=settings.seed,
+                         noise_scale=settings.noise_scale, untrained=untrained)
+
+
+def untrained_policy(settings: PlannerSettings, device: torch.device) -> Policy:
+    """A tiny VLA with random weights over the tiny VLM, or over the one that is named."""
+    bridge = build_bridge(VlmConfig(name=settings.vlm or TINY_VLM, dtype=settings.dtype), device)
+    width, heads = ExpertSize.TINY.value
+    expert = ExpertConfig(stage=Stage.VLA, width=width, heads=heads, vlm_width=bridge.width,
+                          taps=bridge.taps)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return Policy(PolicyConfig(expert=expert, vlm=bridge.config), bridge).to(device)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` or a torch device.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f'device is {name!r}: {error}; expected auto, cpu, or cuda where there is a GPU'
+                         ) from error
+    return device

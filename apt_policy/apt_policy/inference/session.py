@@ -1,0 +1,133 @@
+"""One run of the policy on request: an instruction, a time limit, and how it ended.
+
+The logic of the RunPolicy action without ROS. A run ends by its time, by a cancel, or by
+whatever an operator or a fault does to the loop meanwhile; then the instruction is withdrawn,
+so the arms hold, and the policy stays enabled for the next run.
+"""
+
+import threading
+from dataclasses import dataclass
+from enum import IntEnum
+
+from apt_policy.core.sample import HoldReason
+from apt_policy.inference.loop import PolicyLoop
+from apt_policy.inference.report import Answer, LoopStatus
+
+
+class Termination(IntEnum):
+    """Why a run ended; the values of the constants in ``apt_msgs/RunPolicy``."""
+
+    TIME_UP = 1
+    CANCELED = 2
+    DISABLED = 3
+    DEACTIVATED = 4
+    FAILED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """A run that goes on."""
+
+    hold_reason: HoldReason
+    elapsed_s: float
+    targets_sent: int
+    """Since the run began."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A run that is over."""
+
+    termination: Termination
+    message: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    epoch: int
+    began_ns: int
+    limit_s: float
+    targets_before: int
+
+
+class RunSession:
+    """At most one run at a time. Thread-safe; never waits."""
+
+    def __init__(self, loop: PolicyLoop) -> None:
+        """Nothing runs yet."""
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._run: _Run | None = None
+        self._canceled = False
+
+    def begin(self, prompt: str, *, max_duration_s: float, now_ns: int) -> Answer:
+        """Start a run, if the policy is active and enabled and no other run is on.
+
+        Args:
+            prompt: the instruction.
+            max_duration_s: limit of the run on the clock of the stamps [s]; 0 means none.
+            now_ns: now on that clock.
+        """
+        with self._lock:
+            status = self._loop.status()
+            refusal = _refusal(status, max_duration_s, self._run is not None)
+            if refusal is not None:
+                return Answer(accepted=False, message=refusal, epoch=status.epoch)
+            answer = self._loop.set_prompt(prompt)
+            if answer.accepted:
+                self._canceled = False
+                self._run = _Run(epoch=answer.epoch, began_ns=now_ns, limit_s=max_duration_s,
+                                 targets_before=status.counts.targets_sent)
+            return answer
+
+    def cancel(self) -> None:
+        """Stop the arms now, before the next control tick; :meth:`update` then reports the end."""
+        with self._lock:
+            if self._run is not None:
+                self._canceled = True
+                self._loop.clear_prompt(epoch=self._run.epoch)
+
+    def update(self, now_ns: int) -> Progress | Finished | None:
+        """How the run stands; its end is reported once. None if there is no run."""
+        with self._lock:
+            if self._run is None:
+                return None
+            run, status = self._run, self._loop.status()
+            elapsed_s = (now_ns - run.began_ns) / 1e9
+            end = self._end(run, status, elapsed_s)
+            if end is None:
+                return Progress(hold_reason=status.hold.reason, elapsed_s=elapsed_s,
+                                targets_sent=status.counts.targets_sent - run.targets_before)
+            self._loop.clear_prompt(epoch=run.epoch)
+            self._run = None
+            return Finished(termination=end[0], message=end[1], elapsed_s=elapsed_s)
+
+    def _end(self, run: _Run, status: LoopStatus, elapsed_s: float) -> tuple[Termination, str] | None:
+        if self._canceled:
+            return Termination.CANCELED, 'canceled'
+        if not status.active:
+            return Termination.DEACTIVATED, 'the node was deactivated'
+        if status.fault is not None:
+            return Termination.FAILED, f'{status.fault.reason.name}: {status.fault.detail}'
+        if not status.enabled:
+            return Termination.DISABLED, 'the policy was disabled'
+        if status.epoch != run.epoch:
+            return Termination.CANCELED, 'another prompt, a reset or a re-enable ended the run'
+        if run.limit_s > 0 and elapsed_s >= run.limit_s:
+            return Termination.TIME_UP, f'{run.limit_s:g} s are over'
+        return None
+
+
+def _refusal(status: LoopStatus, max_duration_s: float, busy: bool) -> str | None:
+    if not max_duration_s >= 0:
+        return f'max_duration is {max_duration_s:g} s; expected 0 (no limit) or more'
+    if busy:
+        return 'another run is on: cancel it first'
+    if not status.active:
+        return 'the node is not active: activate it first'
+    if status.fault is not None:
+        return f'a fault is on record ({status.fault.reason.name}: {status.fault.detail}): re-enable first'
+    if not status.enabled:
+        return 'the policy is not enabled: call ~/enable first'
+    return None

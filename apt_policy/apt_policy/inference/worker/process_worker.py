@@ -1,0 +1,203 @@
+"""The planner in a process of its own: it shares neither Python's lock nor a crash with us.
+
+Images cross through shared memory without a name (nothing is left behind, however either side
+ends), the rest through a pipe. A hung planner is killed. No thread is needed on this side:
+:meth:`ProcessWorker.poll` does the work, and never waits.
+"""
+
+import multiprocessing
+import pickle
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from apt_policy.core.sample import Chunk
+from apt_policy.inference.ports import Failure, Planned, PlannerFactory, Request
+from apt_policy.inference.worker import child
+from apt_policy.inference.worker.shared_frames import SharedFrames, block_size
+from apt_policy.inference.worker.worker import WorkerError, WorkerSettings, WorkerState, failure_of, hung
+
+_JOIN_S = 0.2
+_LOOK_S = 0.02
+
+
+class ProcessWorker:
+    """See :class:`apt_policy.inference.worker.worker.Worker`."""
+
+    def __init__(self, factory: PlannerFactory, *, cameras: int, image_size: int,
+                 settings: WorkerSettings | None = None) -> None:
+        """Start the process, which begins to build the planner at once.
+
+        Args:
+            factory: picklable; called in the child.
+            cameras: most views in an observation.
+            image_size: side of their images [px].
+            settings: timeouts, threads, restarts.
+        """
+        self._settings = settings or WorkerSettings()
+        self._restarts_left = self._settings.restarts
+        self._context = multiprocessing.get_context('spawn')
+        # RawArray is anonymous shared memory: SharedMemory's named blocks outlive a killed node.
+        self._block = self._context.RawArray('B', block_size(cameras, image_size))
+        self._frames = SharedFrames(self._block, cameras, image_size)
+        self._child_args = (self._block, cameras, image_size, pickle.dumps(factory), self._settings)
+        self._lock = threading.RLock()
+        self._pending: Request | None = None
+        self._running: Request | None = None
+        self._outcomes: deque[Planned | Failure] = deque()
+        self._start_error: Failure | None = None
+        self._closed = False
+        self._state = WorkerState.STARTING
+        self._start()
+
+    @property
+    def state(self) -> WorkerState:
+        """What it does now."""
+        with self._lock:
+            self._advance()
+            return self._state
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the planner."""
+        return self._process.pid
+
+    def warm_up(self) -> None:
+        """Wait until the planner is built and warm; WorkerError with its message if it is not."""
+        while self.state is WorkerState.STARTING:
+            time.sleep(_LOOK_S)
+        with self._lock:
+            if self._state is WorkerState.DEAD:
+                failure = self._start_error
+                raise WorkerError(failure.message if failure else 'the worker is closed')
+
+    def submit(self, request: Request) -> None:
+        """Have ``request`` planned next, instead of one that still waits."""
+        with self._lock:
+            if self._state is WorkerState.DEAD:
+                return
+            self._pending = request
+            self._dispatch()
+
+    def poll(self) -> Planned | Failure | None:
+        """The next thing that happened, None if nothing did."""
+        with self._lock:
+            self._advance()
+            return self._outcomes.popleft() if self._outcomes else None
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """End the process, by force after ``timeout_s``."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._state is not WorkerState.DEAD:
+                self._send(child.Stop())
+                self._process.join(timeout_s)
+            self._state = WorkerState.DEAD
+            self._outcomes.clear()
+            self._end_process()
+            self._process.join(timeout_s)
+
+    def _start(self) -> None:
+        self._connection, far_end = self._context.Pipe()
+        self._process = self._context.Process(target=child.main, args=(far_end, *self._child_args),
+                                              name='apt_planner', daemon=True)
+        with _sigint_blocked():
+            self._process.start()
+        far_end.close()
+        self._enter(WorkerState.STARTING)
+
+    def _enter(self, state: WorkerState) -> None:
+        self._state = state
+        self._since_s = time.monotonic()
+
+    def _advance(self) -> None:
+        """Take in what the child sent, notice its end, and give it the next request."""
+        if self._state is WorkerState.DEAD:
+            return
+        try:
+            while self._state is not WorkerState.DEAD and self._connection.poll():
+                self._receive(self._connection.recv())
+        except (EOFError, OSError):
+            self._lost(_epitaph(self._process))
+            return
+        self._check_timeouts()
+        self._dispatch()
+
+    def _receive(self, message: child.ToParent) -> None:
+        if isinstance(message, child.StartFailed):
+            self._restarts_left = 0
+            self._lost(message.failure)
+            return
+        if isinstance(message, Chunk) and self._running is not None:
+            self._outcomes.append(Planned(request=self._running, chunk=message))
+        elif isinstance(message, Failure):
+            self._outcomes.append(message)
+        self._running = None
+        self._enter(WorkerState.IDLE)
+
+    def _check_timeouts(self) -> None:
+        waited_s = time.monotonic() - self._since_s
+        if self._state is WorkerState.BUSY and waited_s > self._settings.plan_timeout_s:
+            self._lost(hung(waited_s, self._settings))
+        elif self._state is WorkerState.STARTING and waited_s > self._settings.start_timeout_s:
+            self._lost(Failure(message=f'the planner was not ready after {waited_s:.0f} s'))
+
+    def _dispatch(self) -> None:
+        if self._state is not WorkerState.IDLE or self._pending is None:
+            return
+        request, self._pending = self._pending, None
+        try:
+            observation = self._frames.store(request.observation)
+        except ValueError as error:
+            self._outcomes.append(failure_of(error))
+            return
+        self._running = request
+        self._enter(WorkerState.BUSY)
+        self._send(replace(request, observation=observation))
+
+    def _send(self, message: Request | child.Stop) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            # The child is gone; the next poll reads the end of the pipe and says how it went.
+            pass
+
+    def _lost(self, failure: Failure) -> None:
+        self._start_error = failure
+        self._outcomes.append(failure)
+        self._running = self._pending = None
+        self._end_process()
+        self._enter(WorkerState.DEAD)
+        if self._restarts_left > 0:
+            self._restarts_left -= 1
+            self._start()
+
+    def _end_process(self) -> None:
+        self._process.kill()
+        self._process.join(_JOIN_S)
+        self._connection.close()
+
+
+def _epitaph(process: multiprocessing.process.BaseProcess) -> Failure:
+    process.join(_JOIN_S)
+    code = process.exitcode
+    if code is not None and code < 0:
+        hint = '; is the machine out of memory?' if -code == signal.SIGKILL else ''
+        return Failure(message=f'the planner process was ended by {signal.Signals(-code).name}{hint}')
+    return Failure(message=f'the planner process ended with exit code {code}')
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """The child inherits the mask, for good: on Ctrl-C it is for us to end it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

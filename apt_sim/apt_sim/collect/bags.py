@@ -1,0 +1,109 @@
+"""One demonstration as the bag that ``apt-record`` would have made of it, had it been done on the live robot.
+
+Everything is said with the live nodes' own messages, and received when it was stamped. Arms and TF speak once a
+control period. Pictures come once a step of the contract, not at the camera's ``rate_hz``: they are those of the
+episode file, and at each of the converter's ticks there is a fresh one. Targets are what is to be learned, without
+the disturbance that arms may follow. Joint commands are not in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+from std_msgs.msg import String
+
+from apt_policy.core import topics
+from apt_policy.core.contract import RobotContract, contract_to_dict
+from apt_policy.core.sample import Target
+from apt_policy.core.topics import EpisodeMark
+from apt_recorder.bag import Bag, BagError, BagSettings
+from apt_recorder.definitions import Definitions
+from apt_recorder.scribe import Scribe
+from apt_recorder.streams import streams_of
+from apt_sim.tasks.messages import TargetMessages
+from apt_sim.world import messages
+from apt_sim.world.cameras import Shot, calibrated
+from apt_sim.world.physics import JointReadings, Simulation
+from apt_training.bulk.folder import appearing
+
+CONTRACT = 'contract.yaml'
+"""In every bag: the contract with the cameras where they stood."""
+# A stamp of zero is none.
+_BEGIN_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Moment:
+    """What the robot says of itself, and is told, at the beginning of a control period."""
+
+    stamp_ns: int
+    readings: Mapping[str, JointReadings]
+    """By arm."""
+    target: Target
+    shots: Mapping[str, Shot]
+    """Pictures that are taken now, by camera."""
+
+
+def write_bag(bag: Path, simulation: Simulation, moments: Sequence[Moment], *, instruction: str,
+              notes: Mapping[str, str]) -> None:
+    """Write the bag of one episode, whole or not at all.
+
+    Args:
+        simulation: still in the episode, for what does not change in it.
+        moments: every control period.
+        notes: go into the description as ``custom_data``.
+
+    Raises:
+        BagError: the disk is full, or the folder cannot be made.
+    """
+    contract = calibrated(simulation)
+    with appearing(bag) as fresh:
+        try:
+            definitions = Definitions()
+            written = Bag(fresh, BagSettings(), definitions)
+            scribe = Scribe(written, definitions, streams_of(contract))
+            _tell(scribe, contract, simulation, _shifted(moments), instruction)
+            written.close({**notes, 'episodes': '1', 'simulated_time': 'true'})
+            # Keys in their order: arms and cameras are in the model's.
+            (fresh / CONTRACT).write_text(yaml.safe_dump(contract_to_dict(contract), sort_keys=False))
+        except (BagError, OSError) as error:
+            raise BagError(f'cannot write {bag}: {error.__cause__ or error}; nothing of it is kept') from error
+
+
+def _tell(scribe: Scribe, contract: RobotContract, simulation: Simulation, moments: Sequence[Moment],
+          instruction: str) -> None:
+    start_ns = moments[0].stamp_ns
+    scribe.write('/tf_static', start_ns, messages.static_frames(start_ns, simulation))
+    for topic in (contract.prompt_topic, topics.ACTIVE_PROMPT):
+        scribe.write(topic, start_ns, String(data=instruction))
+    scribe.write(topics.EPISODE, start_ns, String(data=EpisodeMark.BEGIN.value))
+    frames, words = messages.MovingFrames(contract), TargetMessages(contract)
+    for moment in moments:
+        now_ns = moment.stamp_ns
+        scribe.write('/clock', now_ns, messages.clock(now_ns))
+        positions = {name: readings.position for name, readings in moment.readings.items()}
+        scribe.write('/tf', now_ns, frames.message(now_ns, positions))
+        for name, readings in moment.readings.items():
+            arm = contract.arms[name]
+            scribe.write(arm.joint_states_topic, now_ns, messages.joint_states(now_ns, arm, readings))
+        for name, shot in moment.shots.items():
+            camera = contract.cameras[name]
+            scribe.write(camera.info_topic, now_ns, messages.camera_info(simulation, name, now_ns))
+            scribe.write(camera.image_topic, now_ns, messages.image(contract, name, shot))
+        for topic, message in words.of(moment.target):
+            scribe.write(topic, now_ns, message)
+    # What was told last is due then; a tick at this very instant is none of the episode's.
+    end_ns = moments[-1].target.due_ns
+    scribe.write('/clock', end_ns, messages.clock(end_ns))
+    scribe.write(topics.EPISODE, end_ns, String(data=EpisodeMark.END.value))
+
+
+def _shifted(moments: Sequence[Moment]) -> list[Moment]:
+    """The same on a clock that does not know what the process simulated before."""
+    by_ns = _BEGIN_NS - moments[0].stamp_ns
+    return [replace(
+        moment, stamp_ns=moment.stamp_ns + by_ns,
+        target=replace(moment.target, due_ns=moment.target.due_ns + by_ns),
+        shots={name: replace(shot, stamp_ns=shot.stamp_ns + by_ns) for name, shot in moment.shots.items()})
+        for moment in moments]

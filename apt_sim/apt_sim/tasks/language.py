@@ -1,0 +1,84 @@
+"""Instructions in many wordings: a small grammar from tasks to sentences.
+
+A wording is a number: the same number gives the same sentence for the same task, so that a study can
+hold wordings out. Nothing is parsed here.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+
+from apt_sim.tasks.task import Skill, Task
+from apt_sim.world.things import Shape, thing
+
+NOUNS: Mapping[Shape, tuple[str, ...]] = {
+    Shape.CUBE: ('cube', 'block'), Shape.CUP: ('cup', 'mug'), Shape.BAR: ('bar', 'brick')}
+CONTAINERS = ('tray', 'container', 'box')
+_TRAYS = tuple(f'the {{tray}} {noun}' for noun in CONTAINERS)
+_HANDS = ('the {arm} arm', 'the {arm} hand', 'your {arm} gripper')
+
+_SENTENCES: dict[Skill, tuple[str, ...]] = {
+    Skill.PICK: ('pick up {c}', 'grasp {c}', 'lift {c}', 'take {c}', 'grab {c} and lift it',
+                 'pick {c} up from the table', 'please pick up {c}', 'raise {c} off the table'),
+    Skill.PLACE: ('put {c} into {t}', 'place {c} in {t}', 'drop {c} into {t}', 'move {c} to {t}',
+                  'take {c} and put it in {t}', '{c} goes into {t}', 'please put {c} in {t}',
+                  'pick up {c} and place it in {t}'),
+    Skill.HAND_OVER: ('hand {c} to {r}', 'pass {c} to {r}', 'give {c} to {r}', 'transfer {c} to {r}',
+                      'hand {c} over to {r}', 'let {r} take {c}'),
+    Skill.PUSH: ('push {c} to the {side}', 'slide {c} to the {side}', 'move {c} to the {side}',
+                 'shove {c} {side}', 'nudge {c} to the {side} side', 'push {c} over to the {side}'),
+}
+_WITH_ARM = ('{s} with {h}', 'use {h} to {s}', 'with {h}, {s}')
+
+
+def count(task: Task) -> int:
+    """How many wordings there are for a task."""
+    return len(_wordings(task))
+
+
+def phrase(task: Task, wording: int) -> str:
+    """The instruction in one wording.
+
+    Args:
+        wording: 0 .. :func:`count` - 1.
+
+    Raises:
+        IndexError: no such wording.
+    """
+    wordings = _wordings(task)
+    if not 0 <= wording < len(wordings):
+        raise IndexError(f'wording {wording} of {task.skill.value}; there are {len(wordings)}')
+    side = task.side.value if task.side else ''
+    return wordings[wording].format(tray=task.tray, arm=task.arm, receiver=task.receiver,
+                                    side=side)
+
+
+def draw_phrase(task: Task, random: np.random.Generator, *, among: Sequence[int] | None = None) -> str:
+    """A random wording; ``among`` restricts the choice, as numbers modulo :func:`count`."""
+    choices = range(count(task)) if among is None else [number % count(task) for number in among]
+    return phrase(task, int(random.choice(np.asarray(choices))))
+
+
+def _wordings(task: Task) -> list[str]:
+    """Templates whose fields are those of the task, the plainest first."""
+    sentences = [
+        sentence.replace('{c}', name).replace('{t}', tray).replace('{r}', receiver)
+        for tray, receiver, name, sentence in product(
+            _TRAYS if task.tray else ('',), _receivers() if task.receiver else ('',), _names(task.object),
+            _SENTENCES[task.skill])]
+    if not task.arm_named or task.skill is Skill.HAND_OVER:
+        return sentences
+    # "please" and a sentence that is none of an agent read badly behind "use ... to".
+    plain = [s for s in sentences if not s.startswith(('please', 'the '))]
+    return [form.replace('{s}', sentence).replace('{h}', hand)
+            for form, hand, sentence in product(_WITH_ARM, _HANDS, plain)]
+
+
+def _names(name: str) -> tuple[str, ...]:
+    meant = thing(name)
+    return tuple(f'the {meant.colour} {noun}' for noun in NOUNS[meant.shape])
+
+
+def _receivers() -> tuple[str, ...]:
+    return tuple(hand.replace('{arm}', '{receiver}') for hand in _HANDS)

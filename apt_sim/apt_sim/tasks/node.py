@@ -1,0 +1,50 @@
+"""The program ``demonstrator``: starts the node, ends it cleanly, says plainly why it cannot go on."""
+
+import os
+import sys
+import time
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from apt_policy.ros.stop import stop_requests
+
+_LOOK_UP_S = 0.1
+# The last mark must leave the process before its publisher does.
+_FAREWELL_S = 0.5
+
+
+def main() -> int:
+    """Run until SIGINT or SIGTERM, or until all episodes are done.
+
+    Returns:
+        0 when stopped or done, 1 if it could not start or could not go on.
+    """
+    # Kinematics draws nothing, so MuJoCo need not look for OpenGL when it is imported.
+    os.environ['MUJOCO_GL'] = 'disabled'
+    with stop_requests() as stop:
+        from apt_sim.tasks.demonstrator_node import DemonstratorNode
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = DemonstratorNode()
+        except ValueError as error:
+            sys.stderr.write(f'demonstrator: {error}\n')
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            while not (stop.is_set() or node.over):
+                executor.spin_once(timeout_sec=_LOOK_UP_S)
+            node.break_off()
+            time.sleep(_FAREWELL_S)
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.try_shutdown()
+    sys.stderr.write(f'demonstrator: {node.failure or node.summary()}\n')
+    return 1 if node.failure else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The simulation's state as ROS messages.
+
+It knows the frames and joint names that the contract gives, and neither topics nor rates.
+"""
+
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from numpy.typing import NDArray
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import ColorRGBA
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import Marker, MarkerArray
+
+from apt_control import vx300s
+from apt_policy.core.contract import Arm, RobotContract
+from apt_policy.core.geometry import make_pose
+from apt_policy.ros import encode
+from apt_policy.ros.stamps import to_time
+from apt_sim.world.cameras import Shot, intrinsics, parent_from_camera
+from apt_sim.world.commands import motor_from_finger
+from apt_sim.world.physics import JointReadings, Simulation
+from apt_sim.world.things import OBJECT_COLOURS, OBJECT_SIDE, TRAY_COLOURS, TRAY_SIZE, Colour, Shape, thing
+
+GRIPPER_JOINTS = ('gripper', 'left_finger', 'right_finger')
+OBJECTS, TRAYS = 'object', 'tray'
+"""Namespaces of the markers of :func:`objects`."""
+
+
+def clock(stamp_ns: int) -> Clock:
+    """What time it is in the simulation."""
+    return Clock(clock=to_time(stamp_ns))
+
+
+def joint_states(stamp_ns: int, arm: Arm, readings: JointReadings) -> JointState:
+    """All joints of one arm, as the Interbotix driver orders them."""
+    gripper = arm.gripper_command
+    motor = motor_from_finger(readings.finger, gripper)
+    motor_velocity = motor_from_finger(readings.finger + readings.finger_velocity, gripper) - motor
+    message = encode.joint_state(
+        stamp_ns, (*arm.joints, *GRIPPER_JOINTS),
+        (*readings.position.tolist(), motor, readings.finger, -readings.finger),
+        (*readings.velocity.tolist(), motor_velocity, readings.finger_velocity, -readings.finger_velocity))
+    message.effort = [*readings.effort.tolist(), 0.0, 0.0, 0.0]
+    return message
+
+
+def image(contract: RobotContract, camera: str, shot: Shot) -> Image:
+    """What a camera took."""
+    return encode.image(shot.stamp_ns, contract.cameras[camera].frame, shot.rgb)
+
+
+def camera_info(simulation: Simulation, camera: str, stamp_ns: int) -> CameraInfo:
+    """The calibration of a camera."""
+    settings, frame = simulation.settings, simulation.contract.cameras[camera].frame
+    return encode.camera_info(stamp_ns, frame, intrinsics(simulation, camera),
+                              settings.image_width, settings.image_height)
+
+
+def static_frames(stamp_ns: int, simulation: Simulation) -> TFMessage:
+    """What does not move in an episode: bases and fixed cameras in the world, tool and wrist cameras on the hands."""
+    contract, edges = simulation.contract, []
+    for arm in contract.arms.values():
+        hand = link_frame(arm, vx300s.HAND_LINK)
+        edges.append((contract.world_frame, arm.base_frame, arm.world_from_base.matrix))
+        edges.append((hand, arm.ee_frame, make_pose(np.eye(3), vx300s.HAND_FROM_EE)))
+    for name, camera in contract.cameras.items():
+        fixed = camera.world_from_camera is not None
+        parent = contract.world_frame if fixed else link_frame(contract.arms[str(camera.tf_anchor)], vx300s.HAND_LINK)
+        edges.append((parent, camera.frame, parent_from_camera(simulation, name)))
+    return TFMessage(transforms=[encode.transform(stamp_ns, *edge) for edge in edges])
+
+
+def objects(simulation: Simulation) -> MarkerArray:
+    """Where objects and trays truly are: one marker each, its name as text, for demonstrators and RViz."""
+    return MarkerArray(markers=[*(_object(simulation, place) for place in range(len(simulation.cast.objects))),
+                                *(_tray(simulation, place) for place in range(len(simulation.cast.trays)))])
+
+
+def _object(simulation: Simulation, place: int) -> Marker:
+    name = simulation.cast.objects[place]
+    shape = thing(name).shape
+    marker = _marker(simulation, OBJECTS, place, name, simulation.world_from_object(name))
+    marker.type = Marker.CYLINDER if shape is Shape.CUP else Marker.CUBE
+    marker.scale.x, marker.scale.y, marker.scale.z = shape.length, OBJECT_SIDE, OBJECT_SIDE
+    marker.color = _colour(OBJECT_COLOURS[thing(name).colour])
+    return marker
+
+
+def _tray(simulation: Simulation, place: int) -> Marker:
+    colour = simulation.cast.trays[place]
+    marker = _marker(simulation, TRAYS, place, colour, simulation.world_from_tray(colour))
+    marker.scale.x, marker.scale.y, marker.scale.z = TRAY_SIZE
+    marker.color = _colour(TRAY_COLOURS[colour])
+    return marker
+
+
+def _marker(simulation: Simulation, namespace: str, place: int, name: str, pose: NDArray[np.float64]) -> Marker:
+    marker = Marker(header=encode.header(simulation.time_ns, simulation.contract.world_frame), ns=namespace,
+                    id=place, type=Marker.CUBE, text=name)
+    marker.pose = encode.pose(pose)
+    return marker
+
+
+def _colour(rgb: Colour) -> ColorRGBA:
+    red, green, blue = rgb
+    return ColorRGBA(r=red, g=green, b=blue, a=1.0)
+
+
+def link_frame(arm: Arm, link: str) -> str:
+    """The frame of a link, named beside the arm's base frame."""
+    folder, slash, _ = arm.base_frame.rpartition('/')
+    return f'{folder}{slash}{link}'
+
+
+class MovingFrames:
+    """The chain of links of every arm, from joint positions.
+
+    The messages are made once and filled anew at every tick: this is the busiest road out.
+    """
+
+    def __init__(self, contract: RobotContract) -> None:
+        self._chains = {name: _chain(arm) for name, arm in contract.arms.items()}
+        self._axes = np.array([link.axis for link in vx300s.LINKS])
+
+    def message(self, stamp_ns: int, joints: dict[str, NDArray[np.float64]]) -> TFMessage:
+        """All chains at one instant; ``joints`` holds (J,) positions by arm [rad]."""
+        stamp = to_time(stamp_ns)
+        for name, chain in self._chains.items():
+            half = joints[name] / 2
+            turns = np.column_stack([np.sin(half)[:, None] * self._axes, np.cos(half)]).tolist()
+            for edge, (x, y, z, w) in zip(chain, turns, strict=True):
+                edge.header.stamp = stamp
+                turn = edge.transform.rotation
+                turn.x, turn.y, turn.z, turn.w = x, y, z, w
+        return TFMessage(transforms=[edge for chain in self._chains.values() for edge in chain])
+
+
+def _chain(arm: Arm) -> list[TransformStamped]:
+    parents = [arm.base_frame, *(link_frame(arm, link.name) for link in vx300s.LINKS)]
+    return [encode.transform(0, parent, child, make_pose(np.eye(3), link.offset))
+            for parent, child, link in zip(parents, parents[1:], vx300s.LINKS, strict=False)]

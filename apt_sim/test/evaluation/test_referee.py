@@ -1,0 +1,135 @@
+"""When a trial is over, and why."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from apt_control import vx300s
+from apt_policy.core.geometry import make_pose
+from apt_policy.core.sample import ArmState
+from apt_sim.evaluation.referee import LIMITS_S, SETTLED_S, Referee, Ruling
+from apt_sim.tasks.episode import Assignment
+from apt_sim.tasks.task import Situation, Skill, Task
+
+PICK = Assignment(task=Task(skill=Skill.PICK, object='red cube', arm='left'), instruction='pick up the red cube')
+PLACE = Assignment(task=Task(skill=Skill.PLACE, object='red cube', arm='left', tray='white'),
+                   instruction='put the red cube into the white tray')
+TABLE = {'red cube': (-0.2, 0.4, 0.02), 'blue cup': (0.2, 0.4, 0.02)}
+TRAYS = {'white': (-0.1, 0.78, 0.0), 'black': (0.1, 0.78, 0.0)}
+HELD = (-0.2, 0.4, 0.12)
+
+
+def hand_at(place):
+    """A hand that points down, with a place (3,) between its fingers."""
+    down = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+    return ArmState(world_from_ee=make_pose(down, (place[0], place[1], place[2] + vx300s.EE_FROM_TOOL_CENTRE[0])),
+                    gripper=0.5)
+
+
+def table(seconds, **objects):
+    """The table after a time, with objects elsewhere; both hands are where the red cube is held."""
+    places = TABLE | {name.replace('_', ' '): place for name, place in objects.items()}
+    return Situation(
+        stamp_ns=round(seconds * 1e9), arms=dict.fromkeys(('left', 'right'), hand_at(HELD)),
+        objects={name: make_pose(np.eye(3), place) for name, place in places.items()},
+        trays={colour: make_pose(np.eye(3), place) for colour, place in TRAYS.items()})
+
+
+def test_a_task_is_done_when_it_has_looked_done_for_a_while():
+    referee = Referee([PICK], table(0))
+    assert referee.see(table(1.0, red_cube=HELD)).ruling is Ruling.GO_ON
+    assert referee.see(table(1.0 + SETTLED_S, red_cube=HELD)).ruling is Ruling.SUCCESS
+
+
+def test_a_cube_that_slips_at_once_was_not_picked():
+    referee = Referee([PICK], table(0))
+    for seconds in np.arange(1.0, 5.0, 0.2):
+        place = HELD if round(seconds * 5) % 2 else TABLE['red cube']
+        assert referee.see(table(seconds, red_cube=place)).ruling is Ruling.GO_ON
+
+
+def test_lifting_another_object_fails():
+    referee = Referee([PICK], table(0))
+    referee.see(table(1.0, blue_cup=(0.2, 0.4, 0.12)))
+    verdict = referee.see(table(1.5, blue_cup=(0.2, 0.4, 0.12)))
+    assert verdict.ruling is Ruling.FAILURE and verdict.reason == 'lifted the blue cup'
+
+
+def test_filling_another_tray_fails():
+    referee = Referee([PLACE], table(0))
+    referee.see(table(1.0, red_cube=(0.1, 0.78, 0.024)))
+    verdict = referee.see(table(1.5, red_cube=(0.1, 0.78, 0.024)))
+    assert verdict.ruling is Ruling.FAILURE and verdict.reason == 'put it into the black tray'
+
+
+def test_time_runs_out():
+    referee = Referee([PICK], table(0))
+    limit_s = LIMITS_S[Skill.PICK]
+    assert referee.see(table(limit_s - 0.1)).ruling is Ruling.GO_ON
+    assert referee.see(table(limit_s)).reason == f'not done in {limit_s:g} s'
+
+
+def test_the_second_instruction_comes_when_the_first_is_done_and_has_its_own_time():
+    other = Assignment(task=Task(skill=Skill.PICK, object='blue cup', arm='left'), instruction='take the blue cup')
+    referee, placed = Referee([PLACE, other], table(0)), {'red_cube': (-0.1, 0.78, 0.024)}
+    assert referee.part is PLACE
+    referee.see(table(20.0, **placed))
+    assert referee.see(table(20.5, **placed)).ruling is Ruling.NEXT
+    assert referee.part is other
+    assert referee.see(table(20.5 + LIMITS_S[Skill.PICK] - 0.1, **placed)).ruling is Ruling.GO_ON
+    referee.see(table(21.0, blue_cup=HELD, **placed))
+    assert referee.see(table(21.5, blue_cup=HELD, **placed)).ruling is Ruling.SUCCESS
+
+
+@pytest.mark.parametrize('place', [(-0.1, 0.78, 0.024), TABLE['red cube']])
+def test_what_lies_on_the_table_is_not_picked(place):
+    referee = Referee([PICK], table(0))
+    assert all(referee.see(table(second, red_cube=place)).ruling is Ruling.GO_ON for second in range(1, 10))
+
+
+def hands(seconds, left, right=(0.4, 0.9, 0.3), **objects):
+    """The table after a time, with hands at these places."""
+    return replace(table(seconds, **objects), arms={'left': hand_at(left), 'right': hand_at(right)})
+
+
+def test_the_object_that_a_hand_came_nearest_to_is_the_one_approached():
+    referee = Referee([PICK], hands(0, (-0.4, 0.9, 0.3)))
+    assert referee.approached == '', 'nothing has been seen yet'
+    referee.see(hands(1.0, (-0.1, 0.4, 0.10)))
+    assert referee.approached == 'red cube'
+    referee.see(hands(2.0, (0.19, 0.4, 0.06)))
+    assert referee.approached == 'blue cup'
+    referee.see(hands(3.0, (-0.4, 0.9, 0.3)))
+    assert referee.approached == 'blue cup', 'what came later was farther off'
+    referee.see(hands(4.0, (-0.2, 0.4, 0.03)))
+    assert referee.approached == 'red cube'
+
+
+def test_either_hand_approaches_and_it_is_the_fingers_that_count():
+    referee = Referee([PICK], hands(0, (-0.4, 0.9, 0.3)))
+    referee.see(hands(1.0, (-0.2, 0.4, 0.12), right=(0.2, 0.4, 0.10)))
+    assert referee.approached == 'blue cup'
+    # The wrist of this hand is over the red cube, its fingers are at the blue cup.
+    along = make_pose(np.eye(3), (0.2 - vx300s.EE_FROM_TOOL_CENTRE[0], 0.4, 0.04))
+    between = {'red_cube': (0.2 - vx300s.EE_FROM_TOOL_CENTRE[0], 0.4, 0.07), 'blue_cup': (0.2, 0.4, 0.02)}
+    scene = replace(table(1.0, **between), arms={'left': ArmState(world_from_ee=along, gripper=0.5)})
+    referee = Referee([PICK], scene)
+    referee.see(scene)
+    assert referee.approached == 'blue cup'
+
+
+def test_an_object_is_approached_where_it_is_by_then():
+    referee = Referee([PICK], hands(0, (-0.4, 0.9, 0.3)))
+    referee.see(hands(1.0, (0.3, 0.6, 0.06), blue_cup=(0.3, 0.6, 0.02)))
+    assert referee.approached == 'blue cup'
+
+
+def test_what_is_approached_for_the_second_instruction_does_not_count():
+    other = Assignment(task=Task(skill=Skill.PICK, object='blue cup', arm='left'), instruction='take the blue cup')
+    referee = Referee([PICK, other], hands(0, (-0.4, 0.9, 0.3)))
+    above = (HELD[0], HELD[1] + 0.03, HELD[2])
+    referee.see(hands(1.0, above, red_cube=HELD))
+    assert referee.see(hands(1.5, above, red_cube=HELD)).ruling is Ruling.NEXT
+    referee.see(hands(2.0, TABLE['blue cup']))
+    assert referee.approached == 'red cube'

@@ -1,0 +1,43 @@
+"""What trials amount to."""
+
+import json
+
+import pytest
+from scipy.stats import binomtest
+
+from apt_sim.evaluation.evaluate import TrialResult
+from apt_sim.evaluation.score import scores, shares, wilson, write_json
+
+
+def result(split, number, *, success, **spent):
+    return TrialResult(split=split, number=number, seed=0, instructions=('go',), success=success,
+                       approached=success, reason='' if success else 'lifted the red cube', duration_s=1.0,
+                       spent_s=spent)
+
+
+@pytest.mark.parametrize(('successes', 'episodes'), [(0, 10), (8, 10), (10, 10), (1, 3), (173, 200)])
+def test_the_interval_is_wilsons(successes, episodes):
+    known = binomtest(successes, episodes).proportion_ci(0.95, method='wilson')
+    assert wilson(successes, episodes) == pytest.approx((known.low, known.high), abs=1e-9)
+
+
+def test_no_episodes_have_no_share():
+    with pytest.raises(ValueError, match='at least one episode'):
+        wilson(0, 0)
+
+
+def test_the_file_has_the_agreed_form(tmp_path):
+    results = [result('seen', k, success=k < 3) for k in range(4)]
+    results += [result('composed', k, success=False) for k in range(2)]
+    write_json(scores(results), tmp_path / 'new' / 'score.json')
+    found = json.loads((tmp_path / 'new' / 'score.json').read_text())
+    assert found['seen'] == {'episodes': 4, 'success': 0.75, 'low': pytest.approx(0.3006, abs=1e-4),
+                             'high': pytest.approx(0.9544, abs=1e-4), 'approached': 0.75}
+    assert found['composed']['success'] == 0.0 and list(found) == ['composed', 'seen']
+    assert [file.name for file in (tmp_path / 'new').iterdir()] == ['score.json']
+
+
+def test_time_is_shared_out_whole():
+    parts = shares([result('seen', 0, success=True, all=4.0, inference=2.0, physics=1.0),
+                    result('seen', 1, success=True, all=4.0, inference=4.0)])
+    assert parts == {'inference': 0.75, 'physics': 0.125, 'other': 0.125}

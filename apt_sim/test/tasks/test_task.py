@@ -1,0 +1,158 @@
+"""Which tasks a scene allows, how they are said, and when they are done."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from apt_control import vx300s
+from apt_sim.tasks import language
+from apt_sim.tasks.draw import NoTaskError, TaskDrawer
+from apt_sim.tasks.parameters import DemonstratorParams
+from apt_sim.tasks.stage import situation
+from apt_sim.tasks.success import done
+from apt_sim.tasks.task import Side, Skill, Task
+
+TOOL = vx300s.EE_FROM_TOOL_CENTRE[0]
+PICK = Task(skill=Skill.PICK, object='red cube', arm='left')
+PLACE = Task(skill=Skill.PLACE, object='red cube', arm='left', tray='white')
+HAND = Task(skill=Skill.HAND_OVER, object='red cube', arm='left', receiver='right')
+PUSH = Task(skill=Skill.PUSH, object='red cube', arm='left', side=Side.RIGHT)
+
+
+@pytest.fixture
+def possible(contract):
+    drawer = TaskDrawer(contract)
+    return lambda skill, scene: list(drawer.possible(skill, scene))
+
+
+def test_only_arms_that_reach_the_cube_are_asked(possible, scene):
+    cubes = {'red cube': (-0.2, 0.5, 0.02), 'blue cube': (0.2, 0.5, 0.02), 'green cube': (0.01, 0.4, 0.02)}
+    arms = {(task.object, task.arm) for task in possible(Skill.PICK, scene(objects=cubes))}
+    assert arms == {('red cube', 'left'), ('blue cube', 'right'), ('green cube', 'left'), ('green cube', 'right')}
+
+
+def test_an_instruction_that_names_no_arm_means_the_nearer_one(possible, scene):
+    unnamed = [task.arm for task in possible(Skill.PICK, scene(objects={'red cube': (0.01, 0.4, 0.02)}))
+               if not task.arm_named]
+    assert unnamed == ['right']
+
+
+def test_a_tray_beyond_the_arm_s_reach_is_not_asked_for(possible, scene):
+    trays = {'white': (-0.12, 0.78, 0.0), 'black': (0.12, 0.78, 0.0)}
+    tasks = possible(Skill.PLACE, scene(objects={'red cube': (-0.2, 0.5, 0.02)}, trays=trays))
+    assert {(task.arm, task.tray) for task in tasks} == {('left', 'white')}
+
+
+def test_nothing_is_pushed_into_something_else_or_off_the_workspace(possible, scene):
+    sides = lambda cubes: {t.side for t in possible(Skill.PUSH, scene(objects=cubes)) if t.object == 'red cube'}  # noqa: E731
+    assert sides({'red cube': (-0.15, 0.5, 0.02)}) == {Side.LEFT, Side.RIGHT}
+    assert sides({'red cube': (-0.15, 0.5, 0.02), 'blue cube': (-0.27, 0.5, 0.02)}) == {Side.RIGHT}
+    assert sides({'red cube': (-0.15, 0.5, 0.02), 'blue cube': (-0.23, 0.5, 0.02)}) == set()
+    assert sides({'red cube': (-0.30, 0.5, 0.02)}) == set(), 'there is no room for the hand behind it, nor to the left'
+
+
+def test_cubes_that_are_not_on_the_table_are_left_alone(possible, scene):
+    assert possible(Skill.PICK, scene(objects={'red cube': (-0.2, 0.5, 0.10)})) == []
+
+
+def test_a_hand_over_needs_a_free_place_in_the_middle(contract, possible, scene):
+    row = {str(k): (0.0, 0.32 + 0.08 * k, 0.02) for k in range(5)}
+    assert possible(Skill.HAND_OVER, scene(objects={'red cube': (-0.2, 0.5, 0.02)}))[0].receiver == 'right'
+    assert not possible(Skill.HAND_OVER, scene(objects={'red cube': (-0.2, 0.5, 0.02), **row}))
+    place = TaskDrawer(contract).middle(scene(objects={'red cube': (0.0, 0.5, 0.02)}), 'left', 'right')
+    assert np.linalg.norm(place[:2] - (0.0, 0.5)) >= 0.085
+
+
+def test_tasks_are_drawn_by_the_seed_and_of_every_skill(contract, stage):
+    drawer, scene = TaskDrawer(contract), situation(stage.simulation)
+    draw = lambda seed: drawer.draw(list(Skill), scene, np.random.default_rng(seed))  # noqa: E731
+    tasks = [draw(seed) for seed in range(30)]
+    assert tasks == [draw(seed) for seed in range(30)]
+    assert {task.skill for task in tasks} == set(Skill)
+    assert len(set(tasks)) > 10
+
+
+def test_an_empty_table_allows_nothing_and_says_so(contract, scene):
+    with pytest.raises(NoTaskError, match='no pick or push is possible'):
+        TaskDrawer(contract).draw([Skill.PICK, Skill.PUSH], scene(objects={}), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize('fields', [
+    {'skill': Skill.PLACE}, {'skill': Skill.PICK, 'tray': 'white'}, {'skill': Skill.PUSH},
+    {'skill': Skill.HAND_OVER, 'receiver': 'right', 'side': Side.LEFT}])
+def test_a_task_has_what_its_skill_needs_and_nothing_else(fields):
+    with pytest.raises(ValueError, match='goes with'):
+        Task(object='red cube', arm='left', **fields)
+
+
+# Language ---------------------------------------------------------------------------------------
+
+TASKS = [PICK, PLACE, HAND, PUSH, Task(skill=Skill.PICK, object='blue cube', arm='right', arm_named=True),
+         Task(skill=Skill.PLACE, object='blue cube', arm='right', arm_named=True, tray='black'),
+         Task(skill=Skill.PUSH, object='blue cube', arm='right', arm_named=True, side=Side.LEFT)]
+
+
+@pytest.mark.parametrize('task', TASKS, ids=lambda task: f'{task.skill.value} {task.arm_named}')
+def test_every_wording_says_all_that_the_task_needs(task):
+    sentences = [language.phrase(task, number) for number in range(language.count(task))]
+    assert len(set(sentences)) == len(sentences) >= 12
+    for sentence in sentences:
+        assert task.object.split()[0] in sentence and '{' not in sentence
+        assert task.tray in sentence and (not task.side or task.side.value in sentence)
+        if task.arm_named:
+            assert task.arm in sentence
+        if task.receiver:
+            assert f'the {task.receiver}' in sentence or f'your {task.receiver}' in sentence
+
+
+def test_no_sentence_serves_two_tasks():
+    """An instruction that could mean either would make half of the demonstrations wrong."""
+    variants = [Task(skill=Skill.PICK, object='red cube', arm='left', arm_named=True),
+                Task(skill=Skill.PUSH, object='red cube', arm='left', side=Side.LEFT), PICK, PLACE, HAND, PUSH]
+    said = [{language.phrase(task, k) for k in range(language.count(task))} for task in variants]
+    for first, second in itertools.combinations(said, 2):
+        assert not first & second
+
+
+def test_wordings_can_be_held_out():
+    random = np.random.default_rng(0)
+    drawn = {language.draw_phrase(PICK, random, among=[0, 1, 2]) for _ in range(100)}
+    assert drawn == {language.phrase(PICK, number) for number in (0, 1, 2)}
+    with pytest.raises(IndexError, match='wording 99 of pick; there are'):
+        language.phrase(PICK, 99)
+
+
+# Success ----------------------------------------------------------------------------------------
+
+AT_CUBE = {'left': (-0.2, 0.5, 0.12)}
+
+
+@pytest.mark.parametrize(('task', 'place', 'arms', 'expected'), [
+    (PICK, (-0.2 + TOOL, 0.5, 0.12), AT_CUBE, True),
+    (PICK, (-0.2 + TOOL, 0.5, 0.05), AT_CUBE, False),
+    (PICK, (-0.2, 0.4, 0.12), AT_CUBE, False),
+    (PLACE, (-0.12, 0.78, 0.024), None, True),
+    (PLACE, (-0.12, 0.78, 0.10), None, False),
+    (PLACE, (-0.12, 0.70, 0.024), None, False),
+    (PLACE, (0.12, 0.78, 0.024), None, False),
+    (HAND, (0.2 + TOOL, 0.5, 0.12), {'right': (0.2, 0.5, 0.12)}, True),
+    (HAND, (-0.2 + TOOL, 0.5, 0.12), AT_CUBE, False),
+    (PUSH, (-0.10, 0.5, 0.02), None, True),
+    (PUSH, (-0.17, 0.5, 0.02), None, False),
+    (PUSH, (-0.30, 0.5, 0.02), None, False),
+    (PUSH, (-0.10, 0.6, 0.02), None, False),
+    (PUSH, (-0.10, 0.5, 0.12), None, False)])
+def test_a_task_is_done_when_things_are_where_it_says(scene, task, place, arms, expected):
+    trays = {'white': (-0.12, 0.78, 0.0), 'black': (0.12, 0.78, 0.0)}
+    before = scene(objects={'red cube': (-0.2, 0.5, 0.02)}, trays=trays)
+    after = scene(objects={'red cube': place}, trays=trays, arms=arms)
+    assert done(task, before, after) is expected
+    assert not done(task, before, before)
+
+
+def test_skills_are_checked_before_anything_moves():
+    with pytest.raises(ValueError, match='skills is juggle, expected one or more of pick'):
+        DemonstratorParams(contract='c', skills=('pick', 'juggle'))
+    with pytest.raises(ValueError, match='skills is empty'):
+        DemonstratorParams(contract='c', skills=())

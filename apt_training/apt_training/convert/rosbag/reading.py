@@ -1,0 +1,236 @@
+"""Reading a rosbag2 bag: a folder or a single file, whole or damaged, as topics, times and bytes.
+
+rosbags reads what is whole, ``salvage`` what is not. What topics mean is not known here, and
+nothing is decoded unless asked for.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple, Protocol
+
+import yaml
+from backports import zstd
+from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.rosbag2 import Reader
+
+from apt_training.convert.rosbag.message_types import MessageTypes
+from apt_training.convert.rosbag.salvage import SalvagedTopic, SalvageError, salvage
+from apt_training.convert.source import ConvertError
+
+METADATA = 'metadata.yaml'
+_SUFFIXES = ('.mcap', '.db3')
+_ZSTD_FILE = '.zstd'
+_ZSTD = b'\x28\xb5\x2f\xfd'
+_FORMATS = {MessageDefinitionFormat.MSG: 'ros2msg', MessageDefinitionFormat.IDL: 'ros2idl'}
+
+
+class BagTopic(NamedTuple):
+    """What is known of a topic before anything is read."""
+
+    kind: str
+    """Message type, such as ``sensor_msgs/msg/Image``."""
+    messages: int
+
+
+class _Part(Protocol):
+    """One file of a bag."""
+
+    path: Path
+    damage: str
+    start_ns: int
+    end_ns: int
+    topics: list[SalvagedTopic]
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes | memoryview]]:
+        """Topic, receive time [ns] and content."""
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+class Bag:
+    """An open bag; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Remember where the bag is.
+
+        Raises:
+            ConvertError: there is no bag.
+        """
+        self.path = Path(path)
+        self.files = bag_files(self.path)
+        self.topics: Mapping[str, BagTopic] = {}
+        """By full name."""
+        self.types = MessageTypes()
+        self.start_ns, self.end_ns = 0, 0
+        """Receive times of the first message and after the last one."""
+        self._parts: list[_Part] = []
+        self._damage: list[str] = []
+        self._stack = ExitStack()
+        self._closed = False
+
+    def __enter__(self) -> 'Bag':
+        try:
+            for file in self.files:
+                self._open(file)
+        except BaseException:
+            self._stack.close()
+            raise
+        counts: dict[str, BagTopic] = {}
+        for part in self._parts:
+            for topic in part.topics:
+                before = counts.get(topic.name, BagTopic(topic.kind, 0))
+                counts[topic.name] = BagTopic(topic.kind, before.messages + topic.messages)
+                self.types.define(topic.kind, topic.encoding, topic.definition)
+        self.topics = counts
+        filled = [part for part in self._parts if any(topic.messages for topic in part.topics)]
+        if not filled:
+            self._stack.close()
+            raise ConvertError(self.damage or f'{self.path} holds no messages; record again (apt-record), or leave it '
+                               'out')
+        self.start_ns = min(part.start_ns for part in filled)
+        self.end_ns = max(part.end_ns for part in filled)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        self._stack.close()
+
+    @property
+    def damage(self) -> str:
+        """What could not be read, with file and offset; final when all messages were taken."""
+        return '; '.join(dict.fromkeys([*self._damage, *(part.damage for part in self._parts if part.damage)]))
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes | memoryview]]:
+        """Topic, receive time [ns] and CDR bytes of every message, file after file.
+
+        Ends where a file cannot be read on; :attr:`damage` then says so.
+        """
+        for part in self._parts:
+            try:
+                for topic, receive_ns, raw in part.messages(topics):
+                    packed = raw[:4] == _ZSTD
+                    yield topic, receive_ns, zstd.decompress(raw) if packed else raw
+            # Whatever the readers of damaged files come across, SQLite's own errors among them.
+            except Exception as error:
+                if self._closed:
+                    raise RuntimeError(f'{self.path} was closed while it was read') from error
+                self._damage.append(_located(part.path, error))
+                return
+
+    def message(self, topic: str, raw: bytes | memoryview) -> Any:
+        """The message of bytes of a topic.
+
+        Raises:
+            ConvertError: naming bag and topic.
+        """
+        try:
+            return self.types.message(self.topics[topic].kind, raw)
+        except ConvertError as error:
+            raise ConvertError(f'{self.path}: {topic}: {error}') from error
+
+    def _open(self, file: Path) -> None:
+        try:
+            readable = self._unzipped(file) if file.suffix == _ZSTD_FILE else file
+            part = _open_part(readable, called=file)
+        except (SalvageError, zstd.ZstdError, EOFError) as error:
+            self._damage.append(f'{file} cannot be read at all: {error}')
+            return
+        self._stack.callback(part.close)
+        self._parts.append(part)
+
+    def _unzipped(self, file: Path) -> Path:
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix='apt-convert-')))
+        target = folder / file.stem
+        with file.open('rb') as packed, zstd.open(packed, 'rb') as content, target.open('wb') as copy:
+            shutil.copyfileobj(content, copy)
+        return target
+
+
+class _WholePart:
+    """A file that rosbags reads."""
+
+    def __init__(self, path: Path, called: Path) -> None:
+        self.path, self.damage = called, ''
+        self._reader = Reader(path)
+        self._reader.open()
+        self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time
+        self.topics = [SalvagedTopic(one.topic, one.msgtype, _FORMATS.get(one.msgdef.format, ''),
+                                     str(one.msgdef.data), one.msgcount) for one in self._reader.connections]
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes | memoryview]]:
+        wanted = [one for one in self._reader.connections if one.topic in topics]
+        return ((one.topic, receive_ns, raw) for one, receive_ns, raw in self._reader.messages(wanted)) \
+            if wanted else iter(())
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def bag_files(path: Path) -> list[Path]:
+    """The files of a bag, in order; of a folder those that its metadata names, else all that it holds.
+
+    Raises:
+        ConvertError: no such path, or no bag.
+    """
+    if not path.exists():
+        raise ConvertError(f'{path} does not exist; give rosbag2 folders, .mcap or .db3 files')
+    if path.is_file():
+        if not _is_storage(path):
+            raise ConvertError(f'{path} is no bag: its name ends in {path.suffix or "nothing"!r}, expected '
+                               f'{", ".join(_SUFFIXES)}, or these with {_ZSTD_FILE}')
+        return [path]
+    here = sorted((file for file in path.iterdir() if _is_storage(file)), key=_counted)
+    named = _named_in_metadata(path)
+    missing = [name for name in named if not (path / name).exists()]
+    if missing:
+        raise ConvertError(f'{path / METADATA} names files that are missing: {", ".join(missing)}; copy the bag again, '
+                           'whole')
+    files = [path / name for name in named] or here
+    if not files:
+        raise ConvertError(f'{path} is no bag: it holds neither .mcap nor .db3 files')
+    return files
+
+
+def _open_part(path: Path, called: Path) -> _Part:
+    if not path.stat().st_size:
+        raise SalvageError('it is empty')
+    try:
+        return _WholePart(path, called)
+    # rosbags meets damaged files with errors of every kind.
+    except Exception as error:
+        part = salvage(path)
+        part.damage = part.damage or f'{called} is damaged: {error}'
+        part.damage = part.damage.replace(str(path), str(called))
+        return part
+
+
+def _located(path: Path, error: Exception) -> str:
+    """Says where a file that was opened whole breaks off after all."""
+    try:
+        found = salvage(path).damage if path.suffix in _SUFFIXES else ''
+    except SalvageError:
+        found = ''
+    return found or f'{path} cannot be read on: {type(error).__name__} {error}'
+
+
+def _is_storage(path: Path) -> bool:
+    return (path.with_suffix('') if path.suffix == _ZSTD_FILE else path).suffix in _SUFFIXES
+
+
+def _counted(path: Path) -> tuple[str | int, ...]:
+    """bag_2 comes before bag_10."""
+    return tuple(int(part) if part.isdigit() else part for part in re.split(r'(\d+)', path.name))
+
+
+def _named_in_metadata(folder: Path) -> list[str]:
+    """Empty where there is no metadata to be read: a recorder that was killed leaves none."""
+    try:
+        fields = yaml.safe_load((folder / METADATA).read_text())
+        return [PurePath(name).name for name in fields['rosbag2_bagfile_information']['relative_file_paths']]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return []

@@ -1,0 +1,116 @@
+"""``apt-convert --from rosbag``: its flags, and from paths to units with names that differ."""
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from apt_policy.core.contract import RobotContract
+from apt_training.convert.rosbag.reading import bag_files
+from apt_training.convert.rosbag.settings import BagSettings, EndEffector, Labels, Split
+from apt_training.convert.rosbag.unit import BagUnit
+from apt_training.convert.rosbag.wiring import TF
+from apt_training.convert.source import ConvertError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say how bags become episodes."""
+    group = parser.add_argument_group('bags (--from rosbag)')
+    group.add_argument('--split-by', choices=[one.value for one in Split], default=Split.AUTO.value,
+                       help='what begins an episode; auto: marks if there are any, else new prompts, else the bag')
+    group.add_argument('--labels', choices=[one.value for one in Labels], default=Labels.AUTO.value,
+                       help='what is learned; auto: targets, else joint commands, else later poses')
+    group.add_argument('--ee-from', choices=[one.value for one in EndEffector], default=EndEffector.AUTO.value,
+                       help='where measured poses come from; auto: TF, and joints for an arm that it lacks')
+    group.add_argument('--reference', metavar='STREAM',
+                       help='camera or arm of whose every message a frame is made; default: one per contract step')
+    group.add_argument('--receive', nargs='+', default=[], metavar='STREAM',
+                       help='cameras, arms or tf whose messages count from their arrival, not from their stamps')
+    group.add_argument('--cameras', nargs='+', metavar='CAMERA', help='cameras to use; default: all of the contract')
+    group.add_argument('--max-drops', type=float, default=0.2, metavar='SHARE',
+                       help='an episode that lacks more of its frames is left out; default %(default)s')
+    group.add_argument('--namespace', default='', help="the robot's namespace in the bags")
+    group.add_argument('--prompt', default='', metavar='TEXT', help='for episodes during which none was said')
+
+
+def units(arguments: argparse.Namespace, contract: RobotContract) -> Sequence[BagUnit]:
+    """One per bag; a folder of bags stands for all of them.
+
+    Raises:
+        ConvertError: an input that is no bag, or a flag that does not fit the contract.
+    """
+    settings = _settings(arguments, contract)
+    paths = [bag for path in map(Path, arguments.inputs) for bag in _bags(path)]
+    twice = [str(path) for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+    if twice:
+        raise ConvertError(f'{twice[0]} is given twice')
+    return [BagUnit(name=name, path=str(path), contract=contract, settings=settings)
+            for name, path in zip(unit_names(paths), paths, strict=True)]
+
+
+def unit_names(paths: Sequence[Path]) -> list[str]:
+    """Names for files: the bags' own, with so many folders in front as it takes to tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    depth = [1] * len(paths)
+
+    def name(index: int) -> str:
+        words = parts[index][-depth[index]:]
+        stem = re.sub(r'(\.mcap|\.db3)?(\.zstd)?$', '', words[-1])
+        return re.sub(r'[^A-Za-z0-9._-]+', '-', '-'.join((*words[:-1], stem)))
+
+    while True:
+        names = [name(index) for index in range(len(paths))]
+        clashes = {one for one, count in Counter(names).items() if count > 1}
+        longer = [index for index, one in enumerate(names) if one in clashes and depth[index] < len(parts[index])]
+        if not longer:
+            return [f'{one}-{index}' if one in clashes else one for index, one in enumerate(names)]
+        for index in longer:
+            depth[index] += 1
+
+
+def _bags(path: Path) -> list[Path]:
+    """The path itself, or the bags in a folder that is none."""
+    if path.is_dir():
+        try:
+            bag_files(path)
+        except ConvertError:
+            inside = sorted(child for child in path.iterdir() if child.is_dir() and _is_bag(child))
+            if inside:
+                return inside
+            raise
+    else:
+        bag_files(path)
+    return [path]
+
+
+def _is_bag(path: Path) -> bool:
+    try:
+        return bool(bag_files(path))
+    except ConvertError:
+        return False
+
+
+def _settings(arguments: argparse.Namespace, contract: RobotContract) -> BagSettings:
+    streams = (*contract.cameras, *contract.arms)
+    for flag, names, known in (('--receive', arguments.receive, (*streams, TF)),
+                               ('--cameras', arguments.cameras or [], tuple(contract.cameras)),
+                               ('--reference', [arguments.reference] if arguments.reference else [], streams)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ConvertError(f'{flag} has {", ".join(map(repr, unknown))}; the contract knows {", ".join(known)}')
+    if arguments.cameras and arguments.reference in contract.cameras and arguments.reference not in arguments.cameras:
+        raise ConvertError(f'--reference {arguments.reference} is not among the --cameras in use')
+    for name, arm in contract.arms.items():
+        if arguments.cameras and not set(arm.reference_cameras) & set(arguments.cameras):
+            raise ConvertError(f'--cameras {" ".join(arguments.cameras)} leave arm {name!r} without a reference '
+                               f'camera; add one of {", ".join(arm.reference_cameras)}')
+    try:
+        return BagSettings(
+            split=Split(arguments.split_by), labels=Labels(arguments.labels),
+            end_effector=EndEffector(arguments.ee_from), reference=arguments.reference,
+            receive=tuple(sorted(set(arguments.receive))),
+            cameras=None if arguments.cameras is None else tuple(arguments.cameras), max_drops=arguments.max_drops,
+            namespace=arguments.namespace.strip('/'), prompt=arguments.prompt)
+    except ValueError as error:
+        raise ConvertError(str(error)) from error
