@@ -83,6 +83,11 @@ class ExpertConfig:
                              'because half of it is turned in groups of 4')
         if self.taps < 2:
             raise ValueError(f'taps is {self.taps}; the VA prior needs at least 2')
+        if self.taps % 2:
+            raise ValueError(f'taps is {self.taps}; expected an even number, because every second block of the VLA is '
+                             f'the prior\'s. One tap is read every {TAP_STRIDE} decoder layers of the VLM: use one '
+                             f'whose layers give {self.taps - 1} or {self.taps + 1} of them '
+                             f'({_layers_for(self.taps - 1)} or {_layers_for(self.taps + 1)})')
         if not 0 < self.denoising_steps <= self.train_steps:
             raise ValueError(f'denoising_steps is {self.denoising_steps}; '
                              f'expected 1 to train_steps ({self.train_steps})')
@@ -96,6 +101,11 @@ class ExpertConfig:
     def blocks(self) -> int:
         """Attention blocks."""
         return self.taps if self.stage is Stage.VLA else self.taps // 2
+
+
+def _layers_for(taps: int) -> str:
+    """The numbers of decoder layers that give so many taps."""
+    return f'{TAP_STRIDE * (taps - 1) + 1} to {TAP_STRIDE * taps} layers'
 
 
 class VlmMode(Enum):

@@ -313,3 +313,8 @@ def test_an_expert_of_impossible_sizes_is_refused(small_config):
         replace(small_config(), denoising_steps=101)
     with pytest.raises(ValueError, match="dtype is 'int8'"):
         VlmConfig(dtype='int8')
+
+
+def test_an_odd_number_of_taps_is_refused_with_what_to_do(small_config):
+    with pytest.raises(ValueError, match=r'taps is 3; expected an even number.*\(4 to 6 layers or 10 to 12 layers\)'):
+        small_config(taps=3)
