@@ -231,6 +231,35 @@ def test_the_processors_chat_template_goes_before_the_tokenizers(saved_folder, t
     assert lengths[1] == lengths[0] + len('robot') - len('user')
 
 
+def without_templates(folder, saved_folder):
+    """A copy of ``saved_folder`` that has no chat template."""
+    for file in saved_folder.iterdir():
+        if file.name != 'chat_template.jinja':
+            (folder / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((folder / 'tokenizer_config.json').read_text())
+    settings.pop('chat_template', None)
+    (folder / 'tokenizer_config.json').write_text(json.dumps(settings))
+    return folder
+
+
+def test_a_model_without_a_chat_template_is_refused_at_load(saved_folder, tmp_path):
+    folder = without_templates(tmp_path, saved_folder)
+    with pytest.raises(VlmError, match=r'has no chat template, neither in .*; .* Copy chat_template\.jinja'):
+        build_bridge(VlmConfig(name=str(folder)), CPU)
+
+
+@pytest.mark.parametrize(('template', 'message'), [
+    ("{{ messages[0].content[-1].text }}", r'has 0 places <\|image_pad\|> for 2 images\. Copy chat_template\.jinja'),
+    ("{{ 'user: ' + messages[0].content }}", r'cannot take images and text: .*\. Copy chat_template\.jinja'),
+    ("{{ messages[0].content", r'cannot take images and text: .*\. Copy chat_template\.jinja'),
+])
+def test_a_chat_template_of_a_model_that_only_reads_is_refused_at_load(saved_folder, tmp_path, template, message):
+    folder = without_templates(tmp_path, saved_folder)
+    (folder / 'chat_template.jinja').write_text(template)
+    with pytest.raises(VlmError, match=message):
+        build_bridge(VlmConfig(name=str(folder)), CPU)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(VlmError, match=r'cannot load the vision-language model .*nowhere(.|\n)*Give the name'):
         build_bridge(VlmConfig(name=str(tmp_path / 'nowhere')), CPU)

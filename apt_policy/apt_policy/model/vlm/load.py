@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jinja2 import TemplateError
 from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file, is_flash_attn_2_available
 
 from apt_policy.model.config import TINY_VLM, VlmConfig
 from apt_policy.model.vlm.pixels import ImageSpec
+from apt_policy.model.vlm.prompt import IMAGE_TOKEN, conversation
 from apt_policy.model.vlm.tiny import tiny_config, tiny_model, tiny_tokenizer
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def load_backbone(config: VlmConfig, device: torch.device) -> Backbone:
     """Load what ``config.name`` names, in ``config.dtype``, onto ``device``.
 
     Raises:
-        VlmError: not found, or not a Qwen3-VL.
+        VlmError: not found, not a Qwen3-VL, or without a chat template that takes images.
     """
     dtype = getattr(torch, config.dtype)
     if config.name == TINY_VLM:
@@ -57,6 +59,7 @@ def load_backbone(config: VlmConfig, device: torch.device) -> Backbone:
                        f'(config.json, *.safetensors, tokenizer files), or {TINY_VLM!r}') from error
     if not model.config.model_type.startswith('qwen3_vl'):
         raise VlmError(f'{config.name!r} is a {model.config.model_type!r}; expected a Qwen3-VL')
+    _require_chat_template(tokenizer, config.name)
     return Backbone(model=model.to(device), tokenizer=tokenizer, image=image)
 
 
@@ -88,6 +91,25 @@ def _chat_template(name: str) -> str | None:
     if path := _optional_file(name, 'chat_template.json'):
         return str(json.loads(path.read_text())['chat_template'])
     return None
+
+
+def _require_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse at load what would fail at the first plan: no template, or one that drops images.
+
+    Raises:
+        VlmError: naming the file that is missing or wrong.
+    """
+    remedy = ('Copy chat_template.jinja (or chat_template.json) from the model that it was made from, for example '
+              'Qwen/Qwen3-VL-2B-Instruct')
+    if not tokenizer.chat_template:
+        raise VlmError(f'{name!r} has no chat template, neither in a file of its own nor in its tokenizer_config.json; '
+                       f'the policy speaks to the model through one. {remedy}')
+    try:
+        images = conversation(tokenizer, 'go', 2).count(IMAGE_TOKEN)
+    except (TemplateError, TypeError) as error:
+        raise VlmError(f'the chat template of {name!r} cannot take images and text: {error}. {remedy}') from error
+    if images != 2:
+        raise VlmError(f'the chat template of {name!r} has {images} places {IMAGE_TOKEN} for 2 images. {remedy}')
 
 
 def _optional_file(name: str, file: str) -> Path | None:
