@@ -4,11 +4,13 @@ A folder holds ``checkpoint.json`` (model configuration, the robot contract's fa
 the weights depend on, stage, iteration, git revision), ``expert.safetensors``, and
 ``vlm.safetensors`` where the VLM is not somebody else's to download. A whole VLM may lie in it
 too: a VLM named ``./...`` is looked for in the checkpoint's own folder. A published file is a
-dict of tensors under ``weights``, ``vlm_weights`` if tuned, and ``current_iters``. Nothing
-read here can run code. Building a model from what was read is ``restore``'s.
+dict of tensors under ``weights``, ``vlm_weights`` if tuned, ``current_iters``, and ``ema`` where an
+average was kept; ``published`` knows its ways. Nothing read here can run code. Building a model
+from what was read is ``restore``'s.
 """
 
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -33,6 +35,9 @@ from apt_policy.model.config import (
     policy_config_from_dict,
     policy_config_to_dict,
 )
+from apt_policy.model.published import averaged_weights, expert_names, numpy_numbers
+
+log = logging.getLogger(__name__)
 
 FORMAT = 'apt-policy-checkpoint/1'
 FACTS_FILE, EXPERT_FILE, VLM_FILE = 'checkpoint.json', 'expert.safetensors', 'vlm.safetensors'
@@ -88,16 +93,23 @@ class Checkpoint:
                                   + '\nUse the contract it was trained with, or fine-tune it for this robot')
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, *, use_ema: bool = False) -> Checkpoint:
     """Read a checkpoint folder, the newest one of a training run's folder, or a published file.
 
+    Args:
+        path: to either.
+        use_ema: read the running average of the weights in their place: a published file's ``ema``, or the folder
+            that a training run keeps beside this one.
+
     Raises:
-        CheckpointError: absent, corrupt, holding code, or not a checkpoint.
+        CheckpointError: absent, corrupt, holding code, not a checkpoint, or without the average that is asked for.
     """
     path = Path(path)
     if path.is_file():
-        return _read_published(path)
+        return _read_published(path, use_ema=use_ema)
     path = _newest_of_run(path)
+    if use_ema:
+        path = _average_beside(path)
     for folder in (path, previous_of(path)):
         if folder.is_dir():
             return _read_folder(folder)
@@ -137,6 +149,19 @@ def save_checkpoint(folder: str | Path, *, weights: Mapping[str, Tensor],
 def previous_of(folder: Path) -> Path:
     """Where a checkpoint stands during the moment in which a newer one takes its place."""
     return folder.with_name(f'.{folder.name}.previous')
+
+
+def average_of(folder: Path) -> Path:
+    """Where a training run keeps the running average of the weights in ``folder``."""
+    return folder.with_name(f'{folder.name}_ema')
+
+
+def _average_beside(folder: Path) -> Path:
+    average = average_of(folder)
+    if not average.is_dir():
+        raise CheckpointError(f'{folder} has no averaged weights: there is no {average.name} beside it. Give a '
+                              'checkpoint of a run that kept them, or use_ema=False')
+    return average
 
 
 def _replace(folder: Path, partial: Path) -> None:
@@ -195,24 +220,43 @@ def _found_from(folder: Path, vlm: VlmConfig) -> VlmConfig:
     return replace(vlm, name=str(beside)) if ours else vlm
 
 
-def _read_published(path: Path) -> Checkpoint:
+def _read_published(path: Path, *, use_ema: bool) -> Checkpoint:
     content = _unpickle_tensors(path)
     weights = content.get('weights') if isinstance(content, dict) else None
     if not isinstance(weights, dict):
         held = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path} holds {held}; a published checkpoint has its weights under 'weights'")
     try:
+        weights = expert_names(weights)
         expert = expert_config_of(weights)
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"the 'weights' of {path} are not those of an APT expert: {error}") from error
-    return Checkpoint(source=str(path), weights=weights, vlm_weights=content.get('vlm_weights'),
+    vlm_weights = content.get('vlm_weights')
+    if use_ema:
+        weights, vlm_weights = _averaged(path, content.get('ema'), weights, vlm_weights)
+    elif content.get('ema') is not None:
+        log.warning("%s holds averaged weights too, under 'ema'; they are not used. use_ema takes them", path)
+    return Checkpoint(source=str(path), weights=weights, vlm_weights=vlm_weights,
                       expert=expert, vlm=None, contract=None,
                       iteration=int(content.get('current_iters', 0)), git_revision='')
 
 
+def _averaged(path: Path, ema: Any, weights: Mapping[str, Tensor], vlm_weights: Mapping[str, Tensor] | None,
+              ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    if ema is None:
+        raise CheckpointError(f"{path} has no averaged weights: it holds no 'ema'. Give a file that has it, or "
+                              'use_ema=False')
+    try:
+        return averaged_weights(ema, weights, vlm_weights)
+    except ValueError as error:
+        raise CheckpointError(f'the averaged weights of {path} cannot be used: {error}; use_ema=False takes the '
+                              'others') from error
+
+
 def _unpickle_tensors(path: Path) -> Any:
     try:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        with torch.serialization.safe_globals(numpy_numbers()):
+            return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split('\n')[0]
         if 'nsupported' in str(error):

@@ -17,13 +17,13 @@ from apt_policy.model.checkpoint import Checkpoint, CheckpointError, save_checkp
 from apt_policy.model.config import TINY_VLM, PolicyConfig, VlmConfig, VlmMode
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
+from apt_policy.model.published import LANGUAGE_HEAD, vlm_names
 from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
 
 log = logging.getLogger(__name__)
 
-VLM_PREFIXES = ('module.', 'base_model.', 'vlm.', 'model.')
-VLM_PARTS = ('language_model.', 'visual.')
-NEVER_RUN = re.compile(r'(^|\.)lm_head\.|^language_model\.norm\.')
+UNUSED_NORM = 'language_model.norm.'
+"""Behind the last decoder layer."""
 DECODER_LAYER = re.compile(r'^language_model\.layers\.(\d+)\.')
 
 
@@ -85,11 +85,13 @@ def load_vlm_weights(bridge: VlmBridge, weights: Mapping[str, Tensor], *, source
     """Put tuned weights into the VLM; what it never runs (layers behind the last tap) is passed over.
 
     Raises:
-        CheckpointError: naming weights that are missing, unexpected or of another shape.
+        CheckpointError: naming weights that are missing, unexpected, of another shape, or twice there.
     """
-    given = {_plain_name(key): value for key, value in weights.items()}
-    used = {key: value for key, value in given.items()
-            if not NEVER_RUN.search(key) and not _behind(key, bridge.decoder_layers)}
+    try:
+        given = vlm_names(weights)
+    except ValueError as error:
+        raise CheckpointError(f'the VLM weights of {source} cannot be told apart: {error}') from error
+    used = {key: value for key, value in given.items() if not _never_run(key, bridge.decoder_layers)}
     expected = bridge.model.state_dict()
     if any('lora_' in key for key in used):
         expected = {key: value for key, value in expected.items() if 'lora_' in key or key in used}
@@ -136,17 +138,8 @@ def _mode(checkpoint: Checkpoint) -> VlmMode:
     return VlmMode.LORA if adapted else VlmMode.FROZEN
 
 
-def _plain_name(key: str) -> str:
-    """Without the prefixes of wrappers around the VLM."""
-    name = key
-    while not name.startswith(VLM_PARTS):
-        prefix = next((p for p in VLM_PREFIXES if name.startswith(p)), None)
-        if prefix is None:
-            return key
-        name = name.removeprefix(prefix)
-    return name
-
-
-def _behind(key: str, layers: int) -> bool:
-    match = DECODER_LAYER.match(key)
-    return match is not None and int(match.group(1)) >= layers
+def _never_run(key: str, layers: int) -> bool:
+    """Whether a weight lies behind the last of ``layers`` decoder layers that are run."""
+    layer = DECODER_LAYER.match(key)
+    behind = layer is not None and int(layer.group(1)) >= layers
+    return behind or key.startswith(UNUSED_NORM) or LANGUAGE_HEAD.search(key) is not None
