@@ -15,8 +15,10 @@ class PlannerSettings:
     """Hub name or folder of the VLM, in place of the checkpoint's."""
     device: str = 'auto'
     """``cpu``, ``cuda``, ``cuda:1``; ``auto`` takes a GPU where there is one."""
-    dtype: str = 'float32'
-    """``float32`` or ``bfloat16``."""
+    dtype: str = 'auto'
+    """``float32``, ``bfloat16``, or ``auto``: on a GPU that which the checkpoint records, float32 on a CPU."""
+    use_ema: bool = False
+    """The running average of the weights in their place."""
     denoising_steps: int = 20
     noise_scale: float = 1.0
     """Of the noise that plans start from, 0..1; at 0 the same observation always gives the same plan. A policy that has

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from apt_policy.core.actions import pack_state
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.policy_facts import PolicyFacts
 from apt_policy.core.sample import ArmState, Observation, View
 from apt_policy.model.actions import encode_states
 from apt_policy.model.batch import Images, RobotState
@@ -62,7 +63,7 @@ def held_of(world_from_ee: NDArray[np.float64], gripper: NDArray[np.float64], ar
                 arms=torch.from_numpy(arms)[None].to(robot.history.device))
 
 
-def reference_candidates(contract: RobotContract) -> Tensor:
+def reference_candidates(contract: RobotContract | PolicyFacts) -> Tensor:
     """(A, R) indices of each arm's reference cameras, best first, -1 behind the last."""
     cameras = list(contract.cameras)
     rows = [[cameras.index(name) for name in arm.reference_cameras] for arm in contract.arms.values()]
@@ -85,7 +86,7 @@ def absent_view(side: int) -> View:
                 intrinsics=pinhole, world_from_camera=np.eye(4), stamp_ns=0)
 
 
-def blank_observation(contract: RobotContract) -> Observation:
+def blank_observation(contract: RobotContract | PolicyFacts) -> Observation:
     """An invented observation of the contract's shapes: every camera black but valid, every arm at 0."""
     black = absent_view(contract.image_size)
     view = View(rgb=black.rgb, mask=~black.mask, intrinsics=black.intrinsics,

@@ -42,7 +42,8 @@ def trained_planner(params: PolicyParams, contract: RobotContract) -> PlannerFac
     """The real planner, as the parameters say."""
     settings = PlannerSettings(
         checkpoint=params.checkpoint, vlm=params.vlm, device=params.device, dtype=params.dtype.value,
-        denoising_steps=params.denoising_steps, noise_scale=params.noise_scale, seed=params.seed)
+        use_ema=params.use_ema, denoising_steps=params.denoising_steps, noise_scale=params.noise_scale,
+        seed=params.seed)
     return trained_policy(settings, contract)
 
 

@@ -15,6 +15,7 @@ from apt_policy.ros.qos import Reliability
 class Precision(Enum):
     """Floating-point type of the model's weights and activations."""
 
+    AUTO = 'auto'
     FLOAT32 = 'float32'
     BFLOAT16 = 'bfloat16'
 
@@ -27,7 +28,10 @@ class PolicyParams:
     checkpoint: str = parameter('', 'trained weights, a file or a run folder; empty: an untrained tiny model')
     vlm: str = parameter('', 'Qwen3-VL by name or folder, in place of the one named in the checkpoint')
     device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:N')
-    dtype: Precision = parameter(Precision.FLOAT32, 'precision of the model')
+    dtype: Precision = parameter(
+        Precision.AUTO, 'precision of the model; auto: float32 on a CPU, on a GPU the precision that the checkpoint '
+        'records for its VLM, bfloat16 where it records none')
+    use_ema: bool = parameter(False, 'run the averaged weights that the checkpoint has beside its last ones')
     denoising_steps: int = parameter(20, 'steps from noise to a plan', lower=1, upper=100)
     noise_scale: float = parameter(
         1.0, 'of the noise that plans start from; at 0 the same observation always gives the same plan',

@@ -12,10 +12,10 @@ from scipy.spatial.transform import Rotation
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.images import letterbox
 from apt_policy.core.sample import ArmState, Chunk, Observation, View
-from apt_policy.inference.planner import PlanError, load_planner
+from apt_policy.inference.planner import PlanError, load_planner, pick_dtype
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.inference.ports import Committed
-from apt_policy.model.checkpoint import CheckpointError
+from apt_policy.model.checkpoint import CheckpointError, read_checkpoint
 from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, Stage, VlmConfig
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
@@ -215,6 +215,48 @@ def test_an_image_size_that_the_encoder_cannot_take_is_refused_at_load(contract)
 def test_bfloat16_plans_near_float32(make_planner, observation):
     exact, rough = plan(make_planner(), observation), plan(make_planner(dtype='bfloat16'), observation)
     assert 0 < np.median(np.abs(exact.gripper - rough.gripper)) < 0.1 * np.abs(exact.gripper).max()
+
+
+CPU, GPU = torch.device('cpu'), torch.device('cuda')
+SHIPPED = CONFIG.parents[1] / 'checkpoints' / 'aloha_small'
+
+
+@pytest.mark.parametrize(('name', 'device', 'recorded', 'expected'), [
+    ('auto', CPU, 'bfloat16', 'float32'), ('auto', CPU, 'float32', 'float32'),
+    ('auto', GPU, 'bfloat16', 'bfloat16'), ('auto', GPU, 'float32', 'float32'),
+    ('float32', GPU, 'bfloat16', 'float32'), ('bfloat16', CPU, 'float32', 'bfloat16')])
+def test_auto_is_the_checkpoints_precision_on_a_gpu_and_float32_on_a_cpu(name, device, recorded, expected):
+    assert pick_dtype(name, device, recorded=recorded) == expected
+
+
+def test_the_shipped_weights_stay_float32_on_a_gpu_and_published_ones_are_bfloat16_there():
+    assert pick_dtype('auto', GPU, recorded=read_checkpoint(SHIPPED).vlm.dtype) == 'float32'
+    assert pick_dtype('auto', GPU, recorded=VlmConfig().dtype) == 'bfloat16'
+
+
+def test_auto_is_the_default_and_changes_no_bit_on_a_cpu(make_planner, observation):
+    assert PlannerSettings().dtype == 'auto'
+    usual, exact = (plan(make_planner(**more), observation) for more in ({}, {'dtype': 'float32'}))
+    assert np.array_equal(usual.world_from_ee, exact.world_from_ee) and np.array_equal(usual.gripper, exact.gripper)
+
+
+def test_several_plans_of_one_observation_are_as_many_draws_of_the_same_noise(make_planner, observation):
+    together = make_planner().sample_plans(observation, epoch=2, samples=3)
+    planner = make_planner()
+    apart = [plan(planner, observation, epoch=2) for _ in range(3)]
+    for one, other in zip(together, apart, strict=True):
+        assert one.epoch == 2 and np.allclose(one.world_from_ee, other.world_from_ee, atol=1e-4)
+    assert not np.allclose(together[0].gripper, together[1].gripper)
+
+
+def test_averages_without_a_checkpoint_are_refused(contract):
+    with pytest.raises(ValueError, match='use_ema is true and there is no checkpoint'):
+        load_planner(PlannerSettings(device='cpu', use_ema=True), contract)
+
+
+def test_averages_that_the_checkpoint_lacks_are_asked_for_in_vain(make_planner):
+    with pytest.raises(CheckpointError, match='has no averaged weights: there is no last_ema beside it'):
+        make_planner(use_ema=True)
 
 
 def test_settings_travel_to_a_worker_process():

@@ -59,11 +59,11 @@ def real(bench, robot_contract):
 
 def test_what_the_parameters_say_reaches_the_planner(robot_contract):
     params = PolicyParams(checkpoint='weights', vlm='folder', device='cuda:1', dtype=Precision.BFLOAT16,
-                          denoising_steps=3, noise_scale=0.3, seed=5)
+                          use_ema=True, denoising_steps=3, noise_scale=0.3, seed=5)
     settings, _ = trained_planner(params, load_contract(robot_contract)).args
     assert settings == PlannerSettings(
-        checkpoint='weights', vlm='folder', device='cuda:1', dtype='bfloat16', denoising_steps=3, noise_scale=0.3,
-        seed=5)
+        checkpoint='weights', vlm='folder', device='cuda:1', dtype='bfloat16', use_ema=True, denoising_steps=3,
+        noise_scale=0.3, seed=5)
 
 
 @pytest.mark.parametrize('worker', ['process', 'thread'])
