@@ -132,14 +132,17 @@ def test_a_name_that_the_package_does_not_offer_is_an_import_error():
 
 
 def test_a_plan_is_the_nodes_plan_for_the_same_images_and_states(planner, contract, trained):
-    first, second = frame_at(contract, 3.0), frame_at(contract, 3.2, shift=0.02)
+    first, second = frame_at(contract, 3.0), frame_at(contract, 3.2, shift=0.5)
     planner.add_obs_frame(first).add_obs_frame(second)
     action = planner.get_action()
-    node = load_planner(PlannerSettings(checkpoint=str(trained), **QUICK), contract)
     # Two steps of 0.1 s back stands the first frame, between them is the middle of both.
-    between = frame_at(contract, 3.1, shift=0.01)
-    chunk = node.plan(observation_of(second, contract, (first, between, second)), epoch=0, committed=None)
-    assert np.allclose(action.future_ee_poses[0], chunk.world_from_ee, atol=1e-5)
+    between = frame_at(contract, 3.1, shift=0.25)
+    chunk, other = (
+        load_planner(PlannerSettings(checkpoint=str(trained), **QUICK), contract).plan(
+            observation_of(second, contract, past), epoch=0, committed=None)
+        for past in ((first, between, second), (between, first, second)))
+    assert np.allclose(action.future_ee_poses[0], chunk.world_from_ee, rtol=0, atol=4e-6)
+    assert not np.allclose(other.world_from_ee, chunk.world_from_ee, rtol=0, atol=2e-5), 'the past counts'
     assert np.allclose(action.future_grippers[0], chunk.gripper, atol=1e-5)
     assert np.array_equal(action.future_time, chunk.due_ns / 1e9) and action.traj_img is None
 
