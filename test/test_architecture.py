@@ -43,6 +43,9 @@ ONLY_IN = {
         'rclpy', 'apt_msgs', 'action_msgs', 'builtin_interfaces', 'diagnostic_msgs', 'geometry_msgs',
         'interbotix_xs_msgs', 'lifecycle_msgs', 'rosgraph_msgs', 'sensor_msgs', 'std_msgs', 'std_srvs',
         'tf2_msgs', 'tf2_ros', 'visualization_msgs'), ROS_HOMES),
+    # Reads bags with the distribution's own library, where one is sourced.
+    'rclpy': (*ROS_HOMES, 'apt_training.convert.rosbag.rosbag2_reader'),
+    'rosbag2_py': ('apt_training.convert.rosbag.rosbag2_reader',),
     'torch': ('apt_policy.model', 'apt_policy.inference.planner', 'apt_training'),
     'transformers': ('apt_policy.model.vlm', 'apt_training.vlm_finetune'),
     'mujoco': ('apt_sim.world', 'apt_control'),

@@ -76,7 +76,8 @@ def show_summary(console: Console, outcomes: Sequence[UnitOutcome], *, quiet: bo
 def _show_streams(console: Console, outcome: UnitOutcome) -> None:
     if not outcome.report.streams:
         return
-    table = Table(title=f'{outcome.name}: streams', title_justify='left', header_style='bold')
+    reader = f', read by {outcome.report.read_by}' if outcome.report.read_by else ''
+    table = Table(title=f'{outcome.name}: streams{reader}', title_justify='left', header_style='bold')
     table.add_column('stream')
     for heading in ('messages', 'rate', 'gaps', 'longest', 'age p50', 'age p95', 'dropped', 'frozen', 'clock'):
         table.add_column(heading, justify='right')

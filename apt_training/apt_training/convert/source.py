@@ -16,10 +16,18 @@ from apt_training.episodes.episode import EpisodeFacts, Frame
 
 CONVERTER_VERSION = 'apt-convert 1'
 """Goes into every file; changes whenever the same input would give other bytes."""
+_LONGEST = 200
+"""Characters: parsers quote all of what they could not parse."""
 
 
 class ConvertError(ValueError):
     """Input that cannot be converted; the message names file, stream and time, and what to do."""
+
+
+def one_line(error: object) -> str:
+    """What an error of a library says, on one line and not longer than a person reads."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST else f'{text[:_LONGEST - 3]}...'
 
 
 class Refusal(Enum):
@@ -77,6 +85,8 @@ class UnitReport:
     """Where the input broke off, with file and offset; its whole episodes are good all the same."""
     details: dict[str, int] = field(default_factory=dict)
     """Dropped frames by ``stream: reason``."""
+    read_by: str = ''
+    """Libraries that read the input, where there is a choice."""
 
 
 class EpisodeStream(Protocol):

@@ -20,6 +20,7 @@ import yaml
 from apt_policy.core import topics
 from apt_policy.core.contract import contract_to_dict
 from apt_training.convert.main import main
+from apt_training.convert.rosbag.readers import ReaderChoice, readers_of
 from apt_training.convert.write_unit import JOURNALS
 from apt_training.episodes.episode import LabelSource
 from apt_training.episodes.read import Episode
@@ -109,6 +110,29 @@ def test_identical_input_gives_identical_bytes(storage, convert, bag, tmp_path):
         assert convert(bag, '--storage', storage, out=tmp_path / name)[0] == 0
     assert digests(tmp_path / 'one') == digests(tmp_path / 'two')
     assert len(digests(tmp_path / 'one')) == (15 if storage == 'video' else 3)
+
+
+def test_every_reader_that_is_present_gives_the_same_bytes_and_the_report_names_it(convert, bag, tmp_path):
+    status, said = convert(bag, out=tmp_path / 'auto')
+    names = [reader.name for reader in readers_of(ReaderChoice.AUTO)]
+    assert status == 0 and f'session: streams, read by {names[0]}' in said
+    for name in names:
+        status, said = convert(bag, '--reader', name.removesuffix('_py'), out=tmp_path / name)
+        assert status == 0 and f'session: streams, read by {name}' in said
+        assert digests(tmp_path / name) == digests(tmp_path / 'auto') and len(digests(tmp_path / name)) == 3
+
+
+def test_what_one_reader_began_another_may_go_on_with(convert, bag, tmp_path):
+    convert(bag)
+    (tmp_path / 'out' / 'session_0001.h5').unlink()
+    status, _ = convert(bag, '--reader', 'rosbags')
+    assert status == 0 and len(digests(tmp_path / 'out')) == 3
+
+
+def test_a_reader_that_is_not_installed_ends_it_at_once(convert, bag, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'rosbag2_py', None)
+    status, said = convert(bag, '--reader', 'rosbag2')
+    assert status == 2 and '--reader rosbag2 needs rosbag2_py, which cannot be imported' in said
 
 
 def test_what_is_there_is_not_converted_again_unless_forced(convert, bag, tmp_path):

@@ -1,7 +1,7 @@
 """Reading a rosbag2 bag: a folder or a single file, whole or damaged, as topics, times and bytes.
 
-rosbags reads what is whole, ``salvage`` what is not. What topics mean is not known here, and
-nothing is decoded unless asked for.
+What reads a file stands behind the port in ``bag_readers``; ``salvage`` reads what is not whole. What
+topics mean is not known here, and nothing is decoded unless asked for.
 """
 
 import re
@@ -10,22 +10,22 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import yaml
 from backports import zstd
-from rosbags.interfaces import MessageDefinitionFormat
-from rosbags.rosbag2 import Reader
 
 from apt_training.convert.rosbag.message_types import MessageTypes
-from apt_training.convert.rosbag.salvage import SalvagedTopic, SalvageError, salvage
-from apt_training.convert.source import ConvertError
+from apt_training.convert.rosbag.readers import BagFile, BagReader, ReaderChoice, readers_of
+from apt_training.convert.rosbag.salvage import SalvageError, salvage
+from apt_training.convert.source import ConvertError, one_line
 
 METADATA = 'metadata.yaml'
+RECOVERY = 'recovery'
+"""What reads damaged files, in reports."""
 _SUFFIXES = ('.mcap', '.db3')
 _ZSTD_FILE = '.zstd'
 _ZSTD = b'\x28\xb5\x2f\xfd'
-_FORMATS = {MessageDefinitionFormat.MSG: 'ros2msg', MessageDefinitionFormat.IDL: 'ros2idl'}
 
 
 class BagTopic(NamedTuple):
@@ -36,47 +36,33 @@ class BagTopic(NamedTuple):
     messages: int
 
 
-class _Part(Protocol):
-    """One file of a bag."""
-
-    path: Path
-    damage: str
-    start_ns: int
-    end_ns: int
-    topics: list[SalvagedTopic]
-
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes | memoryview]]:
-        """Topic, receive time [ns] and content."""
-
-    def close(self) -> None:
-        """Close the file."""
-
-
 class Bag:
     """An open bag; a context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reader: ReaderChoice = ReaderChoice.AUTO) -> None:
         """Remember where the bag is.
 
         Raises:
-            ConvertError: there is no bag.
+            ConvertError: there is no bag, or the reader that was asked for is not installed.
         """
         self.path = Path(path)
+        self._readers = readers_of(reader)
         self.files = bag_files(self.path)
         self.topics: Mapping[str, BagTopic] = {}
         """By full name."""
         self.types = MessageTypes()
         self.start_ns, self.end_ns = 0, 0
         """Receive times of the first message and after the last one."""
-        self._parts: list[_Part] = []
+        self.read_by: tuple[str, ...] = ()
+        """The libraries that read its files."""
+        self._parts: list[BagFile] = []
         self._damage: list[str] = []
         self._stack = ExitStack()
         self._closed = False
 
     def __enter__(self) -> 'Bag':
         try:
-            for file in self.files:
-                self._open(file)
+            self.read_by = tuple(dict.fromkeys(filter(None, map(self._open, self.files))))
         except BaseException:
             self._stack.close()
             raise
@@ -113,7 +99,8 @@ class Bag:
         for part in self._parts:
             try:
                 for topic, receive_ns, raw in part.messages(topics):
-                    packed = raw[:4] == _ZSTD
+                    # As bytes: SQLite keeps text or numbers in a column of bytes, too.
+                    packed = bytes(raw[:4]) == _ZSTD
                     yield topic, receive_ns, zstd.decompress(raw) if packed else raw
             # Whatever the readers of damaged files come across, SQLite's own errors among them.
             except Exception as error:
@@ -133,15 +120,22 @@ class Bag:
         except ConvertError as error:
             raise ConvertError(f'{self.path}: {topic}: {error}') from error
 
-    def _open(self, file: Path) -> None:
+    def _open(self, file: Path) -> str:
+        """Open a file and return what reads it; empty if nothing does."""
         try:
             readable = self._unzipped(file) if file.suffix == _ZSTD_FILE else file
-            part = _open_part(readable, called=file)
-        except (SalvageError, zstd.ZstdError, EOFError) as error:
-            self._damage.append(f'{file} cannot be read at all: {error}')
-            return
+            name, part = _open_part(readable, file, self._readers)
+        except OSError:
+            raise
+        # A damaged file makes errors of every kind in whatever looks at it.
+        except Exception as error:
+            named = isinstance(error, (SalvageError, zstd.ZstdError, EOFError))
+            why = one_line(error) if named else f'{type(error).__name__} {one_line(error)}'
+            self._damage.append(f'{file} cannot be read at all: {why}')
+            return ''
         self._stack.callback(part.close)
         self._parts.append(part)
+        return name
 
     def _unzipped(self, file: Path) -> Path:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix='apt-convert-')))
@@ -149,26 +143,6 @@ class Bag:
         with file.open('rb') as packed, zstd.open(packed, 'rb') as content, target.open('wb') as copy:
             shutil.copyfileobj(content, copy)
         return target
-
-
-class _WholePart:
-    """A file that rosbags reads."""
-
-    def __init__(self, path: Path, called: Path) -> None:
-        self.path, self.damage = called, ''
-        self._reader = Reader(path)
-        self._reader.open()
-        self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time
-        self.topics = [SalvagedTopic(one.topic, one.msgtype, _FORMATS.get(one.msgdef.format, ''),
-                                     str(one.msgdef.data), one.msgcount) for one in self._reader.connections]
-
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes | memoryview]]:
-        wanted = [one for one in self._reader.connections if one.topic in topics]
-        return ((one.topic, receive_ns, raw) for one, receive_ns, raw in self._reader.messages(wanted)) \
-            if wanted else iter(())
-
-    def close(self) -> None:
-        self._reader.close()
 
 
 def bag_files(path: Path) -> list[Path]:
@@ -185,8 +159,12 @@ def bag_files(path: Path) -> list[Path]:
                                f'{", ".join(_SUFFIXES)}, or these with {_ZSTD_FILE}')
         return [path]
     here = sorted((file for file in path.iterdir() if _is_storage(file)), key=_counted)
-    named = _named_in_metadata(path)
-    missing = [name for name in named if not (path / name).exists()]
+    named = _file_names(_metadata(path))
+    odd = [name for name in named if not _is_storage(Path(name))]
+    if odd:
+        raise ConvertError(f'{path / METADATA} names {odd[0]!r} as a file of the bag, expected names that end in '
+                           f'{", ".join(_SUFFIXES)}, or these with {_ZSTD_FILE}; make it anew (ros2 bag reindex)')
+    missing = [name for name in named if not (path / name).is_file()]
     if missing:
         raise ConvertError(f'{path / METADATA} names files that are missing: {", ".join(missing)}; copy the bag again, '
                            'whole')
@@ -196,17 +174,21 @@ def bag_files(path: Path) -> list[Path]:
     return files
 
 
-def _open_part(path: Path, called: Path) -> _Part:
+def _open_part(path: Path, called: Path, readers: tuple[BagReader, ...]) -> tuple[str, BagFile]:
+    """Open a file with the first reader that can, else recover it; also says what reads it."""
     if not path.stat().st_size:
         raise SalvageError('it is empty')
-    try:
-        return _WholePart(path, called)
-    # rosbags meets damaged files with errors of every kind.
-    except Exception as error:
-        part = salvage(path)
-        part.damage = part.damage or f'{called} is damaged: {error}'
-        part.damage = part.damage.replace(str(path), str(called))
-        return part
+    errors = []
+    for reader in readers:
+        try:
+            return reader.name, reader.open(path, called)
+        # Readers meet damaged files with errors of every kind.
+        except Exception as error:
+            errors.append(one_line(error))
+    part: BagFile = salvage(path)
+    part.damage = part.damage or f'{called} is damaged: {errors[-1]}'
+    part.damage = part.damage.replace(str(path), str(called))
+    return RECOVERY, part
 
 
 def _located(path: Path, error: Exception) -> str:
@@ -215,7 +197,7 @@ def _located(path: Path, error: Exception) -> str:
         found = salvage(path).damage if path.suffix in _SUFFIXES else ''
     except SalvageError:
         found = ''
-    return found or f'{path} cannot be read on: {type(error).__name__} {error}'
+    return found or f'{path} cannot be read on: {type(error).__name__} {one_line(error)}'
 
 
 def _is_storage(path: Path) -> bool:
@@ -227,10 +209,16 @@ def _counted(path: Path) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdigit() else part for part in re.split(r'(\d+)', path.name))
 
 
-def _named_in_metadata(folder: Path) -> list[str]:
-    """Empty where there is no metadata to be read: a recorder that was killed leaves none."""
+def _metadata(folder: Path) -> Any:
+    """What ``metadata.yaml`` says of the bag; None where there is none to be read: a killed recorder leaves none."""
     try:
-        fields = yaml.safe_load((folder / METADATA).read_text())
-        return [PurePath(name).name for name in fields['rosbag2_bagfile_information']['relative_file_paths']]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return yaml.safe_load((folder / METADATA).read_text())['rosbag2_bagfile_information']
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _file_names(metadata: Any) -> list[str]:
+    try:
+        return [PurePath(name).name for name in metadata['relative_file_paths']]
+    except (KeyError, TypeError):
         return []

@@ -28,6 +28,8 @@ class SalvagedTopic(NamedTuple):
     """Of the definition: ``ros2msg``, ``ros2idl`` or empty."""
     definition: str
     messages: int
+    serialization: str
+    """Of its messages; ``cdr`` is the only one that can be decoded."""
 
 
 class SalvageError(ValueError):
@@ -45,7 +47,7 @@ class SalvagedMcap:
         """
         self.path = path
         self._schemas: dict[int, tuple[str, str, str]] = {}
-        self._channels: dict[int, tuple[int, str]] = {}
+        self._channels: dict[int, tuple[int, str, str]] = {}
         self.damage = ''
         """Where reading ended, and why; empty while nothing is known to be wrong."""
         counts: dict[str, int] = {}
@@ -55,8 +57,8 @@ class SalvagedMcap:
             self.start_ns, self.end_ns = min(self.start_ns, stamp_ns), max(self.end_ns, stamp_ns + 1)
         if not self._channels:
             raise SalvageError(self.damage or f'{path} holds no topics')
-        self.topics = [SalvagedTopic(topic, *self._schemas.get(schema, ('', '', '')), counts.get(topic, 0))
-                       for schema, topic in self._channels.values()]
+        self.topics = [SalvagedTopic(topic, *self._schemas.get(schema, ('', '', '')), counts.get(topic, 0), encoding)
+                       for schema, topic, encoding in self._channels.values()]
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -98,7 +100,8 @@ class SalvagedMcap:
             self._schemas[number] = name, encoding if encoding in _ENCODINGS else '', _text(data, place)[0]
         elif kind == _CHANNEL:
             number, schema = struct.unpack_from('<HH', data)
-            self._channels[number] = schema, _text(data, 4)[0]
+            topic, place = _text(data, 4)
+            self._channels[number] = schema, topic, _text(data, place)[0]
         elif kind == _MESSAGE:
             number, _, stamp_ns = struct.unpack_from('<HIQ', data)
             yield self._channels[number][1], stamp_ns, data[22:]
@@ -144,8 +147,8 @@ class SalvagedSqlite:
         # Else SQLite refuses a file that is shorter than its header says.
         self._connection.execute('PRAGMA writable_schema = ON')
         try:
-            self._names = {number: (name, kind) for number, name, kind in
-                           self._connection.execute('SELECT id, name, type FROM topics')}
+            self._names = {number: names for number, *names in self._connection.execute(
+                'SELECT id, name, type, serialization_format FROM topics')}
         except sqlite3.Error as error:
             raise SalvageError(f'{path} cannot be read: {error}{_lost_pages(path)}') from error
         counts: dict[str, int] = {}
@@ -153,8 +156,8 @@ class SalvagedSqlite:
             counts[topic] = counts.get(topic, 0) + 1
             self.start_ns, self.end_ns = min(self.start_ns, stamp_ns), max(self.end_ns, stamp_ns + 1)
         definitions = self._definitions()
-        self.topics = [SalvagedTopic(name, kind, *definitions.get(kind, ('', '')), counts.get(name, 0))
-                       for name, kind in self._names.values()]
+        self.topics = [SalvagedTopic(name, kind, *definitions.get(kind, ('', '')), counts.get(name, 0), serialization)
+                       for name, kind, serialization in self._names.values()]
 
     def close(self) -> None:
         """Close the file."""
@@ -169,9 +172,10 @@ class SalvagedSqlite:
         try:
             for number, stamp_ns, data in self._connection.execute(
                     f'SELECT topic_id, timestamp, {content} FROM messages ORDER BY id'):
-                yield self._names[number][0], stamp_ns, data
-                last_ns = stamp_ns
-        except sqlite3.Error as error:
+                last_ns = int(stamp_ns)
+                yield self._names[number][0], last_ns, data
+        # SQLite keeps any value in any column.
+        except (sqlite3.Error, KeyError, TypeError, ValueError) as error:
             where = f'after the message received at {last_ns / 1e9:.3f} s' if last_ns else 'at its first message'
             self.damage = f'{self.path} cannot be read {where}: {error}{_lost_pages(self.path)}'
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apt_policy.core.contract import RobotContract
+from apt_training.convert.rosbag.readers import ReaderChoice, readers_of
 from apt_training.convert.rosbag.reading import bag_files
 from apt_training.convert.rosbag.settings import BagSettings, EndEffector, Labels, Split
 from apt_training.convert.rosbag.unit import BagUnit
@@ -31,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--max-drops', type=float, default=0.2, metavar='SHARE',
                        help='an episode that lacks more of its frames is left out; default %(default)s')
     group.add_argument('--namespace', default='', help="the robot's namespace in the bags")
+    group.add_argument('--reader', choices=[one.value for one in ReaderChoice], default=ReaderChoice.AUTO.value,
+                       help='what reads the files; auto: rosbag2_py of a sourced ROS distribution, else rosbags')
     group.add_argument('--prompt', default='', metavar='TEXT', help='for episodes during which none was said')
 
 
@@ -40,12 +43,13 @@ def units(arguments: argparse.Namespace, contract: RobotContract) -> Sequence[Ba
     Raises:
         ConvertError: an input that is no bag, or a flag that does not fit the contract.
     """
-    settings = _settings(arguments, contract)
+    settings, reader = _settings(arguments, contract), ReaderChoice(arguments.reader)
+    readers_of(reader)
     paths = [bag for path in map(Path, arguments.inputs) for bag in _bags(path)]
     twice = [str(path) for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
     if twice:
         raise ConvertError(f'{twice[0]} is given twice')
-    return [BagUnit(name=name, path=str(path), contract=contract, settings=settings)
+    return [BagUnit(name=name, path=str(path), contract=contract, settings=settings, reader=reader)
             for name, path in zip(unit_names(paths), paths, strict=True)]
 
 

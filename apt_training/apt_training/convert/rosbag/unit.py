@@ -19,6 +19,7 @@ from apt_training.convert.rosbag.framing import OpenEpisode, Recipe
 from apt_training.convert.rosbag.intervals import Change, Heard, Intervals, decided
 from apt_training.convert.rosbag.labels import Labeller, label_source
 from apt_training.convert.rosbag.playback import Playback, arms_by_joints, sketch
+from apt_training.convert.rosbag.readers import ReaderChoice
 from apt_training.convert.rosbag.reading import Bag, bag_files
 from apt_training.convert.rosbag.settings import BagSettings, Split
 from apt_training.convert.rosbag.tally import DropTally
@@ -39,6 +40,8 @@ class BagUnit:
     path: str
     contract: RobotContract
     settings: BagSettings
+    reader: ReaderChoice = ReaderChoice.AUTO
+    """No part of the identity: every reader gives the same messages."""
     _session: '_Session | None' = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -60,7 +63,7 @@ class BagUnit:
     def episodes(self, done: Callable[[int], bool], progress: Callable[[float, int], None]
                  ) -> Iterator['BagEpisode']:
         """See :class:`apt_training.convert.source.Unit`."""
-        with Bag(Path(self.path)) as bag:
+        with Bag(Path(self.path), self.reader) as bag:
             self._session = _Session(bag, self.contract, self.settings, done, progress)
             yield from self._session.episodes()
 
@@ -159,7 +162,7 @@ class _Session:
             notes.append(f'no episode: nothing {"was marked" if self._split is Split.MARKS else "was said"}; '
                          '--split-by bag makes one of the whole bag')
         return UnitReport(streams=tuple(lines), notes=tuple(notes), damage=self.bag.damage,
-                          details=dict(self._drops.by_reason()))
+                          details=dict(self._drops.by_reason()), read_by=', '.join(self.bag.read_by))
 
     def _step(self) -> bool:
         """Take one message; false at the end of the bag."""
