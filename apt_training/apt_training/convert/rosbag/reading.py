@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 from backports import zstd
 
-from apt_training.convert.rosbag.message_types import MessageTypes
+from apt_training.convert.rosbag.message_types import MessageTypes, canonical_kind
 from apt_training.convert.rosbag.readers import BagFile, BagReader, ReaderChoice, readers_of
 from apt_training.convert.rosbag.salvage import SalvageError, salvage
 from apt_training.convert.source import ConvertError, one_line
@@ -26,6 +26,7 @@ RECOVERY = 'recovery'
 _SUFFIXES = ('.mcap', '.db3')
 _ZSTD_FILE = '.zstd'
 _ZSTD = b'\x28\xb5\x2f\xfd'
+_CDR = 'cdr'
 
 
 class BagTopic(NamedTuple):
@@ -56,6 +57,7 @@ class Bag:
         self.read_by: tuple[str, ...] = ()
         """The libraries that read its files."""
         self._parts: list[BagFile] = []
+        self._foreign: dict[str, str] = {}
         self._damage: list[str] = []
         self._stack = ExitStack()
         self._closed = False
@@ -69,9 +71,13 @@ class Bag:
         counts: dict[str, BagTopic] = {}
         for part in self._parts:
             for topic in part.topics:
-                before = counts.get(topic.name, BagTopic(topic.kind, 0))
-                counts[topic.name] = BagTopic(topic.kind, before.messages + topic.messages)
-                self.types.define(topic.kind, topic.encoding, topic.definition)
+                kind = canonical_kind(topic.kind)
+                before = counts.get(topic.name, BagTopic(kind, 0))
+                counts[topic.name] = BagTopic(kind, before.messages + topic.messages)
+                self.types.define(kind, topic.encoding, topic.definition)
+                self._note_serialization(part.path, topic.name, topic.serialization)
+        for name, serialization in _serializations(_metadata(self.path)).items():
+            self._note_serialization(self.path / METADATA, name, serialization)
         self.topics = counts
         filled = [part for part in self._parts if any(topic.messages for topic in part.topics)]
         if not filled:
@@ -95,7 +101,21 @@ class Bag:
         """Topic, receive time [ns] and CDR bytes of every message, file after file.
 
         Ends where a file cannot be read on; :attr:`damage` then says so.
+
+        Raises:
+            ConvertError: at once, if messages of one of the topics cannot be decoded: they are not CDR, or the bag
+                defines their type otherwise than it is known here.
         """
+        for topic in sorted(self.topics.keys() & set(topics)):
+            if topic in self._foreign:
+                raise ConvertError(self._foreign[topic])
+            try:
+                self.types.check_agreement(self.topics[topic].kind)
+            except ConvertError as error:
+                raise ConvertError(f'{self.path}: {topic}: {error}') from error
+        return self._messages(topics)
+
+    def _messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes | memoryview]]:
         for part in self._parts:
             try:
                 for topic, receive_ns, raw in part.messages(topics):
@@ -119,6 +139,11 @@ class Bag:
             return self.types.message(self.topics[topic].kind, raw)
         except ConvertError as error:
             raise ConvertError(f'{self.path}: {topic}: {error}') from error
+
+    def _note_serialization(self, where: Path, topic: str, serialization: str) -> None:
+        if serialization != _CDR:
+            self._foreign.setdefault(topic, f'{where}: {topic} is serialized as {serialization!r}, expected {_CDR!r}; '
+                                            'convert the bag to CDR (ros2 bag convert), or record again')
 
     def _open(self, file: Path) -> str:
         """Open a file and return what reads it; empty if nothing does."""
@@ -222,3 +247,12 @@ def _file_names(metadata: Any) -> list[str]:
         return [PurePath(name).name for name in metadata['relative_file_paths']]
     except (KeyError, TypeError):
         return []
+
+
+def _serializations(metadata: Any) -> dict[str, str]:
+    """By topic."""
+    try:
+        said = [topic['topic_metadata'] for topic in metadata['topics_with_message_count']]
+        return {topic['name']: str(topic.get('serialization_format', _CDR)) for topic in said}
+    except (KeyError, TypeError, AttributeError):
+        return {}
