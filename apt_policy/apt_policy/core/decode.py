@@ -104,7 +104,7 @@ def decode_camera_info(message: Any) -> CameraModel:
     where resizing and cropping are exact.
 
     Raises:
-        DecodeError: the camera is not calibrated (K zero), or K is no pinhole matrix.
+        DecodeError: the camera is not calibrated (K zero), K is no pinhole matrix, or the image has no pixels.
     """
     matrix = np.asarray(message.k, np.float64).reshape(3, 3).copy()
     usable = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1], matrix[2, 2]) > 0
@@ -115,8 +115,12 @@ def decode_camera_info(message: Any) -> CameraModel:
     matrix[:2, 2] += (0.5 - roi.x_offset, 0.5 - roi.y_offset)
     binning = np.maximum((message.binning_x, message.binning_y), 1)
     matrix[:2] /= binning[:, None]
-    return CameraModel(intrinsics=matrix, width=int(roi.width or message.width) // int(binning[0]),
-                       height=int(roi.height or message.height) // int(binning[1]))
+    width = int(roi.width or message.width) // int(binning[0])
+    height = int(roi.height or message.height) // int(binning[1])
+    if min(width, height) < 1:
+        raise DecodeError(f'camera info describes an image of {width}x{height} pixels, expected its size: set width and '
+                          'height in the driver')
+    return CameraModel(intrinsics=matrix, width=width, height=height)
 
 
 def decode_joint_positions(message: Any, joints: Sequence[str]) -> dict[str, float]:

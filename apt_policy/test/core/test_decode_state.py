@@ -51,6 +51,15 @@ def test_an_uncalibrated_camera_is_refused(k, messages):
         decode_camera_info(_info(messages, k))
 
 
+@pytest.mark.parametrize('sides', [{'width': 0, 'height': 0}, {'width': 0}, {'height': 0}, {'binning_y': 1000}])
+def test_a_camera_info_without_the_size_of_the_image_is_refused(sides, messages):
+    info = _info(messages, K)
+    for name, value in sides.items():
+        setattr(info, name, value)
+    with pytest.raises(DecodeError, match=r'camera info describes an image of \d+x\d+ pixels, expected its size'):
+        decode_camera_info(info)
+
+
 def test_joints_are_found_by_name_in_any_order(messages):
     message = _joints(messages, ['b', 'extra', 'a'], [2.0, 9.0, 1.0])
     assert decode_joint_positions(message, ['a', 'b']) == {'a': 1.0, 'b': 2.0}
