@@ -241,3 +241,12 @@ def spoil_message(types, tmp_path):
                 writer.write(made[one.topic], at, raw[:30] if one.topic == topic and seen == 40 else raw)
         return target
     return spoil
+
+
+def test_a_first_message_at_time_0_is_a_jump_of_the_clock_and_not_fifty_years_of_frames(robot, write_bag, unit,
+                                                                                       episodes_of, tmp_path):
+    first, *rest = robot.messages(1.0)
+    path = write_bag(tmp_path / 'bag', [replace(first, receive_ns=0), *rest])
+    before, (_, frames) = episodes_of(unit(path, split=Split.BAG))
+    assert before.kind is Refusal.CLOCK_JUMP and 'the clock of the recording jumped' in str(before)
+    assert len(frames) == 9

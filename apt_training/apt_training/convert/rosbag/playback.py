@@ -76,6 +76,7 @@ class Playback:
         """On the clock of the recording."""
         self.odd = Oddities(bag.start_ns)
         self.tallies: dict[str, StreamTally] = {}
+        self._running = bool(clocks.simulated_ns)
         self._bag, self._clocks, self._labeller, self._joint_arms = bag, clocks, labeller, joint_arms
         self._contract = contract
         self._transforms = TransformBuffer()
@@ -94,7 +95,9 @@ class Playback:
             now_ns = leading_stamp_ns(raw)
         else:
             now_ns = self.now_ns if self._clocks.simulated_ns else receive_ns + self._clocks.shift_ns
-        jumped = now_ns < self.now_ns - JUMP_NS or 0 < self.now_ns < now_ns - _HOLE_NS
+        # From 0 as well, which recorders write while they wait for a simulated clock.
+        jumped = now_ns < self.now_ns - JUMP_NS or (self._running and self.now_ns < now_ns - _HOLE_NS)
+        self._running = True
         if jumped:
             self._assembler.clear()
             self.now_ns = now_ns
