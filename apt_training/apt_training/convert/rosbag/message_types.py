@@ -41,6 +41,9 @@ class MessageTypes:
         self._store: Typestore = get_typestore(Stores.EMPTY)
         self._shipped: Typestore | None = None
         self._texts: dict[str, dict[tuple[str, str], None]] = {}
+        # Looked up for every pass over a bag; files are read and texts are parsed once.
+        self._found: dict[str, _Definition | None] = {}
+        self._agreed: dict[str, dict[str, _Definition]] = {}
         self._usable: set[str] = set()
 
     def define(self, kind: str, encoding: str, text: str) -> None:
@@ -53,6 +56,7 @@ class MessageTypes:
         """
         if text and encoding in ENCODINGS:
             self._texts.setdefault(kind, {})[encoding, text] = None
+            self._agreed.pop(kind, None)
 
     def check_agreement(self, kind: str) -> None:
         """Compare what the bag says of a type, and of all that it uses, with what is known here.
@@ -103,12 +107,15 @@ class MessageTypes:
         Raises:
             ConvertError: one of them contradicts another, or what is known here.
         """
+        if kind in self._agreed:
+            return self._agreed[kind]
         seen: dict[str, _Definition] = {}
         for encoding, text in self._texts.get(kind, {}):
             for name, said in _parsed(kind, encoding, text).items():
                 before = seen.setdefault(name, said)
                 for other in filter(None, (before, self._known(name))):
                     _refuse_difference(kind, name, said, other)
+        self._agreed[kind] = seen
         return seen
 
     def _register(self, kind: str, inside: dict[str, _Definition], users: tuple[str, ...]) -> None:
@@ -126,7 +133,9 @@ class MessageTypes:
 
     def _known(self, kind: str) -> _Definition | None:
         """A type as it is known without the bag: an installed package's, else the one that rosbags ships."""
-        return _installed(kind) or self._in_rosbags(kind)
+        if kind not in self._found:
+            self._found[kind] = _installed(kind) or self._in_rosbags(kind)
+        return self._found[kind]
 
     def _in_rosbags(self, kind: str) -> _Definition | None:
         if self._shipped is None:
