@@ -118,8 +118,8 @@ def decode_camera_info(message: Any) -> CameraModel:
     width = int(roi.width or message.width) // int(binning[0])
     height = int(roi.height or message.height) // int(binning[1])
     if min(width, height) < 1:
-        raise DecodeError(f'camera info describes an image of {width}x{height} pixels, expected its size: set width and '
-                          'height in the driver')
+        raise DecodeError(f'camera info describes an image of {width}x{height} pixels, expected its size: set width '
+                          'and height in the driver')
     return CameraModel(intrinsics=matrix, width=width, height=height)
 
 
