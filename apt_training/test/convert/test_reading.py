@@ -223,3 +223,42 @@ def test_what_is_no_bag_is_refused_with_what_one_is(messages, write_bag, tmp_pat
     (bag / 'bag.mcap').rename(tmp_path / 'elsewhere.mcap')
     with pytest.raises(ConvertError, match=r'metadata\.yaml names files that are missing: bag\.mcap; copy the'):
         Bag(bag)
+
+
+@pytest.mark.parametrize(('names', 'said'), [
+    (['..'], "metadata.yaml names '..' as a file of the bag, expected names that end in .mcap, .db3"),
+    ([''], "metadata.yaml names '' as a file of the bag"), (['/'], "metadata.yaml names '' as a file of the bag"),
+    (['folder.mcap'], 'metadata.yaml names files that are missing: folder.mcap')])
+def test_metadata_that_names_what_is_no_file_of_a_bag_is_refused(names, said, messages, write_bag, tmp_path):
+    path = write_bag(tmp_path / 'bag', messages)
+    (path / 'folder.mcap').mkdir()
+    (path / 'metadata.yaml').write_text(yaml.safe_dump({'rosbag2_bagfile_information': {'relative_file_paths': names}}))
+    with pytest.raises(ConvertError) as raised:
+        Bag(path)
+    assert said in str(raised.value) and '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize('content', [b'\xff\xfe\0', b'[1, 2]', b'5', b'{', b'rosbag2_bagfile_information: {}',
+                                     b'rosbag2_bagfile_information: {relative_file_paths: [5]}'])
+def test_metadata_that_says_nothing_counts_as_missing(content, messages, types, write_bag, tmp_path):
+    path = write_bag(tmp_path / 'bag', messages)
+    (path / 'metadata.yaml').write_bytes(content)
+    found, damage = everything(path)
+    assert sorted(found) == sorted(sent(messages, types)) and not damage
+
+
+@pytest.mark.parametrize(('change', 'said'), [
+    ('UPDATE messages SET topic_id = 77 WHERE id = 9', ''),
+    ("UPDATE messages SET timestamp = 'soon' WHERE id = 9", 'cannot be read'),
+    ("UPDATE messages SET data = 'text' WHERE id = 9", 'cannot be read on'),
+    ("UPDATE message_definitions SET encoding = 'ros1msg'", 'is damaged')])
+def test_odd_values_in_an_sqlite_file_never_end_in_a_traceback(change, said, messages, write_bag, tmp_path):
+    path = write_bag(tmp_path / 'bag', messages, storage=SQLITE)
+    with sqlite3.connect(path / 'bag.db3') as database:
+        database.execute(change)
+    try:
+        found, damage = everything(path)
+        assert found
+    except ConvertError as error:
+        damage = str(error)
+    assert said in damage and '\n' not in damage

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
+from operator import index
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -119,9 +120,9 @@ class Bag:
         for part in self._parts:
             try:
                 for topic, receive_ns, raw in part.messages(topics):
-                    # As bytes: SQLite keeps text or numbers in a column of bytes, too.
+                    # SQLite keeps any value in any column: what is no number or no bytes is refused here.
                     packed = bytes(raw[:4]) == _ZSTD
-                    yield topic, receive_ns, zstd.decompress(raw) if packed else raw
+                    yield topic, index(receive_ns), zstd.decompress(raw) if packed else raw
             # Whatever the readers of damaged files come across, SQLite's own errors among them.
             except Exception as error:
                 if self._closed:
