@@ -7,7 +7,6 @@ import pytest
 
 from apt_demos.demo.film import compose, write_film
 from apt_demos.demo.recording import Frame
-from apt_policy.core.projection import project
 
 INTRINSICS = np.array([[300.0, 0, 160], [0, 300.0, 120], [0, 0, 1]])
 IDENTITY = np.eye(4)
@@ -17,20 +16,6 @@ def frame(colour=(200, 40, 10), plans=None):
     image = np.full((240, 320, 3), colour, np.uint8)
     jpeg = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
     return Frame(stamp_ns=0, jpegs={'high': jpeg, 'low': jpeg}, plans=plans or {}, prompt='pick', holding='')
-
-
-def test_projection_of_a_point_on_the_axis_is_the_principal_point():
-    assert project(np.array([[0.0, 0, 2]]), INTRINSICS, IDENTITY)[0] == pytest.approx([160, 120])
-
-
-def test_projection_follows_the_camera():
-    world_from_camera = np.eye(4)
-    world_from_camera[:3, 3] = [0.1, 0, 0]
-    assert project(np.array([[0.1, 0.2, 1]]), INTRINSICS, world_from_camera)[0] == pytest.approx([160, 180])
-
-
-def test_points_behind_the_camera_are_not_drawn():
-    assert np.isnan(project(np.array([[0.0, 0, -1]]), INTRINSICS, IDENTITY)).all()
 
 
 def test_picture_keeps_the_colours_of_the_camera():

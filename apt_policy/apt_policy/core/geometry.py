@@ -40,6 +40,26 @@ def pose_to_quaternion(pose: ArrayLike) -> tuple[Array, Array]:
     return pose[..., :3, 3].copy(), quaternion.reshape(*pose.shape[:-2], 4)
 
 
+def rotation_to_wxyz(rotation: ArrayLike) -> Array:
+    """(..., 4) unit quaternion of (..., 3, 3), real part first: MuJoCo's order, and nothing else's here."""
+    rotation = np.asarray(rotation, np.float64)
+    quaternion = Rotation.from_matrix(rotation.reshape(-1, 3, 3)).as_quat(scalar_first=True)
+    return quaternion.reshape(*rotation.shape[:-2], 4)
+
+
+def rotation_from_wxyz(quaternion_wxyz: ArrayLike) -> Array:
+    """The inverse of :func:`rotation_to_wxyz`; (..., 4) is normalised."""
+    quaternion = np.asarray(quaternion_wxyz, np.float64)
+    rotation = Rotation.from_quat(quaternion.reshape(-1, 4), scalar_first=True).as_matrix()
+    return rotation.reshape(*quaternion.shape[:-1], 3, 3)
+
+
+def rotation_from_vector(vector: ArrayLike) -> Array:
+    """(..., 3, 3) turn about (..., 3) by its length [rad]."""
+    vector = np.asarray(vector, np.float64)
+    return Rotation.from_rotvec(vector.reshape(-1, 3)).as_matrix().reshape(*vector.shape, 3)
+
+
 def rotation_to_6d(rotation: ArrayLike) -> Array:
     """(..., 6): the first two rows of (..., 3, 3)."""
     rotation = np.asarray(rotation, np.float64)
@@ -124,8 +144,7 @@ def is_rigid(pose: ArrayLike, tolerance: float = 1e-3) -> bool:
 
 def _turned(start: ArrayLike, vector: Array, fraction: ArrayLike) -> Array:
     """A rotation after a fraction of the turn by (..., 3) ``vector``, in its own axes [rad]."""
-    turn = np.asarray(fraction, np.float64)[..., None] * vector
-    step = Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix().reshape(*turn.shape, 3)
+    step = rotation_from_vector(np.asarray(fraction, np.float64)[..., None] * vector)
     return np.asarray(start, np.float64) @ step
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, model_validator
 from pydantic.dataclasses import dataclass
-from scipy.spatial.transform import Rotation
+
+from apt_policy.core.geometry import pose_from_quaternion
 
 _STRICT = ConfigDict(extra='forbid')
 
@@ -32,10 +33,7 @@ class Placement:
     @property
     def matrix(self) -> NDArray[np.float64]:
         """The same as a (4, 4) matrix."""
-        pose = np.eye(4)
-        pose[:3, :3] = Rotation.from_quat(self.quaternion_xyzw).as_matrix()
-        pose[:3, 3] = self.translation
-        return pose
+        return pose_from_quaternion(self.translation, self.quaternion_xyzw)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -1,26 +1,32 @@
-"""Pinhole projection of world points into a camera; knows neither ROS nor MuJoCo."""
+"""Pinhole projection: from points in the world to pixels of a camera. It knows neither ROS nor any simulator."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from apt_policy.core.geometry import invert_pose
 
+Array = NDArray[np.float64]
 
-def project(points: NDArray[np.float64], intrinsics: NDArray[np.float64],
-            world_from_camera: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pixels of world points.
+
+def camera_from_points(points: ArrayLike, world_from_camera: ArrayLike) -> Array:
+    """Express world points (..., 3) [m] in the optical frame (x right, y down, z forward) of a camera at (4, 4)."""
+    camera_from_world = invert_pose(world_from_camera)
+    return np.asarray(points, np.float64) @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+
+
+def project(points: ArrayLike, intrinsics: ArrayLike, world_from_camera: ArrayLike) -> Array:
+    """Project world points into an image, which they may miss.
 
     Args:
-        points: (N, 3) in the world [m].
+        points: (..., 3) in the world [m].
         intrinsics: (3, 3) [px].
         world_from_camera: (4, 4), optical frame: x right, y down, z forward.
 
     Returns:
-        (N, 2) pixel coordinates, NaN for points behind the camera.
+        (..., 2) pixel coordinates, NaN for points behind the camera.
     """
-    camera_from_world = invert_pose(world_from_camera)
-    in_camera = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-    depth = in_camera[:, 2:]
+    in_camera = camera_from_points(points, world_from_camera)
+    depth = in_camera[..., 2:]
     with np.errstate(divide='ignore', invalid='ignore'):
-        pixels = (in_camera / depth) @ intrinsics.T
-    return np.where(depth > 0, pixels[:, :2], np.nan)
+        pixels = (in_camera / depth) @ np.asarray(intrinsics, np.float64).T
+    return np.where(depth > 0, pixels[..., :2], np.nan)

@@ -15,6 +15,22 @@ def test_pose_and_quaternion_are_inverses_over_leading_axes(random_poses):
     np.testing.assert_allclose(geometry.pose_from_quaternion(translation, quaternion), poses, atol=1e-14)
 
 
+def test_mujocos_quaternions_are_read_and_written_with_the_real_part_first(random_poses):
+    rotations = random_poses(3, 5)[..., :3, :3]
+    quaternions = geometry.rotation_to_wxyz(rotations)
+    assert quaternions.shape == (3, 5, 4)
+    np.testing.assert_allclose(geometry.rotation_from_wxyz(quaternions), rotations, atol=1e-14)
+    quarter = geometry.rotation_from_wxyz([np.cos(np.pi / 4), 0, 0, np.sin(np.pi / 4)])
+    np.testing.assert_allclose(quarter, [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-15)
+
+
+def test_a_rotation_vector_turns_about_itself_by_its_length():
+    turns = geometry.rotation_from_vector([[[0, 0, np.pi / 2], [0.3, 0.4, 0]]])
+    np.testing.assert_allclose(turns[0, 0], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-12)
+    np.testing.assert_allclose(turns[0, 1] @ [0.3, 0.4, 0], [0.3, 0.4, 0], atol=1e-12)
+    assert np.trace(turns[0, 1]) == pytest.approx(1 + 2 * np.cos(0.5))
+
+
 def test_quaternion_order_is_x_y_z_w():
     pose = geometry.pose_from_quaternion([1, 2, 3], [0, 0, np.sin(np.pi / 4), np.cos(np.pi / 4)])
     expected = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]

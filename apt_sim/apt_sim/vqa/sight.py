@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_policy.core.geometry import invert_pose
+from apt_policy.core.projection import camera_from_points, project
 
 STEP = 0.02
 """Of places on the table [m]."""
@@ -63,7 +63,7 @@ def place(point: NDArray[np.float64]) -> tuple[int, int]:
 
 def seen_from(point: NDArray[np.float64], picture: Picture) -> NDArray[np.float64]:
     """A point (3,) of the world in the optical frame of a picture's camera [m]."""
-    return np.asarray((invert_pose(picture.world_from_camera) @ [*point, 1.0])[:3])
+    return camera_from_points(point, picture.world_from_camera)
 
 
 def point_in(point: NDArray[np.float64], picture: Picture) -> tuple[float, float] | None:
@@ -71,10 +71,7 @@ def point_in(point: NDArray[np.float64], picture: Picture) -> tuple[float, float
 
     What stands before the point is not asked for.
     """
-    seen = seen_from(point, picture)
-    if seen[2] <= 0:
-        return None
-    across, down = (picture.intrinsics @ (seen / seen[2]))[:2] / picture.size
+    across, down = project(point, picture.intrinsics, picture.world_from_camera) / picture.size
     return (float(across), float(down)) if 0 <= across < 1 and 0 <= down < 1 else None
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
+from apt_policy.core.projection import project
 from apt_training.episodes.episode import CameraFrame
 from apt_training.episodes.read import Episode
 
@@ -85,12 +86,9 @@ def strip(episode: Episode, camera: str, frames: Sequence[int], height: int, *, 
     return np.concatenate([part for picture in pictures for part in (picture, blank)][:-1], axis=1)
 
 
-def project(point: NDArray[np.float64], view: CameraFrame) -> tuple[float, float] | None:
+def spot_in(view: CameraFrame, point: NDArray[np.float64]) -> tuple[float, float] | None:
     """Pixel (u, v) of a point (3,) in the world [m]; None where the camera cannot see it."""
-    in_camera = np.linalg.inv(view.world_from_camera) @ np.append(point, 1.0)
-    if in_camera[2] <= 1e-3:
-        return None
-    u, v = (view.intrinsics @ (in_camera[:3] / in_camera[2]))[:2]
+    u, v = project(point, view.intrinsics, view.world_from_camera)
     height, width = view.rgb.shape[:2]
     return (float(u), float(v)) if 0 <= u < width and 0 <= v < height else None
 
@@ -104,7 +102,7 @@ def _fit(view: CameraFrame, poses: Mapping[str, NDArray[np.float64]], height: in
     picture = np.ascontiguousarray(cv2.resize(view.rgb[top:bottom, left:right], (width, height), interpolation=method),
                                    dtype=np.uint8)
     for colour, pose in poses.items():
-        spot = project(pose[:3, 3], view)
+        spot = spot_in(view, pose[:3, 3])
         if spot is not None:
             at = (round((spot[0] - left) * scale), round((spot[1] - top) * scale))
             radius = max(3, height // 28)

@@ -4,7 +4,7 @@ import pytest
 
 from apt_training.episodes.episode import CameraFrame, EpisodeError, Storage
 from apt_training.episodes.read import Episode
-from apt_training.inspect.drawing import overview_camera, project, spread, strip
+from apt_training.inspect.drawing import overview_camera, spot_in, spread, strip
 from apt_training.inspect.picture import draw_episode
 from apt_training.inspect.sheet import MOST_ROWS, draw_contact_sheet
 
@@ -18,13 +18,13 @@ def test_points_are_projected_as_a_pinhole_does():
     pose = np.eye(4)
     pose[2, 3] = -2.0
     view = view_at(pose)
-    assert project(np.array([0.0, 0.0, 0.0]), view) == pytest.approx((30, 20))
-    assert project(np.array([0.4, -0.2, 0.0]), view) == pytest.approx((40, 15))
+    assert spot_in(view, np.array([0.0, 0.0, 0.0])) == pytest.approx((30, 20))
+    assert spot_in(view, np.array([0.4, -0.2, 0.0])) == pytest.approx((40, 15))
 
 
 def test_points_behind_or_beside_the_image_are_not_seen():
-    assert project(np.array([0.0, 0.0, -1.0]), view_at(np.eye(4))) is None
-    assert project(np.array([5.0, 0.0, 1.0]), view_at(np.eye(4))) is None
+    assert spot_in(view_at(np.eye(4)), np.array([0.0, 0.0, -1.0])) is None
+    assert spot_in(view_at(np.eye(4)), np.array([5.0, 0.0, 1.0])) is None
 
 
 def test_frames_are_spread_from_first_to_last():
