@@ -60,7 +60,7 @@ class ArmBridge:
     def __init__(self, contract: RobotContract, name: str, settings: BridgeSettings | None = None) -> None:
         """
         Raises:
-            KinematicsError: not an arm whose geometry is known here.
+            KinematicsError: the contract has no chain for the arm.
         """
         self._contract, self._name = contract, name
         self._arm: Arm = contract.arms[name]

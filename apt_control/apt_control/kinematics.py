@@ -1,56 +1,51 @@
-"""The arms as a chain of joints: forward kinematics, and the model that the solver differentiates.
+"""The arms as chains of joints: forward kinematics, and the model that the solver differentiates.
 
-Built from the robot's own geometry (:mod:`apt_control.vx300s`) and the contract's joint limits, so
-hardware and simulation use the same numbers. Every arm stands at the origin: poses are in the arm's
-own base frame. No masses, no contacts, no table.
+Built from the contract's chain and joint limits, so that the contract alone says how an arm is made. Every arm
+stands at the origin: poses are in the arm's own base frame. No masses, no contacts, no table.
 """
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_control import vx300s
 from apt_policy.core.contract import Arm, RobotContract
+from apt_policy.core.geometry import make_pose, rotation_to_wxyz
+from apt_policy.core.kinematics import required_chain
+from apt_policy.core.placement import Chain
 
-
-class KinematicsError(ValueError):
-    """A contract whose arms are not the ones that this model describes."""
+EE_SITE = 'ee'
+"""The end-effector in :attr:`ArmKinematics.model`."""
 
 
 class ArmKinematics:
-    """One arm. Not for use from two threads at once."""
+    """One arm of any number of revolute joints. Not for use from two threads at once."""
 
     def __init__(self, name: str, arm: Arm) -> None:
         """Compile the chain.
 
         Raises:
-            KinematicsError: the joints are not those of a ViperX 300 S.
+            KinematicsError: the contract has none for this arm.
         """
-        if arm.joints != vx300s.JOINTS:
-            raise KinematicsError(f'arms.{name}.joints is {", ".join(arm.joints)}; '
-                                  f'inverse kinematics knows a ViperX 300 S: {", ".join(vx300s.JOINTS)}')
-        self.model = _compile(arm)
+        chain = required_chain(name, arm, 'inverse kinematics does not know the arm; add the chain (docs/convert.md)')
+        self.model = _compile(arm, chain)
         self._data = mujoco.MjData(self.model)
-        self._site = self.model.site(vx300s.EE_LINK).id
+        self._site = self.model.site(EE_SITE).id
 
     @property
     def lower(self) -> NDArray[np.float64]:
-        """(6,) [rad]."""
+        """(J,) [rad]."""
         return self.model.jnt_range[:, 0].copy()
 
     @property
     def upper(self) -> NDArray[np.float64]:
-        """(6,) [rad]."""
+        """(J,) [rad]."""
         return self.model.jnt_range[:, 1].copy()
 
     def base_from_ee(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(4, 4) pose of ``ee_gripper_link`` for joint positions (6,) [rad]."""
+        """(4, 4) pose of the end-effector for joint positions (J,) [rad]."""
         self._data.qpos[:] = joints
         mujoco.mj_kinematics(self.model, self._data)
-        pose = np.eye(4)
-        pose[:3, :3] = self._data.site_xmat[self._site].reshape(3, 3)
-        pose[:3, 3] = self._data.site_xpos[self._site]
-        return pose
+        return make_pose(self._data.site_xmat[self._site].reshape(3, 3), self._data.site_xpos[self._site])
 
 
 def arm_kinematics(contract: RobotContract) -> dict[str, ArmKinematics]:
@@ -58,15 +53,15 @@ def arm_kinematics(contract: RobotContract) -> dict[str, ArmKinematics]:
     return {name: ArmKinematics(name, arm) for name, arm in contract.arms.items()}
 
 
-def _compile(arm: Arm) -> mujoco.MjModel:
+def _compile(arm: Arm, chain: Chain) -> mujoco.MjModel:
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     parent = spec.worldbody
-    for link, lower, upper in zip(vx300s.LINKS, arm.joint_lower, arm.joint_upper, strict=True):
+    for name, link, axis, lower, upper in zip(arm.joints, chain.links, chain.axes, arm.joint_lower, arm.joint_upper,
+                                              strict=True):
         # MuJoCo wants an inertia on every moving body; kinematics never looks at it.
-        parent = parent.add_body(name=link.name, pos=link.offset, mass=1.0, inertia=[1.0, 1.0, 1.0],
-                                 explicitinertial=True)
-        parent.add_joint(name=link.joint, type=mujoco.mjtJoint.mjJNT_HINGE, axis=link.axis,
-                         range=[lower, upper], limited=True)
-    parent.add_site(name=vx300s.EE_LINK, pos=vx300s.HAND_FROM_EE)
+        parent = parent.add_body(pos=link.place.translation, quat=rotation_to_wxyz(link.place.matrix[:3, :3]),
+                                 mass=1.0, inertia=[1.0, 1.0, 1.0], explicitinertial=True)
+        parent.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=axis, range=[lower, upper], limited=True)
+    parent.add_site(name=EE_SITE, pos=chain.ee.translation, quat=rotation_to_wxyz(chain.ee.matrix[:3, :3]))
     return spec.compile()

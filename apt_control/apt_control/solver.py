@@ -11,8 +11,7 @@ import mink
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_control import vx300s
-from apt_control.kinematics import ArmKinematics
+from apt_control.kinematics import EE_SITE, ArmKinematics
 from apt_policy.core.contract import Arm, SafetyLimits
 from apt_policy.core.geometry import angle_between
 
@@ -66,7 +65,7 @@ class ArmSolver:
         self._period_s = period_s
         self._configuration = mink.Configuration(kinematics.model)
         self._reach = mink.FrameTask(
-            vx300s.EE_LINK, 'site', position_cost=settings.position_cost,
+            EE_SITE, 'site', position_cost=settings.position_cost,
             orientation_cost=settings.orientation_cost, lm_damping=settings.lm_damping)
         self._posture = mink.PostureTask(kinematics.model, cost=settings.posture_cost)
         self._posture.set_target(np.array(arm.start))

@@ -1,5 +1,8 @@
 """Arms, solvers and bridges of the simulated robot's contract."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -9,6 +12,9 @@ from apt_control.solver import ArmSolver
 from apt_policy.core.geometry import interpolate_pose, make_pose
 
 pytest_plugins = ('live_programs',)
+
+# Where the arms of other makes lie.
+sys.path.append(str(Path(__file__).parent))
 
 
 @pytest.fixture(scope='session')

@@ -112,7 +112,7 @@ class Arm:
     workspace: Box | None = None
     """In the world; where the end-effector may be sent. None warns loudly."""
     chain: Chain | None = None
-    """Where the end-effector is for joint positions, for whoever has no TF; None: it cannot be said."""
+    """How the arm is made: forward and inverse kinematics and the simulator know nothing else; None: they refuse."""
 
     @model_validator(mode='after')
     def _lengths_agree(self) -> 'Arm':

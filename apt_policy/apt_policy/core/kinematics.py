@@ -8,16 +8,31 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from apt_policy.core.contract import Arm, RobotContract
-from apt_policy.core.geometry import make_pose
+from apt_policy.core.geometry import make_pose, rotation_from_vector
+from apt_policy.core.placement import Chain
 
 Array = NDArray[np.float64]
 
 
 class KinematicsError(ValueError):
     """An arm whose chain the contract does not describe; the message says what to add."""
+
+
+def required_chain(name: str, arm: Arm, without: str) -> Chain:
+    """Get the chain of ``arm``.
+
+    Args:
+        name: of the arm, for the message.
+        without: what cannot be done without it, for the message.
+
+    Raises:
+        KinematicsError: the contract has none.
+    """
+    if arm.chain is None:
+        raise KinematicsError(f'arms.{name}.chain is not in the contract, so {without}')
+    return arm.chain
 
 
 class ForwardKinematics:
@@ -29,13 +44,12 @@ class ForwardKinematics:
         Raises:
             KinematicsError: the contract has none for it.
         """
-        if arm.chain is None:
-            raise KinematicsError(f'arms.{name}.chain is not in the contract, so end-effector poses cannot be made of '
-                                  'joint positions; add the chain (docs/convert.md), or take poses from TF')
+        chain = required_chain(name, arm, 'end-effector poses cannot be made of joint '
+                               'positions; add the chain (docs/convert.md), or take poses from TF')
         self.joints: tuple[str, ...] = arm.joints
-        self._axes = np.array([link.axis for link in arm.chain.links])
-        self._parent_from_joint = [link.place.matrix for link in arm.chain.links]
-        self._last_from_ee = arm.chain.ee.matrix
+        self._axes = chain.axes
+        self._parent_from_joint = [link.place.matrix for link in chain.links]
+        self._last_from_ee = chain.ee.matrix
 
     def base_from_ee(self, positions: ArrayLike) -> Array:
         """(..., 4, 4) for (..., J) joint positions [rad], in the order of :attr:`joints`.
@@ -47,8 +61,7 @@ class ForwardKinematics:
         if angles.shape[-1:] != (len(self._axes),):
             raise ValueError(f'joint positions have shape {angles.shape}, expected (..., {len(self._axes)}): '
                              f'{", ".join(self.joints)}')
-        vectors = angles[..., None] * self._axes
-        turns = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(*vectors.shape, 3)
+        turns = rotation_from_vector(angles[..., None] * self._axes)
         pose = np.eye(4)
         for index, parent_from_joint in enumerate(self._parent_from_joint):
             pose = pose @ parent_from_joint @ make_pose(turns[..., index, :, :], np.zeros(3))

@@ -60,3 +60,9 @@ class Chain:
     """One per entry of :attr:`Arm.joints`, from the base on."""
     ee: Placement
     """The end-effector in the frame of the last joint."""
+
+    @property
+    def axes(self) -> NDArray[np.float64]:
+        """(J, 3) axes of the joints, of length 1 to the last bit: files round them."""
+        axes = np.array([link.axis for link in self.links])
+        return axes / np.linalg.norm(axes, axis=1, keepdims=True)

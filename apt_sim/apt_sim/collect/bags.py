@@ -78,7 +78,7 @@ def _tell(scribe: Scribe, contract: RobotContract, simulation: Simulation, momen
     for topic in (contract.prompt_topic, topics.ACTIVE_PROMPT):
         scribe.write(topic, start_ns, String(data=instruction))
     scribe.write(topics.EPISODE, start_ns, String(data=EpisodeMark.BEGIN.value))
-    frames, words = messages.MovingFrames(contract), TargetMessages(contract)
+    frames, words = messages.MovingFrames(simulation), TargetMessages(contract)
     for moment in moments:
         now_ns = moment.stamp_ns
         scribe.write('/clock', now_ns, messages.clock(now_ns))

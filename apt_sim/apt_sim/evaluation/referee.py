@@ -11,12 +11,12 @@ from enum import Enum, auto
 
 import numpy as np
 
-from apt_control import vx300s
 from apt_sim.tasks.episode import Assignment
+from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
 from apt_sim.tasks.success import LIFTED, done
 from apt_sim.tasks.task import Situation, Skill, Task
 
-_TOOL = np.array([*vx300s.EE_FROM_TOOL_CENTRE, 1.0])
+_TOOL = np.array([*EE_FROM_TOOL_CENTRE, 1.0])
 SETTLED_S = 0.4
 """A task is done when it looks done for so long [s]."""
 LIMITS_S: Mapping[Skill, float] = {Skill.PICK: 15.0, Skill.PLACE: 30.0, Skill.HAND_OVER: 40.0, Skill.PUSH: 15.0}

@@ -24,7 +24,7 @@ class Eyes:
     def __init__(self, contract: RobotContract) -> None:
         """
         Raises:
-            KinematicsError: arms whose geometry is not known here.
+            KinematicsError: arms without a chain in the contract.
         """
         self._contract = contract
         self._kinematics = arm_kinematics(contract)

@@ -6,11 +6,12 @@ Geometry of the tool and of the contract's workspace; it knows no motion and no 
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_control import vx300s
 from apt_policy.core.contract import Arm, RobotContract
 from apt_policy.core.geometry import make_pose
 from apt_sim.world.things import OBJECT_SIDE, TRAY_SIZE, Shape
 
+EE_FROM_TOOL_CENTRE = (0.0278, 0.0, 0.0)
+"""Between the pads of ALOHA's long fingers, from ``ee_gripper_link`` [m]."""
 # The fingers' pads reach this far below ee_gripper_link; Interbotix' long fingers.
 _TIP_BELOW_EE = 0.046
 # The hand stays this far inside the workspace box: at its border the safety filter would move the target.
@@ -37,7 +38,7 @@ class GraspGeometry:
     @property
     def grasp_height(self) -> float:
         """Height of ``ee_gripper_link`` with the tool centre at an object on the table [m]."""
-        return max(OBJECT_SIDE / 2 + vx300s.EE_FROM_TOOL_CENTRE[0], float(self._lower[2]))
+        return max(OBJECT_SIDE / 2 + EE_FROM_TOOL_CENTRE[0], float(self._lower[2]))
 
     @property
     def clear_height(self) -> float:

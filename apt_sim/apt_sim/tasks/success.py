@@ -5,7 +5,7 @@ It looks only at where things are, so it judges a policy as it judges the demons
 
 import numpy as np
 
-from apt_control import vx300s
+from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
 from apt_sim.tasks.task import Situation, Skill, Task
 from apt_sim.world.things import OBJECT_SIDE, TRAY_SIZE
 
@@ -31,7 +31,7 @@ def done(task: Task, before: Situation, after: Situation) -> bool:
 
 def _holds(arm: str, name: str, after: Situation) -> bool:
     """Lifted, and at this hand's fingers rather than another's."""
-    tool = after.arms[arm].world_from_ee @ np.array([*vx300s.EE_FROM_TOOL_CENTRE, 1.0])
+    tool = after.arms[arm].world_from_ee @ np.array([*EE_FROM_TOOL_CENTRE, 1.0])
     centre = after.objects[name][:3, 3]
     return bool(centre[2] >= LIFTED and np.linalg.norm(tool[:3] - centre) <= _HELD_WITHIN)
 

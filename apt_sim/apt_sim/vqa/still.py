@@ -8,12 +8,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_control import vx300s
 from apt_control.kinematics import ArmKinematics
 from apt_control.solver import ArmSolver
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.geometry import invert_pose, make_pose
-from apt_sim.tasks.grasp import GraspGeometry
+from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE, GraspGeometry
 from apt_sim.tasks.stage import situation
 from apt_sim.tasks.task import Situation
 from apt_sim.vqa.sight import Picture, Sight, part, place, point_in, seen_from
@@ -141,12 +140,12 @@ def _corners(pose: NDArray[np.float64], size: tuple[float, float, float]) -> NDA
 
 def _between_fingers(world_from_ee: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """(4, 4) world_from_object of what a hand that points down holds."""
-    centre = (world_from_ee @ [*vx300s.EE_FROM_TOOL_CENTRE, 1.0])[:3] + [0.0, 0.0, random.normal(0, 0.004)]
+    centre = (world_from_ee @ [*EE_FROM_TOOL_CENTRE, 1.0])[:3] + [0.0, 0.0, random.normal(0, 0.004)]
     along, across = world_from_ee[:3, 2], world_from_ee[:3, 1]
     return make_pose(np.column_stack([along, across, (0.0, 0.0, 1.0)]), centre)
 
 
 def _is_held(world_from_ee: NDArray[np.float64], world_from_object: NDArray[np.float64]) -> bool:
-    tool = (world_from_ee @ [*vx300s.EE_FROM_TOOL_CENTRE, 1.0])[:3]
+    tool = (world_from_ee @ [*EE_FROM_TOOL_CENTRE, 1.0])[:3]
     lifted = world_from_object[2, 3] > OBJECT_SIDE
     return bool(lifted and np.linalg.norm(tool - world_from_object[:3, 3]) < OBJECT_SIDE / 2)

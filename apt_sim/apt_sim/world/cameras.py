@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from apt_policy.core.contract import Camera, RobotContract
-from apt_policy.core.geometry import make_pose, pose_to_quaternion
+from apt_policy.core.geometry import make_pose, pose_to_quaternion, rotation_from_wxyz
 from apt_policy.core.placement import Placement
 from apt_sim.world.graphics import GraphicsError, open_context
 from apt_sim.world.physics import Simulation
@@ -54,8 +53,7 @@ def world_from_camera(simulation: Simulation, camera: str) -> NDArray[np.float64
 def parent_from_camera(simulation: Simulation, camera: str) -> NDArray[np.float64]:
     """(4, 4) pose of a camera's optical frame on what it is mounted on: the world, or a hand."""
     mounted = simulation.model.camera(CAMERA_PREFIX + camera)
-    turn = Rotation.from_quat(np.roll(mounted.quat, -1)).as_matrix()
-    return make_pose(turn @ CAMERA_FROM_OPTICAL, mounted.pos)
+    return make_pose(rotation_from_wxyz(mounted.quat) @ CAMERA_FROM_OPTICAL, mounted.pos)
 
 
 def calibrated(simulation: Simulation) -> RobotContract:

@@ -87,8 +87,8 @@ class Dresser:
         model, variation = self._model, self._variation
         for camera in self._cameras:
             turn = Rotation.from_rotvec(random.uniform(-1, 1, 3) * variation.camera_turn)
-            mounted = Rotation.from_quat(np.roll(camera.wxyz, -1)) * turn
-            model.cam_quat[camera.index] = np.roll(mounted.as_quat(), 1)
+            mounted = Rotation.from_quat(camera.wxyz, scalar_first=True) * turn
+            model.cam_quat[camera.index] = mounted.as_quat(scalar_first=True)
             model.cam_pos[camera.index] = camera.position + random.uniform(-1, 1, 3) * variation.camera_shift
             model.cam_fovy[camera.index] = camera.fovy + random.uniform(-1, 1) * variation.fovy_deg
 

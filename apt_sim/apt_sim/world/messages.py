@@ -3,7 +3,10 @@
 It knows the frames and joint names that the contract gives, and neither topics nor rates.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rosgraph_msgs.msg import Clock
@@ -12,9 +15,10 @@ from std_msgs.msg import ColorRGBA
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
-from apt_control import vx300s
 from apt_policy.core.contract import Arm, RobotContract
-from apt_policy.core.geometry import make_pose
+from apt_policy.core.frame_history import multiply, normalised
+from apt_policy.core.kinematics import required_chain
+from apt_policy.core.placement import Chain
 from apt_policy.ros import encode
 from apt_policy.ros.stamps import to_time
 from apt_sim.world.cameras import Shot, intrinsics, parent_from_camera
@@ -60,13 +64,13 @@ def camera_info(simulation: Simulation, camera: str, stamp_ns: int) -> CameraInf
 def static_frames(stamp_ns: int, simulation: Simulation) -> TFMessage:
     """What does not move in an episode: bases and fixed cameras in the world, tool and wrist cameras on the hands."""
     contract, edges = simulation.contract, []
-    for arm in contract.arms.values():
-        hand = link_frame(arm, vx300s.HAND_LINK)
+    hands = {name: link_frame(arm, simulation.links[name][-1]) for name, arm in contract.arms.items()}
+    for name, arm in contract.arms.items():
         edges.append((contract.world_frame, arm.base_frame, arm.world_from_base.matrix))
-        edges.append((hand, arm.ee_frame, make_pose(np.eye(3), vx300s.HAND_FROM_EE)))
+        edges.append((hands[name], arm.ee_frame, _chain(name, arm).ee.matrix))
     for name, camera in contract.cameras.items():
         fixed = camera.world_from_camera is not None
-        parent = contract.world_frame if fixed else link_frame(contract.arms[str(camera.tf_anchor)], vx300s.HAND_LINK)
+        parent = contract.world_frame if fixed else hands[str(camera.tf_anchor)]
         edges.append((parent, camera.frame, parent_from_camera(simulation, name)))
     return TFMessage(transforms=[encode.transform(stamp_ns, *edge) for edge in edges])
 
@@ -119,24 +123,41 @@ class MovingFrames:
     The messages are made once and filled anew at every tick: this is the busiest road out.
     """
 
-    def __init__(self, contract: RobotContract) -> None:
-        self._chains = {name: _chain(arm) for name, arm in contract.arms.items()}
-        self._axes = np.array([link.axis for link in vx300s.LINKS])
+    def __init__(self, simulation: Simulation) -> None:
+        self._chains = {name: _MovingChain(name, arm, simulation.links[name])
+                        for name, arm in simulation.contract.arms.items()}
 
     def message(self, stamp_ns: int, joints: dict[str, NDArray[np.float64]]) -> TFMessage:
         """All chains at one instant; ``joints`` holds (J,) positions by arm [rad]."""
         stamp = to_time(stamp_ns)
-        for name, chain in self._chains.items():
-            half = joints[name] / 2
-            turns = np.column_stack([np.sin(half)[:, None] * self._axes, np.cos(half)]).tolist()
-            for edge, (x, y, z, w) in zip(chain, turns, strict=True):
-                edge.header.stamp = stamp
-                turn = edge.transform.rotation
-                turn.x, turn.y, turn.z, turn.w = x, y, z, w
-        return TFMessage(transforms=[edge for chain in self._chains.values() for edge in chain])
+        return TFMessage(transforms=[edge for name, chain in self._chains.items()
+                                     for edge in chain.edges(stamp, joints[name])])
 
 
-def _chain(arm: Arm) -> list[TransformStamped]:
-    parents = [arm.base_frame, *(link_frame(arm, link.name) for link in vx300s.LINKS)]
-    return [encode.transform(0, parent, child, make_pose(np.eye(3), link.offset))
-            for parent, child, link in zip(parents, parents[1:], vx300s.LINKS, strict=False)]
+class _MovingChain:
+    """The transforms of one arm, each from a link to the next."""
+
+    def __init__(self, name: str, arm: Arm, links: Sequence[str]) -> None:
+        chain = _chain(name, arm)
+        frames = [arm.base_frame, *(link_frame(arm, link) for link in links)]
+        # A joint's quaternion is linear in sine and cosine of half its angle, whatever its place at zero.
+        at_zero = [normalised(joint.place.quaternion_xyzw) for joint in chain.links]
+        self._of_cosine = np.array(at_zero)
+        self._of_sine = np.array([multiply(turn, (x, y, z, 0.0))
+                                  for turn, (x, y, z) in zip(at_zero, chain.axes.tolist(), strict=True)])
+        self._edges = [encode.transform(0, parent, child, joint.place.matrix)
+                       for parent, child, joint in zip(frames, frames[1:], chain.links, strict=False)]
+
+    def edges(self, stamp: Time, joints: NDArray[np.float64]) -> list[TransformStamped]:
+        """Turned to ``joints`` (J,) [rad]; the next call changes them."""
+        half = joints[:, None] / 2
+        turns = (np.sin(half) * self._of_sine + np.cos(half) * self._of_cosine).tolist()
+        for edge, (x, y, z, w) in zip(self._edges, turns, strict=True):
+            edge.header.stamp = stamp
+            turn = edge.transform.rotation
+            turn.x, turn.y, turn.z, turn.w = x, y, z, w
+        return self._edges
+
+
+def _chain(name: str, arm: Arm) -> Chain:
+    return required_chain(name, arm, 'no transforms can be made of its joints')

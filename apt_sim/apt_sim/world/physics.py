@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from apt_control import vx300s
 from apt_policy.core.contract import Arm, RobotContract
-from apt_policy.core.geometry import make_pose
+from apt_policy.core.geometry import make_pose, rotation_to_wxyz
+from apt_sim.world.arms import SERVO_DAMPING_S, asset_name, ee_site, link_names
 from apt_sim.world.dressing import Cast, Dresser, draw_cast
 from apt_sim.world.layout import Layout, draw_layout
 from apt_sim.world.props import OBJECT_PREFIX, TRAY_PREFIX
-from apt_sim.world.scene import SERVO_DAMPING_S, SceneSettings, asset_name, build_model
+from apt_sim.world.scene import SceneSettings, build_model
 from apt_sim.world.servo import Servo
 from apt_sim.world.things import thing
 
@@ -63,6 +63,8 @@ class Simulation:
         self.data = mujoco.MjData(self.model)
         self._arms = {name: _Motors(self.model, name, arm, 1.0 / contract.control_rate_hz)
                       for name, arm in contract.arms.items()}
+        self.links = {name: link_names(self.model, name, arm.joints) for name, arm in contract.arms.items()}
+        """By arm, the names of the links that its joints carry."""
         # Asked for at every control period, and looking a name up costs as much as the answer.
         self._objects = [self.model.body(f'{OBJECT_PREFIX}{place}').id for place in range(self.settings.object_places)]
         self._trays = [self.model.body(f'{TRAY_PREFIX}{place}').id for place in range(self.settings.tray_places)]
@@ -138,7 +140,7 @@ class Simulation:
         for name, positions in joints.items():
             self._arms[name].put(self.data, positions, fingers[name])
         for name, pose in held.items():
-            quaternion = np.roll(Rotation.from_matrix(pose[:3, :3]).as_quat(), 1)
+            quaternion = rotation_to_wxyz(pose[:3, :3])
             self.data.joint(f'{OBJECT_PREFIX}{self.cast.objects.index(name)}').qpos = [*pose[:3, 3], *quaternion]
         mujoco.mj_forward(self.model, self.data)
 
@@ -151,14 +153,17 @@ class Simulation:
         return self._arms[arm].finger(self.data)
 
     def world_from_ee(self, arm: str) -> NDArray[np.float64]:
-        """(4, 4) pose of ``ee_gripper_link``."""
+        """(4, 4) pose of an arm's end-effector."""
         site = self._arms[arm].site
         return make_pose(self.data.site_xmat[site].reshape(3, 3), self.data.site_xpos[site])
 
+    def world_from_base(self, arm: str) -> NDArray[np.float64]:
+        """(4, 4) pose of the base of an arm."""
+        return self._world_from_body(self.model.body(asset_name(arm)).id)
+
     def world_from_link(self, arm: str, link: str) -> NDArray[np.float64]:
         """(4, 4) pose of a link by its URDF name."""
-        name = asset_name(arm) if link == vx300s.BASE_LINK else f'{asset_name(arm)}/{link}'
-        return self._world_from_body(self.model.body(name).id)
+        return self._world_from_body(self.model.body(f'{asset_name(arm)}/{link}').id)
 
     def world_from_object(self, name: str) -> NDArray[np.float64]:
         """(4, 4) pose of the centre of an object that lies on the table in this episode."""
@@ -188,7 +193,7 @@ class Simulation:
 
     def _lay_out(self, layout: Layout) -> None:
         for place, (position, yaw) in enumerate(zip(layout.objects, layout.yaws, strict=True)):
-            quaternion = np.roll(Rotation.from_euler('z', yaw).as_quat(), 1)
+            quaternion = Rotation.from_euler('z', yaw).as_quat(scalar_first=True)
             self.data.joint(f'{OBJECT_PREFIX}{place}').qpos = [*position, *quaternion]
         for place, position in enumerate(layout.trays):
             self.data.mocap_pos[self.model.body_mocapid[self._trays[place]]] = position
@@ -209,7 +214,7 @@ class _Motors:
         self._finger_dofs = np.array([finger.dofadr[0] for finger in fingers])
         self._finger_actuators = np.array([drives[finger.id] for finger in fingers])
         self._start = np.array(arm.start)
-        self.site = model.site(f'{prefix}/{vx300s.EE_LINK}').id
+        self.site = model.site(ee_site(name)).id
         self.finger_command = FINGER_OPEN
         self.servo = Servo(lower=np.array(arm.joint_lower), upper=np.array(arm.joint_upper),
                            velocity=arm.joint_velocity, damping_s=SERVO_DAMPING_S, period_s=period_s)

@@ -1,7 +1,7 @@
 """The simulated scene as one MuJoCo model: two ViperX arms, a table, places for objects and trays, cameras.
 
-Arms and table come from gym-aloha's description; where the arms and the fixed cameras stand
-comes from the contract, so the two cannot disagree. Nothing moves here, and which objects lie in
+Meshes and table come from gym-aloha's description; where the arms, their joints and the fixed cameras
+stand comes from the contract, so the two cannot disagree. Nothing moves here, and which objects lie in
 the places is an episode's matter.
 """
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
-from apt_control import vx300s
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.geometry import rotation_to_wxyz
 from apt_sim.world import assets, props
+from apt_sim.world.arms import SceneError, hand, place_arms
 from apt_sim.world.meshes import coarsen
 from apt_sim.world.things import ALL_OBJECTS, CUBES, TRAY_COLOURS, thing
 
@@ -24,7 +24,6 @@ PICTURES = 'aloha_sim 2'
 CAMERA_PREFIX = 'camera/'
 TABLE = 'table'
 FLOOR = 'floor'
-ARMS = ('left', 'right')
 # MuJoCo draws groups 0 to 2 unless told otherwise.
 UNSEEN_GROUP = 3
 # MuJoCo's cameras look along -z with y up; optical frames along z with y down.
@@ -41,15 +40,6 @@ _FINGER_COLOUR = (0.42, 0.43, 0.46, 1.0)
 _DRAWN_PREFIX = 'drawn/'
 _SMALL_PICTURE = 160
 _FLOOR_Z = -0.72
-# Interbotix' own figure [N m]. The asset's 30 to 60 leave its wrist motors a dead band of 0.3 rad; there,
-# friction is the only damping, here velocity feedback is: on a 10 cm circle 0.5 mm of error, not 3.
-_FRICTION_LOSS = 0.1
-# Velocity feedback of the joint servos as a share of their stiffness [s].
-SERVO_DAMPING_S = 0.03
-
-
-class SceneError(ValueError):
-    """A contract or settings that the simulated robot cannot be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +131,6 @@ class SceneSettings:
         return self.trays_on_table or len(self.trays)
 
 
-def asset_name(arm: str) -> str:
-    """Prefix of an arm's bodies, joints and actuators in the model."""
-    return f'vx300s_{arm}'
-
-
 def build_model(contract: RobotContract, settings: SceneSettings) -> mujoco.MjModel:
     """Compile the scene.
 
@@ -153,7 +138,6 @@ def build_model(contract: RobotContract, settings: SceneSettings) -> mujoco.MjMo
         SceneError: the contract describes a robot that is not this one.
         AssetsMissing: no robot description installed.
     """
-    _check_arms(contract)
     spec = _bare_robot()
     spec.option.timestep = settings.timestep_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -161,7 +145,7 @@ def build_model(contract: RobotContract, settings: SceneSettings) -> mujoco.MjMo
     spec.option.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
     _set_looks(spec, settings)
     _draw_coarsely(spec, settings.detail.cell)
-    _place_arms(spec, contract)
+    place_arms(spec, contract)
     _add_surroundings(spec)
     props.add_objects(spec, settings.object_places, [thing(name).shape for name in settings.objects])
     props.add_trays(spec, settings.tray_places)
@@ -170,22 +154,12 @@ def build_model(contract: RobotContract, settings: SceneSettings) -> mujoco.MjMo
 
 
 def hand_from_wrist_camera() -> NDArray[np.float64]:
-    """(4, 4) pose of a wrist camera's optical frame on ``gripper_link``."""
+    """(4, 4) pose of a wrist camera's optical frame on the hand."""
     pose = np.eye(4)
     sine, cosine = np.sin(WRIST_CAMERA_TILT), np.cos(WRIST_CAMERA_TILT)
     pose[:3, :3] = np.column_stack([(0.0, -1.0, 0.0), (-sine, 0.0, -cosine), (cosine, 0.0, -sine)])
     pose[:3, 3] = WRIST_CAMERA_POSITION
     return pose
-
-
-def _check_arms(contract: RobotContract) -> None:
-    if sorted(contract.arms) != sorted(ARMS):
-        raise SceneError(f'contract {contract.name!r} has the arms {", ".join(contract.arms)}; '
-                         f'the simulated ALOHA has {", ".join(ARMS)}')
-    for name, arm in contract.arms.items():
-        if arm.joints != vx300s.JOINTS:
-            raise SceneError(f'arms.{name}.joints is {", ".join(arm.joints)}; '
-                             f'the simulated arm has {", ".join(vx300s.JOINTS)}')
 
 
 def _bare_robot() -> mujoco.MjSpec:
@@ -241,27 +215,6 @@ def _set_looks(spec: mujoco.MjSpec, settings: SceneSettings) -> None:
             geom.rgba = _FINGER_COLOUR if 'finger' in geom.name else _ARM_COLOUR
 
 
-def _place_arms(spec: mujoco.MjSpec, contract: RobotContract) -> None:
-    for name, arm in contract.arms.items():
-        prefix = asset_name(name)
-        base = spec.body(prefix)
-        base.pos = arm.world_from_base.translation
-        base.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
-        base.quat = _wxyz(arm.world_from_base.matrix[:3, :3])
-        for body in spec.bodies:
-            if body.name.startswith(prefix):
-                body.gravcomp = 1.0
-        for joint in arm.joints:
-            spec.joint(f'{prefix}/{joint}').frictionloss = _FRICTION_LOSS
-        for actuator in spec.actuators:
-            if actuator.target.removeprefix(f'{prefix}/') in arm.joints:
-                gains = actuator.biasprm.copy()
-                gains[2] = SERVO_DAMPING_S * gains[1]
-                actuator.biasprm = gains
-        hand = spec.body(f'{prefix}/{vx300s.HAND_LINK}')
-        hand.add_site(name=f'{prefix}/{vx300s.EE_LINK}', pos=vx300s.HAND_FROM_EE, rgba=[0, 0, 0, 0])
-
-
 def _add_surroundings(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
     world.add_geom(name=FLOOR, type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, 0.1], pos=[0, 0.6, _FLOOR_Z],
@@ -284,12 +237,8 @@ def _add_cameras(spec: mujoco.MjSpec, contract: RobotContract, settings: SceneSe
         if camera.world_from_camera is not None:
             parent, pose = spec.worldbody, camera.world_from_camera.matrix
         else:
-            parent = spec.body(f'{asset_name(str(camera.tf_anchor))}/{vx300s.HAND_LINK}')
+            parent = hand(spec, contract, str(camera.tf_anchor))
             pose = hand_from_wrist_camera()
         parent.add_camera(name=CAMERA_PREFIX + name, pos=pose[:3, 3],
-                          quat=_wxyz(pose[:3, :3] @ CAMERA_FROM_OPTICAL),
+                          quat=rotation_to_wxyz(pose[:3, :3] @ CAMERA_FROM_OPTICAL),
                           fovy=settings.fovys_deg.get(name, settings.fovy_deg))
-
-
-def _wxyz(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.roll(Rotation.from_matrix(rotation).as_quat(), 1)

@@ -66,7 +66,7 @@ class Simulator(Node):
         self._simulation = Simulation(self._contract, settings, seed=self._params.seed)
         self._seed = self._params.seed
         self._deaf_until_ns = 0
-        self._frames = messages.MovingFrames(self._contract)
+        self._frames = messages.MovingFrames(self._simulation)
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._beats = _beats(self._contract)
         self._steps = max(1, round(min(_TICK_S, *self._state_periods()) / settings.timestep_s))

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apt_control import vx300s
 from apt_policy.core.geometry import make_pose
 from apt_policy.core.sample import ArmState, Chunk
 from apt_sim.evaluation.trial import Trial
 from apt_sim.tasks.demonstrator import Demonstrator
+from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
 from apt_sim.tasks.task import Situation
 
 _REACH = 0.04
@@ -58,7 +58,7 @@ class Oracle:
                 for k, name in enumerate(self._contract.arms)}
         objects = dict(now.objects)
         for state in arms.values():
-            tool = state.world_from_ee @ np.array([*vx300s.EE_FROM_TOOL_CENTRE, 1.0])
+            tool = state.world_from_ee @ np.array([*EE_FROM_TOOL_CENTRE, 1.0])
             for name, pose in objects.items():
                 if state.gripper < 0.5 and np.linalg.norm(pose[:3, 3] - tool[:3]) < _REACH:
                     objects[name] = make_pose(pose[:3, :3], tool[:3])

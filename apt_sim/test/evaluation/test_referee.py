@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from apt_control import vx300s
 from apt_policy.core.geometry import make_pose
 from apt_policy.core.sample import ArmState
 from apt_sim.evaluation.referee import LIMITS_S, SETTLED_S, Referee, Ruling
 from apt_sim.tasks.episode import Assignment
+from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
 from apt_sim.tasks.task import Situation, Skill, Task
 
 PICK = Assignment(task=Task(skill=Skill.PICK, object='red cube', arm='left'), instruction='pick up the red cube')
@@ -23,7 +23,7 @@ HELD = (-0.2, 0.4, 0.12)
 def hand_at(place):
     """A hand that points down, with a place (3,) between its fingers."""
     down = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-    return ArmState(world_from_ee=make_pose(down, (place[0], place[1], place[2] + vx300s.EE_FROM_TOOL_CENTRE[0])),
+    return ArmState(world_from_ee=make_pose(down, (place[0], place[1], place[2] + EE_FROM_TOOL_CENTRE[0])),
                     gripper=0.5)
 
 
@@ -111,8 +111,8 @@ def test_either_hand_approaches_and_it_is_the_fingers_that_count():
     referee.see(hands(1.0, (-0.2, 0.4, 0.12), right=(0.2, 0.4, 0.10)))
     assert referee.approached == 'blue cup'
     # The wrist of this hand is over the red cube, its fingers are at the blue cup.
-    along = make_pose(np.eye(3), (0.2 - vx300s.EE_FROM_TOOL_CENTRE[0], 0.4, 0.04))
-    between = {'red_cube': (0.2 - vx300s.EE_FROM_TOOL_CENTRE[0], 0.4, 0.07), 'blue_cup': (0.2, 0.4, 0.02)}
+    along = make_pose(np.eye(3), (0.2 - EE_FROM_TOOL_CENTRE[0], 0.4, 0.04))
+    between = {'red_cube': (0.2 - EE_FROM_TOOL_CENTRE[0], 0.4, 0.07), 'blue_cup': (0.2, 0.4, 0.02)}
     scene = replace(table(1.0, **between), arms={'left': ArmState(world_from_ee=along, gripper=0.5)})
     referee = Referee([PICK], scene)
     referee.see(scene)

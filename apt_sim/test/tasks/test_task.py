@@ -5,15 +5,15 @@ import itertools
 import numpy as np
 import pytest
 
-from apt_control import vx300s
 from apt_sim.tasks import language
 from apt_sim.tasks.draw import NoTaskError, TaskDrawer
+from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
 from apt_sim.tasks.parameters import DemonstratorParams
 from apt_sim.tasks.stage import situation
 from apt_sim.tasks.success import done
 from apt_sim.tasks.task import Side, Skill, Task
 
-TOOL = vx300s.EE_FROM_TOOL_CENTRE[0]
+TOOL = EE_FROM_TOOL_CENTRE[0]
 PICK = Task(skill=Skill.PICK, object='red cube', arm='left')
 PLACE = Task(skill=Skill.PLACE, object='red cube', arm='left', tray='white')
 HAND = Task(skill=Skill.HAND_OVER, object='red cube', arm='left', receiver='right')

@@ -5,9 +5,9 @@ import colorsys
 import numpy as np
 import pytest
 
-from apt_control import vx300s
 from apt_policy.core.geometry import make_pose
 from apt_policy.core.projection import project
+from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
 from apt_sim.vqa.sight import ORIGIN, PARTS, STEP, STEPS, Picture, part, place, point_in
 from apt_sim.vqa.still import look
 from apt_sim.world.cameras import intrinsics
@@ -29,7 +29,7 @@ def seen(studio):
 
 
 def tool_of(world_from_ee):
-    return (world_from_ee @ [*vx300s.EE_FROM_TOOL_CENTRE, 1.0])[:3]
+    return (world_from_ee @ [*EE_FROM_TOOL_CENTRE, 1.0])[:3]
 
 
 def test_places_count_two_centimetres_each_from_the_left_front_corner():

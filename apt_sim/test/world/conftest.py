@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from apt_control import vx300s
 from apt_control.kinematics import arm_kinematics
 from apt_control.solver import ArmSolver
 from apt_policy.core.geometry import angle_between, interpolate_pose, invert_pose, make_pose
+from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
 from apt_sim.world.cameras import CameraRig
 from apt_sim.world.physics import Simulation
 
@@ -78,5 +78,5 @@ def from_above():
     def pose(point, yaw, height):
         rotation = np.column_stack([(0.0, 0.0, -1.0), (-np.sin(yaw), np.cos(yaw), 0.0),
                                     (np.cos(yaw), np.sin(yaw), 0.0)])
-        return make_pose(rotation, (point[0], point[1], height + vx300s.EE_FROM_TOOL_CENTRE[0]))
+        return make_pose(rotation, (point[0], point[1], height + EE_FROM_TOOL_CENTRE[0]))
     return pose

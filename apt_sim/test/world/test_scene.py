@@ -7,13 +7,13 @@ import mujoco
 import numpy as np
 import pytest
 
-from apt_control import vx300s
 from apt_control.kinematics import arm_kinematics
 from apt_policy.core.geometry import invert_pose
 from apt_sim.world import assets
+from apt_sim.world.arms import SceneError
 from apt_sim.world.cameras import world_from_camera
 from apt_sim.world.layout import CLEARANCE, LayoutError, draw_layout
-from apt_sim.world.scene import SceneError, SceneSettings, build_model
+from apt_sim.world.scene import SceneSettings, build_model
 from apt_sim.world.things import OBJECT_SIDE, Shape
 
 LENGTHS = [OBJECT_SIDE] * 4 + [Shape.BAR.length] * 2
@@ -21,7 +21,7 @@ LENGTHS = [OBJECT_SIDE] * 4 + [Shape.BAR.length] * 2
 
 def test_arms_stand_where_the_contract_says(simulation, contract):
     for name, arm in contract.arms.items():
-        placed = simulation.world_from_link(name, vx300s.BASE_LINK)
+        placed = simulation.world_from_base(name)
         np.testing.assert_allclose(placed, arm.world_from_base.matrix, atol=1e-6)
 
 
