@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from apt_msgs.msg import IkStatus
-from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
 from rclpy.clock import Clock
@@ -19,13 +18,14 @@ from std_msgs.msg import Float64
 
 from apt_control.bridge import ArmBridge, BridgeSettings, Command
 from apt_control.parameters import BridgeParams
-from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.decode import DecodeError, decode_joint_positions
 from apt_policy.core.sample import Hold, HoldReason
+from apt_policy.core.stream_spec import FIXED_STREAMS, StreamKind
+from apt_policy.core.stream_table import StreamTable
 from apt_policy.ros import encode
 from apt_policy.ros.params import ParameterSet
-from apt_policy.ros.qos import Role, profile, subscription_events
+from apt_policy.ros.qos import advertise, subscribe, subscription_events
 
 _STATUS_PERIOD_S = 0.1
 _DIAGNOSTICS_PERIOD_S = 1.0
@@ -52,7 +52,7 @@ class IkBridge(Node):
         self._arms = {name: _ArmPorts(self, self._contract, name, settings) for name in self._contract.arms}
         for warning in next(iter(self._arms.values())).bridge.warnings:
             self.get_logger().warning(warning)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', profile(Role.STATUS))
+        self._diagnostics = advertise(self, FIXED_STREAMS[StreamKind.DIAGNOSTICS])
         self.create_timer(1.0 / self._contract.control_rate_hz, self._tick,
                           clock=self.get_clock() if self._simulated else self._steady)
         self.create_timer(_STATUS_PERIOD_S, self._report, clock=self._steady)
@@ -91,18 +91,15 @@ class _ArmPorts:
             f'{name}: the control timer has not run yet; is there a /clock?'))
         self._node, self._name, self._arm = node, name, contract.arms[name]
         self._last_reason: HoldReason | None = None
-        self._targets = (topics.target_pose(name), topics.target_gripper(name))
-        command = profile(Role.COMMAND)
-        self._group = node.create_publisher(JointGroupCommand, self._arm.joint_group_topic, command)
-        self._single = node.create_publisher(JointSingleCommand, self._arm.joint_single_topic, command)
-        self._status = node.create_publisher(IkStatus, topics.ik_status(name), profile(Role.STATUS))
-        pose_topic, gripper_topic = self._targets
-        for kind, topic, callback, role in (
-                (JointState, self._arm.joint_states_topic, self._on_joints, Role.STATE),
-                (PoseStamped, pose_topic, self._on_pose, Role.TARGET),
-                (Float64, gripper_topic, self._on_gripper, Role.TARGET)):
-            node.create_subscription(kind, topic, callback, profile(role),
-                                     event_callbacks=subscription_events(topic, self._complain))
+        streams = StreamTable(contract)
+        self._targets = tuple(streams.find(kind, name).topic
+                              for kind in (StreamKind.TARGET_POSE, StreamKind.TARGET_GRIPPER))
+        self._group, self._single, self._status = (advertise(node, streams.find(kind, name)) for kind in (
+            StreamKind.JOINT_COMMAND, StreamKind.GRIPPER_COMMAND, StreamKind.IK_STATUS))
+        for kind, callback in ((StreamKind.JOINT_STATE, self._on_joints), (StreamKind.TARGET_POSE, self._on_pose),
+                               (StreamKind.TARGET_GRIPPER, self._on_gripper)):
+            stream = streams.find(kind, name)
+            subscribe(node, stream, callback, events=subscription_events(stream.topic, self._complain))
 
     def tick(self, now_ns: int) -> None:
         """Send the next command, or nothing."""

@@ -15,7 +15,8 @@ from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.table import Table
 
-from apt_policy.core.contract import ContractError, RobotContract, load_contract
+from apt_policy.core.contract import ContractError, load_contract
+from apt_policy.core.stream_spec import COMMAND_KINDS, StreamSpec
 from apt_policy.ros.callbacks import Callbacks
 from apt_policy.ros.stop import stop_requests
 from apt_recorder.bag import Bag, BagError
@@ -27,7 +28,7 @@ from apt_recorder.recorder import Recorder
 from apt_recorder.repair import RepairError, recover
 from apt_recorder.show import Show, speaker
 from apt_recorder.sink import Sink
-from apt_recorder.streams import SelectionError, StreamSpec, streams_of
+from apt_recorder.streams import SelectionError, streams_of
 
 _LOOK_S = 0.05
 # Rates mean something only after they were measured for a while.
@@ -52,13 +53,13 @@ def main(words: Sequence[str] | None = None) -> int:
         specs = streams_of(contract, without=options.without)
         definitions = Definitions()
         for spec in specs:
-            definitions.of(spec.kind)
+            definitions.of(spec.type_name)
     except (ContractError, SelectionError, RepairError, UnknownType) as error:
         say(str(error))
         return 2
     with stop_requests() as stop:
         rclpy.init(args=list(options.ros), signal_handler_options=SignalHandlerOptions.NO)
-        recorder = _recorder(options, contract, specs, say)
+        recorder = _recorder(options, specs, say)
         try:
             with Callbacks(recorder, stop), Keys() as keys:
                 return _Session(options, recorder, definitions, stop, keys, console).run()
@@ -73,10 +74,9 @@ def _recover(options: Options, console: Console) -> int:
     return 0
 
 
-def _recorder(options: Options, contract: RobotContract, specs: Sequence[StreamSpec],
-              say: Callable[[str], None]) -> Recorder:
-    return Recorder(specs, prompt_topic=contract.prompt_topic, marker=Marker(per_prompt=options.episode_per_prompt),
-                    min_rate=options.min_rate, unstamped=options.stamp_on_receipt, report=say)
+def _recorder(options: Options, specs: Sequence[StreamSpec], say: Callable[[str], None]) -> Recorder:
+    return Recorder(specs, marker=Marker(per_prompt=options.episode_per_prompt), min_rate=options.min_rate,
+                    unstamped=options.stamp_on_receipt, report=say)
 
 
 class _Session:
@@ -131,7 +131,7 @@ class _Session:
         return False
 
     def _warn_of_missing_commands(self) -> None:
-        watches = [w for w in self._recorder.watches if 'target' in w.spec.label or 'command' in w.spec.label]
+        watches = [watch for watch in self._recorder.watches if watch.spec.kind in COMMAND_KINDS]
         if watches and not any(watch.publishers for watch in watches):
             self._say('nobody publishes targets or joint commands: episodes will be labelled with the poses that '
                       'the arms reached, which lag behind what was meant')

@@ -4,7 +4,6 @@ Nothing is decoded but the few words that say where episodes begin. What is miss
 how a bag is written are decided elsewhere.
 """
 
-import importlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,22 +16,24 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from std_msgs.msg import String
 
 from apt_policy.core import topics
+from apt_policy.core.stream_spec import CAMERA_KINDS, FIXED_STREAMS, PROMPT_KINDS, StreamKind, StreamSpec
 from apt_policy.core.topics import EpisodeMark
-from apt_policy.ros.qos import Role, profile
+from apt_policy.ros.qos import advertise, message_class, profile
 from apt_recorder import cdr
 from apt_recorder.marks import Marker
 from apt_recorder.quality import offered
 from apt_recorder.sink import Sink
-from apt_recorder.streams import StreamSpec
 from apt_recorder.watch import Publisher, StreamWatch, complaints
 
 _LOOK_ROUND_S = 0.5
+# Messages that may wait in the middleware; pictures are large.
+_QUEUE, _QUEUE_OF_CAMERA = 100, 30
 
 
 class Recorder(Node):
     """The node ``apt_record``."""
 
-    def __init__(self, specs: Sequence[StreamSpec], *, prompt_topic: str, marker: Marker, min_rate: float,
+    def __init__(self, specs: Sequence[StreamSpec], *, marker: Marker, min_rate: float,
                  unstamped: Sequence[str], report: Callable[[str], None]) -> None:
         """Subscribe to every stream.
 
@@ -50,13 +51,11 @@ class Recorder(Node):
         self._clock_ns = 0
         self._latched: dict[str, list[bytes]] = {}
         self._dead: set[str] = set()
-        self._words = {str(self.resolve_topic_name(topic)): hear for topic, hear in (
-            (prompt_topic, self._on_prompt), (topics.ACTIVE_PROMPT, self._on_prompt),
-            (topics.EPISODE, self._on_mark), ('/clock', self._on_clock))}
-        self._prompts = {str(self.resolve_topic_name(topic)) for topic in (prompt_topic, topics.ACTIVE_PROMPT)}
-        self._marks = self.create_publisher(String, topics.EPISODE, profile(Role.COMMAND))
+        self._words = {StreamKind.PROMPT: self._on_prompt, StreamKind.ACTIVE_PROMPT: self._on_prompt,
+                       StreamKind.EPISODE_MARK: self._on_mark, StreamKind.CLOCK: self._on_clock}
+        self._marks = advertise(self, FIXED_STREAMS[StreamKind.EPISODE_MARK])
         self._streams = [_Stream(self, spec, StreamWatch(
-            spec, min_rate=min_rate, check_age=spec.label.split()[0] not in unstamped)) for spec in specs]
+            spec, min_rate=min_rate, check_age=spec.name not in unstamped)) for spec in specs]
         self.create_timer(_LOOK_ROUND_S, self._look_round)
 
     @property
@@ -75,7 +74,7 @@ class Recorder(Node):
 
     def watch_ns(self, watch: StreamWatch) -> int:
         """The clock that a stream's rate is measured on; the clock's own cannot be itself."""
-        return time.monotonic_ns() if watch.spec.topic == '/clock' else self.now_ns()
+        return time.monotonic_ns() if watch.spec.kind is StreamKind.CLOCK else self.now_ns()
 
     def complaints(self) -> list[str]:
         """Everything that forbids a recording now."""
@@ -89,7 +88,7 @@ class Recorder(Node):
                 stream.announce(sink)
                 for data in kept:
                     sink.put(topic, self.now_ns(), data)
-                    sink.keep(topic, data, only_last=topic in self._prompts)
+                    sink.keep(topic, data, only_last=stream.only_last)
             for stream in self._streams:
                 stream.watch.restart()
                 # Heard from now on only: who waits for a recorder takes it for the sign to begin.
@@ -108,10 +107,10 @@ class Recorder(Node):
 
     def take(self, stream: '_Stream', raw: bytes, sequence: int | None) -> None:
         """A message of a stream came; ``sequence`` is its publisher's number of it, if known."""
-        if hear := self._words.get(stream.topic):
+        if hear := self._words.get(stream.spec.kind):
             hear(raw)
         now_ns = self.now_ns()
-        latched = stream.latched or stream.topic in self._prompts
+        latched = stream.latched or stream.only_last
         with self._passing:
             if self._stopped:
                 return
@@ -123,10 +122,10 @@ class Recorder(Node):
             stream.announce(self._sink)
             self._sink.put(stream.topic, now_ns, raw)
             if latched:
-                self._sink.keep(stream.topic, raw, only_last=stream.topic in self._prompts)
+                self._sink.keep(stream.topic, raw, only_last=stream.only_last)
 
     def _remember(self, stream: '_Stream', raw: bytes) -> None:
-        kept = [] if stream.topic in self._prompts else self._latched.setdefault(stream.topic, [])
+        kept = [] if stream.only_last else self._latched.setdefault(stream.topic, [])
         if raw not in kept:
             self._latched[stream.topic] = [*kept, raw]
 
@@ -182,11 +181,11 @@ class _Stream:
         self.spec, self.watch = spec, watch
         self.topic = str(recorder.resolve_topic_name(spec.topic))
         self._recorder = recorder
-        self._kind = message_class(spec.kind)
+        self._kind = message_class(spec.type_name)
         self._announced = False
         self._subscription: Subscription | None = None
         self._quality: QoSProfile | None = None
-        self._is_open = spec.topic != topics.EPISODE
+        self._is_open = spec.kind is not StreamKind.EPISODE_MARK
         if self._is_open:
             self._subscribe(_adapted([], spec))
 
@@ -195,12 +194,17 @@ class _Stream:
         """Whether its messages are kept for those who come late."""
         return self._quality is not None and self._quality.durability is DurabilityPolicy.TRANSIENT_LOCAL
 
+    @property
+    def only_last(self) -> bool:
+        """Whether what was said before it is void."""
+        return self.spec.kind in PROMPT_KINDS
+
     def announce(self, sink: Sink) -> None:
         """Tell the bag of the topic, with the quality that its publishers offer."""
         if not self._announced:
             self._announced = True
             ends = self._recorder.get_publishers_info_by_topic(self.topic)
-            sink.announce(self.topic, self.spec.kind, [offered(end.qos_profile) for end in ends])
+            sink.announce(self.topic, self.spec.type_name, [offered(end.qos_profile) for end in ends])
 
     def open(self) -> None:
         """Begin to hear a stream that was left alone until the recording began."""
@@ -236,16 +240,10 @@ class _Stream:
         self._recorder.take(self, raw, None)
 
 
-def message_class(kind: str) -> Any:
-    """The Python class of a message type such as ``sensor_msgs/msg/Image``."""
-    package, _, name = kind.split('/')
-    return getattr(importlib.import_module(f'{package}.msg'), name)
-
-
 def _adapted(ends: Sequence[TopicEndpointInfo], spec: StreamSpec) -> QoSProfile:
     """The quality that hears all publishers, and as much of each as they offer together."""
     quality = profile(spec.role)
-    quality.depth = max(quality.depth, spec.depth)
+    quality.depth = max(quality.depth, _QUEUE_OF_CAMERA if spec.kind in CAMERA_KINDS else _QUEUE)
     if ends:
         profiles = [end.qos_profile for end in ends]
         reliable = all(one.reliability is ReliabilityPolicy.RELIABLE for one in profiles)

@@ -9,11 +9,11 @@ from typing import Any
 
 from rclpy.serialization import serialize_message
 
-from apt_policy.ros.qos import Reliability, profile
+from apt_policy.core.stream_spec import COMMAND_KINDS, Reliability, Role, StreamSpec
+from apt_policy.ros.qos import profile
 from apt_recorder.bag import Bag
 from apt_recorder.definitions import Definitions
 from apt_recorder.quality import offered
-from apt_recorder.streams import StreamSpec
 
 
 class Scribe:
@@ -22,7 +22,8 @@ class Scribe:
     def __init__(self, bag: Bag, definitions: Definitions, specs: Sequence[StreamSpec]) -> None:
         """``specs`` are all streams that there may be."""
         self._bag, self._definitions = bag, definitions
-        self._roles = {spec.topic: spec.role for spec in specs}
+        # Live, only the newest target counts; played back, none is to be lost for a slow listener.
+        self._roles = {spec.topic: Role.COMMAND if spec.kind in COMMAND_KINDS else spec.role for spec in specs}
         self._names: dict[str, str] = {}
 
     def write(self, topic: str, stamp_ns: int, message: Any) -> None:

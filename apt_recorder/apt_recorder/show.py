@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from apt_policy.core.stream_spec import Need
 from apt_recorder.recorder import Recorder
 from apt_recorder.sink import Sink
-from apt_recorder.streams import Need
 
 _LINE_EVERY_S = 5.0
 _MIB = 2**20
@@ -46,7 +46,7 @@ class Show:
         for column in ('stream', 'rate', 'expected', 'received', 'lost', 'dropped', 'state'):
             table.add_column(column, justify='left' if column in ('stream', 'state') else 'right')
         for watch in self._recorder.watches:
-            if watch.spec.need is Need.OPTIONAL and not watch.received:
+            if watch.spec.need.recorder is Need.OPTIONAL and not watch.received:
                 continue
             now_ns = self._recorder.watch_ns(watch)
             topic = self._recorder.resolve_topic_name(watch.spec.topic)

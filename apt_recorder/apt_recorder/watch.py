@@ -6,14 +6,16 @@ Given arrival times and raw bytes; publishers are told to it as plain facts. It 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from apt_policy.core.stream_spec import Need, StreamKind, StreamSpec
 from apt_policy.core.streams import JUMP_NS, Stream
 from apt_recorder.cdr import leading_stamp_ns
-from apt_recorder.streams import Need, Stamp, StreamSpec
 
 _NS = 1_000_000_000
 # A steady stream is given up for dead after this many times its longest age, on a busy machine too.
 _PATIENCE = 4.0
 _AT_LEAST_S = 1.0
+# Their first bytes are the stamp of what they tell.
+_STAMPED = (StreamKind.IMAGE, StreamKind.JOINT_STATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,10 @@ class StreamWatch:
         """
         self.spec = spec
         self._min_rate = min_rate
-        self._check_age = check_age and spec.stamp is Stamp.HEADER
+        self._check_age = check_age and spec.kind in _STAMPED
+        self._need = spec.need.recorder
+        # A slow stream is not silent between two messages.
+        self._longest_gap_s = max(spec.max_age_s, 2.0 / spec.rate_hz) if spec.rate_hz else spec.max_age_s
         self._arrivals: Stream[None] = Stream(1)
         self._last_ns: int | None = None
         self._age_s = 0.0
@@ -81,21 +86,21 @@ class StreamWatch:
 
     def died(self, now_ns: int) -> bool:
         """Whether a stream that flowed has stopped."""
-        return (self.spec.need in (Need.STEADY, Need.ONCE_BEGUN) and self._last_ns is not None
-                and self.silent_s(now_ns) > max(_AT_LEAST_S, _PATIENCE * self.spec.max_age_s))
+        return (self._need in (Need.STEADY, Need.ONCE_BEGUN) and self._last_ns is not None
+                and self.silent_s(now_ns) > max(_AT_LEAST_S, _PATIENCE * self._longest_gap_s))
 
     def complaint(self, now_ns: int) -> str:
         """Why a recording of it would be worth nothing, and what to do; empty if it is well."""
-        if wrong := [p for p in self.publishers if p.kind != self.spec.kind]:
+        if wrong := [p for p in self.publishers if p.kind != self.spec.type_name]:
             return (f'{wrong[0].node} publishes {self.spec.topic} as {wrong[0].kind}, the contract says '
-                    f'{self.spec.kind}: change one of them')
-        if self.spec.need is Need.OPTIONAL or (self.spec.need is Need.ONCE_BEGUN and self._last_ns is None):
+                    f'{self.spec.type_name}: change one of them')
+        if self._need is Need.OPTIONAL or (self._need is Need.ONCE_BEGUN and self._last_ns is None):
             return ''
         if self._last_ns is None:
             return self._silence()
-        if self.spec.need is Need.ONCE:
+        if self._need is Need.ONCE:
             return ''
-        if self.silent_s(now_ns) > max(self.spec.max_age_s, _AT_LEAST_S):
+        if self.silent_s(now_ns) > max(self._longest_gap_s, _AT_LEAST_S):
             return f'{self.spec.topic} has been silent for {self.silent_s(now_ns):.1f} s'
         rate_hz, wanted_hz = self.rate_hz(now_ns), self._min_rate * self.spec.rate_hz
         if rate_hz < wanted_hz:
@@ -112,15 +117,15 @@ class StreamWatch:
     def _staleness(self) -> str:
         if self._unstamped:
             return f'messages on {self.spec.topic} carry no stamp; --stamp-on-receipt {self._name} if that is meant'
-        if self._check_age and abs(self._age_s) > self.spec.max_age_s:
+        if self._check_age and abs(self._age_s) > self._longest_gap_s:
             return (f'messages on {self.spec.topic} are {self._age_s:.2f} s old when they come, the limit is '
-                    f'{self.spec.max_age_s:g} s; set the clocks, or --stamp-on-receipt {self._name} if its stamps '
+                    f'{self._longest_gap_s:g} s; set the clocks, or --stamp-on-receipt {self._name} if its stamps '
                     'are wrong')
         return ''
 
     @property
     def _name(self) -> str:
-        return self.spec.label.split()[0]
+        return self.spec.name or self.spec.label
 
     def _count_lost(self, sequence: int | None) -> None:
         # Numbers of several publishers cannot be told apart.

@@ -61,10 +61,10 @@ def test_definitions_in_a_bag_are_those_that_ros_itself_uses(healthy, ear, contr
     """The hash of every recorded type is compared with the one that DDS announces."""
     definitions, publishers = Definitions(), []
     for spec in streams_of(contract):
-        digest = definitions.of(spec.kind).digest
+        digest = definitions.of(spec.type_name).digest
         ends = ear.node.get_publishers_info_by_topic(spec.topic)
-        publishers += [str(end.topic_type_hash) for end in ends if end.topic_type == spec.kind]
-        assert all(str(end.topic_type_hash) == digest for end in ends if end.topic_type == spec.kind)
+        publishers += [str(end.topic_type_hash) for end in ends if end.topic_type == spec.type_name]
+        assert all(str(end.topic_type_hash) == digest for end in ends if end.topic_type == spec.type_name)
         assert digest.startswith('RIHS01_')
     assert ear.until(lambda: ear.node.get_publishers_info_by_topic('/tf'))
 

@@ -9,10 +9,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from apt_policy.core import topics
+from apt_policy.core.stream_spec import Need
 from apt_policy.ros import encode
 from apt_policy.ros.stamps import to_time
 from apt_recorder import cdr
-from apt_recorder.streams import Need, SelectionError, streams_of
+from apt_recorder.streams import SelectionError, streams_of
 from apt_recorder.watch import Publisher, StreamWatch, complaints
 
 S = 10**9
@@ -32,7 +33,7 @@ def watch(specs):
     """The watch of a stream whose publisher is there."""
     def make(label, *, min_rate=0.8, check_age=True, publishers=1):
         watch = StreamWatch(specs[label], min_rate=min_rate, check_age=check_age)
-        watch.publishers = publishers * (Publisher(node='/driver', kind=specs[label].kind),)
+        watch.publishers = publishers * (Publisher(node='/driver', kind=specs[label].type_name),)
         return watch
     return make
 
@@ -116,13 +117,13 @@ def test_a_publisher_of_another_type_is_named_even_where_nothing_is_needed(watch
     for label in ('cam_high', 'episode'):
         wrong = watch(label)
         wrong.publishers = (Publisher(node='/driver', kind='sensor_msgs/msg/CompressedImage'),)
-        expected = f'as sensor_msgs/msg/CompressedImage, the contract says {specs[label].kind}'
+        expected = f'as sensor_msgs/msg/CompressedImage, the contract says {specs[label].type_name}'
         assert expected in wrong.complaint(100 * S)
 
 
 def test_nobody_need_command_speak_or_simulate(watch, specs):
     for label, spec in specs.items():
-        if spec.need in (Need.OPTIONAL, Need.ONCE_BEGUN):
+        if spec.need.recorder in (Need.OPTIONAL, Need.ONCE_BEGUN):
             assert watch(label, publishers=0).complaint(100 * S) == ''
 
 

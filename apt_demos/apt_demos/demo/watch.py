@@ -4,7 +4,6 @@ It listens as any user's node would, over DDS; nothing in the graph knows of it.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,13 +19,14 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from apt_demos.demo.recording import ArmTrack, Frame, Recording, StreamRate
-from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.decode import decode_camera_info, decode_image, decode_transform, stamp_to_ns
 from apt_policy.core.geometry import pose_from_quaternion
 from apt_policy.core.sample import HoldReason
+from apt_policy.core.stream_spec import Role, StreamKind
+from apt_policy.core.stream_table import StreamTable
 from apt_policy.core.transforms import TransformBuffer, TransformError
-from apt_policy.ros.qos import Role, profile
+from apt_policy.ros.qos import advertise, profile, subscribe
 
 FILM_HZ = 8.0
 OVERVIEW = 'cam_high'
@@ -68,27 +68,26 @@ class Watcher(Node):
         self._plans: dict[str, NDArray[np.float64]] = {}
         self._frames: list[Frame] = []
         self._began: tuple[int, float, PolicyStatus] | None = None
-        self._prompts = self.create_publisher(String, contract.prompt_topic, profile(Role.COMMAND))
+        self._streams = StreamTable(contract)
+        self._prompts = advertise(self, self._streams.find(StreamKind.PROMPT))
         self._subscribe()
         self.create_timer(0.1, self._resolve)
 
     def _subscribe(self) -> None:
-        def listen(kind: type, topic: str, role: Role, callback: Callable[[Any], None]) -> None:
-            self.create_subscription(kind, topic, callback, profile(role))
-
         # The bridge wants only the newest target; a record wants them all.
         every = profile(Role.TARGET)
         every.depth = 200
+        find = self._streams.find
         for name in self._contract.arms:
-            self.create_subscription(EndEffectorTarget, topics.target(name), self._on_target, every)
-        for name, camera in self._contract.cameras.items():
-            listen(Image, camera.image_topic, Role.SENSOR, partial(self._on_image, name))
-        listen(CameraInfo, self._contract.cameras[self._overview].info_topic, Role.SENSOR, self._on_info)
-        listen(ActionChunk, topics.CHUNK, Role.PLAN, self._on_chunk)
-        listen(PolicyStatus, topics.STATUS, Role.STATUS, self._on_status)
-        listen(String, topics.ACTIVE_PROMPT, Role.LATCHED, self._on_prompt)
-        listen(TFMessage, '/tf', Role.TRANSFORM, self._on_transforms)
-        listen(TFMessage, '/tf_static', Role.STATIC_TRANSFORM, self._on_static_transforms)
+            subscribe(self, find(StreamKind.TARGET, name), self._on_target, quality=every)
+        for name in self._contract.cameras:
+            subscribe(self, find(StreamKind.IMAGE, name), partial(self._on_image, name))
+        subscribe(self, find(StreamKind.CAMERA_INFO, self._overview), self._on_info)
+        for kind, callback in (
+                (StreamKind.CHUNK, self._on_chunk), (StreamKind.STATUS, self._on_status),
+                (StreamKind.ACTIVE_PROMPT, self._on_prompt), (StreamKind.TRANSFORMS, self._on_transforms),
+                (StreamKind.STATIC_TRANSFORMS, self._on_static_transforms)):
+            subscribe(self, find(kind), callback)
 
     # What the demonstration does -------------------------------------------------------------
 

@@ -14,13 +14,15 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
 from apt_bringup.session import Session
+from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract
-from apt_policy.ros.qos import Role, profile
+from apt_policy.core.stream_spec import Role, StreamKind
+from apt_policy.core.stream_table import StreamTable
+from apt_policy.ros.qos import profile, subscribe
 from apt_sim.tasks.eyes import Eyes
 from apt_sim.tasks.task import Situation
 
@@ -51,10 +53,10 @@ class LiveRobot(Node):
         self._resets = self.create_client(Trigger, f'{SIMULATOR}/reset')
         self._prompts = self.create_client(SetPrompt, f'{POLICY}/set_prompt')
         self._enables = self.create_client(SetBool, f'{POLICY}/enable')
-        for name, arm in contract.arms.items():
-            self.create_subscription(JointState, arm.joint_states_topic, partial(self._eyes.take_joints, name),
-                                     profile(Role.STATE))
-        self.create_subscription(MarkerArray, 'sim/objects', self._eyes.take_objects, profile(Role.STATUS))
+        streams = StreamTable(contract)
+        for name in contract.arms:
+            subscribe(self, streams.find(StreamKind.JOINT_STATE, name), partial(self._eyes.take_joints, name))
+        self.create_subscription(MarkerArray, topics.SIM_OBJECTS, self._eyes.take_objects, profile(Role.STATUS))
 
     def reset(self, seed: int) -> Situation:
         """Begin the scene of a seed, with the policy standing still."""

@@ -12,6 +12,10 @@ STATUS = 'apt/status'
 DEAD_MAN = 'apt/dead_man'
 EPISODE = 'apt/episode'
 """std_msgs/String: one :class:`EpisodeMark` where a demonstration begins or ends."""
+SIM_OBJECTS = 'sim/objects'
+"""visualization_msgs/MarkerArray: the truth about objects and trays, which no policy may see."""
+SIM_REAL_TIME_FACTOR = 'sim/real_time_factor'
+"""std_msgs/Float64."""
 
 
 class EpisodeMark(Enum):

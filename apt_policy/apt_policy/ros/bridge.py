@@ -12,6 +12,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from apt_policy.core.sample import Hold, HoldReason, Target
+from apt_policy.core.stream_spec import StreamKind
+from apt_policy.core.stream_table import StreamTable
 from apt_policy.inference.ports import SteadyClock
 from apt_policy.inference.report import ChunkTaken, Event, HoldChanged, PlannerFailed, PromptChanged
 from apt_policy.ros.inputs import RobotInputs
@@ -52,7 +54,8 @@ class PolicyBridge:
         self._ticked_ns = self._steady.now_ns()
         self._inputs = RobotInputs(node, contract, values, pipeline.assembler, notes)
         self._outputs = PolicyOutputs(node, contract, sequence)
-        self._operators = OperatorTopics(node, pipeline.loop, notes, prompt_topic=contract.prompt_topic,
+        self._operators = OperatorTopics(node, pipeline.loop, notes,
+                                         prompts=StreamTable(contract).find(StreamKind.PROMPT),
                                          dead_man=values.dead_man_timeout_s > 0)
         self._ends = EndsCheck(node, self._outputs.publishers,
                                [*self._inputs.subscriptions, *self._operators.subscriptions], notes.momentary)

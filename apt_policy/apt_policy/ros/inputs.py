@@ -10,13 +10,15 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from sensor_msgs.msg import CameraInfo, JointState
 
 from apt_policy.core.align import ObservationAssembler
-from apt_policy.core.contract import ImageTransport, RobotContract
+from apt_policy.core.contract import RobotContract
+from apt_policy.core.stream_spec import StreamKind, StreamSpec
+from apt_policy.core.stream_table import StreamTable
 from apt_policy.ros.notes import Notes
 from apt_policy.ros.policy_params import PolicyParams
-from apt_policy.ros.qos import Role, deadline_events, profile
+from apt_policy.ros.qos import deadline_events, profile, subscribe
 from apt_policy.ros.transforms import TOPICS as TF_TOPICS
 
 
@@ -31,7 +33,7 @@ class RobotInputs:
             notes: told of missed deadlines.
         """
         self._node = node
-        self._contract = contract
+        self._streams = StreamTable(contract)
         self._assembler = assembler
         self._notes = notes
         self._topics: dict[str, tuple[str, ...]] = {}
@@ -54,8 +56,8 @@ class RobotInputs:
         self.subscriptions = []
 
     def _listen_to_camera(self, name: str, params: PolicyParams) -> None:
-        camera = self._contract.cameras[name]
-        kind = CompressedImage if camera.transport is ImageTransport.COMPRESSED else Image
+        image = self._streams.find(StreamKind.IMAGE, name)
+        info = self._streams.find(StreamKind.CAMERA_INFO, name)
         arrival_ns = self._arrival_clock(name, params)
 
         def store_image(message: Any) -> None:
@@ -64,28 +66,26 @@ class RobotInputs:
         def store_info(message: CameraInfo) -> None:
             self._assembler.add_camera_info(name, message)
 
-        quality = profile(Role.SENSOR, reliability=params.image_reliability,
-                          deadline_s=params.image_deadline_s)
-        self._subscribe(kind, camera.image_topic, store_image, quality, params.image_deadline_s)
+        quality = profile(image.role, reliability=params.image_reliability, deadline_s=params.image_deadline_s)
+        self._subscribe(image, store_image, quality, params.image_deadline_s)
         # Best effort hears every publisher; calibration comes with each image or latched.
-        self._subscribe(CameraInfo, camera.info_topic, store_info, profile(Role.SENSOR))
-        self._topics[name] = (self._resolved(camera.image_topic), self._resolved(camera.info_topic))
+        self._subscribe(info, store_info)
+        self._topics[name] = (self._resolved(image.topic), self._resolved(info.topic))
 
     def _listen_to_arm(self, name: str, params: PolicyParams) -> None:
-        topic = self._contract.arms[name].joint_states_topic
+        joints = self._streams.find(StreamKind.JOINT_STATE, name)
         arrival_ns = self._arrival_clock(name, params)
 
         def store_state(message: JointState) -> None:
             self._assembler.add_joint_state(name, message, arrival_ns())
 
-        self._subscribe(JointState, topic, store_state, profile(Role.STATE))
-        self._topics[f'{name} joint_states'] = (self._resolved(topic),)
+        self._subscribe(joints, store_state)
+        self._topics[f'{name} joint_states'] = (self._resolved(joints.topic),)
 
-    def _subscribe(self, kind: type, topic: str, store: Callable[[Any], None], quality: QoSProfile,
+    def _subscribe(self, stream: StreamSpec, store: Callable[[Any], None], quality: QoSProfile | None = None,
                    deadline_s: float = 0.0) -> None:
-        events = deadline_events(self._resolved(topic), self._notes.momentary, deadline_s=deadline_s)
-        self.subscriptions.append(self._node.create_subscription(
-            kind, topic, store, quality, event_callbacks=events))
+        events = deadline_events(self._resolved(stream.topic), self._notes.momentary, deadline_s=deadline_s)
+        self.subscriptions.append(subscribe(self._node, stream, store, quality=quality, events=events))
 
     def _arrival_clock(self, name: str, params: PolicyParams) -> Callable[[], int]:
         """When a message arrived [ns]; reading the clock is worth it only where that counts."""

@@ -12,11 +12,11 @@ from rclpy.subscription import Subscription
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
-from apt_policy.core import topics
+from apt_policy.core.stream_spec import FIXED_STREAMS, StreamKind, StreamSpec
 from apt_policy.inference.loop import PolicyLoop
 from apt_policy.inference.report import Answer
 from apt_policy.ros.notes import Notes
-from apt_policy.ros.qos import Role, deadline_events, profile
+from apt_policy.ros.qos import deadline_events, subscribe
 
 UNCONFIGURED = Answer(accepted=False, message='the node is not configured: configure and activate it first',
                       epoch=0)
@@ -63,17 +63,15 @@ class OperatorServices:
 class OperatorTopics:
     """The topics, whose names a configured policy knows."""
 
-    def __init__(self, node: Node, loop: PolicyLoop, notes: Notes, *, prompt_topic: str,
-                 dead_man: bool) -> None:
+    def __init__(self, node: Node, loop: PolicyLoop, notes: Notes, *, prompts: StreamSpec, dead_man: bool) -> None:
         """Subscribe to prompts and, if ``dead_man``, to the switch; ``notes`` keeps refusals."""
         self._node = node
         self._loop = loop
         self._notes = notes
-        self.prompt_topic = str(node.resolve_topic_name(prompt_topic))
-        self.subscriptions = [self._subscribe(String, prompt_topic, self._take_prompt, Role.COMMAND)]
+        self.prompt_topic = str(node.resolve_topic_name(prompts.topic))
+        self.subscriptions = [self._subscribe(prompts, self._take_prompt)]
         if dead_man:
-            self.subscriptions.append(
-                self._subscribe(Bool, topics.DEAD_MAN, self._take_dead_man, Role.TARGET))
+            self.subscriptions.append(self._subscribe(FIXED_STREAMS[StreamKind.DEAD_MAN], self._take_dead_man))
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -81,9 +79,9 @@ class OperatorTopics:
             self._node.destroy_subscription(subscription)
         self.subscriptions = []
 
-    def _subscribe(self, kind: type, topic: str, take: Callable[..., None], role: Role) -> Subscription:
-        events = deadline_events(topic, self._notes.momentary, deadline_s=0.0)
-        return self._node.create_subscription(kind, topic, take, profile(role), event_callbacks=events)
+    def _subscribe(self, stream: StreamSpec, take: Callable[..., None]) -> Subscription:
+        events = deadline_events(stream.topic, self._notes.momentary, deadline_s=0.0)
+        return subscribe(self._node, stream, take, events=events)
 
     def _take_prompt(self, message: String) -> None:
         answer = self._loop.set_prompt(message.data)

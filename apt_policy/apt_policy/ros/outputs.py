@@ -6,19 +6,18 @@ It publishes what it is given, at once, and knows nothing of why.
 from collections.abc import Iterator
 
 import numpy as np
-from apt_msgs.msg import ActionChunk, EndEffectorTarget
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from std_msgs.msg import Float64, String
-from visualization_msgs.msg import MarkerArray
 
-from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.geometry import invert_pose
 from apt_policy.core.sample import Chunk, Target
+from apt_policy.core.stream_spec import StreamKind, StreamSpec
+from apt_policy.core.stream_table import StreamTable
 from apt_policy.ros import encode_policy
-from apt_policy.ros.qos import Role, no_events, profile
+from apt_policy.ros.qos import advertise, no_events
 
 
 class PolicyOutputs:
@@ -35,15 +34,13 @@ class PolicyOutputs:
         self._sequence = sequence
         self.publishers: list[Publisher] = []
         """Of this node, for whoever checks their other ends."""
-        self._poses = [self._advertise(PoseStamped, topics.target_pose(arm), Role.TARGET)
-                       for arm in self._arms]
-        self._grippers = [self._advertise(Float64, topics.target_gripper(arm), Role.TARGET)
-                          for arm in self._arms]
-        self._targets = [self._advertise(EndEffectorTarget, topics.target(arm), Role.TARGET)
-                         for arm in self._arms]
-        self._chunks = self._advertise(ActionChunk, topics.CHUNK, Role.PLAN)
-        self._markers = self._advertise(MarkerArray, topics.PLAN_MARKERS, Role.TARGET)
-        self._prompt = self._advertise(String, topics.ACTIVE_PROMPT, Role.LATCHED)
+        streams = StreamTable(contract)
+        self._poses, self._grippers, self._targets = (
+            [self._advertise(streams.find(kind, arm)) for arm in self._arms]
+            for kind in (StreamKind.TARGET_POSE, StreamKind.TARGET_GRIPPER, StreamKind.TARGET))
+        self._chunks, self._markers, self._prompt = (
+            self._advertise(streams.find(kind))
+            for kind in (StreamKind.CHUNK, StreamKind.PLAN_MARKERS, StreamKind.ACTIVE_PROMPT))
 
     @property
     def target_publishers(self) -> tuple[Publisher, ...]:
@@ -87,7 +84,7 @@ class PolicyOutputs:
             self._node.destroy_publisher(publisher)
         self.publishers = []
 
-    def _advertise(self, kind: type, topic: str, role: Role) -> Publisher:
-        publisher = self._node.create_publisher(kind, topic, profile(role), event_callbacks=no_events())
+    def _advertise(self, stream: StreamSpec) -> Publisher:
+        publisher = advertise(self._node, stream, events=no_events())
         self.publishers.append(publisher)
         return publisher

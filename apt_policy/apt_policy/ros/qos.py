@@ -1,61 +1,21 @@
-"""Which quality of service each kind of topic has, and who says so when two ends disagree.
+"""Endpoints of a node for streams of the table: message class, quality of service, and who says so when ends disagree.
 
-One table for the whole suite, by role. It knows no topic names and decides nothing
-about what a missing stream means.
+It knows no topic names and decides nothing about what a missing stream means.
 """
 
+import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from rclpy.duration import Duration
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.subscription import Subscription
 
+from apt_policy.core.stream_spec import QUALITIES, Reliability, Role, StreamSpec
 
-class Reliability(Enum):
-    """What a subscription to a sensor asks for."""
-
-    BEST_EFFORT = 'best_effort'
-    RELIABLE = 'reliable'
-
-
-class Role(Enum):
-    """What a topic is for."""
-
-    SENSOR = 'sensor'
-    STATE = 'state'
-    TRANSFORM = 'transform'
-    STATIC_TRANSFORM = 'static_transform'
-    TARGET = 'target'
-    COMMAND = 'command'
-    LATCHED = 'latched'
-    PLAN = 'plan'
-    STATUS = 'status'
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    depth: int
-    reliability: Reliability = Reliability.RELIABLE
-    latched: bool = False
-
-
-_TABLE = {
-    # The newest image is the only one that matters, and a queue would make it old.
-    Role.SENSOR: _Row(depth=1, reliability=Reliability.BEST_EFFORT),
-    # Best effort hears reliable publishers as well, the other way round nothing arrives.
-    Role.STATE: _Row(depth=10, reliability=Reliability.BEST_EFFORT),
-    # As tf2's own listener: many publishers share the topic, and a dropped edge hurts for long.
-    Role.TRANSFORM: _Row(depth=100),
-    Role.STATIC_TRANSFORM: _Row(depth=100, latched=True),
-    Role.TARGET: _Row(depth=1),
-    Role.COMMAND: _Row(depth=10),
-    Role.LATCHED: _Row(depth=1, latched=True),
-    Role.PLAN: _Row(depth=5),
-    Role.STATUS: _Row(depth=10),
-}
 _RELIABILITY = {Reliability.BEST_EFFORT: ReliabilityPolicy.BEST_EFFORT,
                 Reliability.RELIABLE: ReliabilityPolicy.RELIABLE}
 
@@ -68,14 +28,42 @@ def profile(role: Role, *, reliability: Reliability | None = None, deadline_s: f
         deadline_s: longest gap between two messages [s]; 0 asks for none. A subscription
             that asks for one hears only publishers that offer one.
     """
-    row = _TABLE[role]
+    chosen = QUALITIES[role]
     quality = QoSProfile(
-        depth=row.depth,
-        reliability=_RELIABILITY[reliability or row.reliability],
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if row.latched else DurabilityPolicy.VOLATILE)
+        depth=chosen.depth,
+        reliability=_RELIABILITY[reliability or chosen.reliability],
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if chosen.latched else DurabilityPolicy.VOLATILE)
     if deadline_s > 0.0:
         quality.deadline = Duration(nanoseconds=round(deadline_s * 1e9))
     return quality
+
+
+def message_class(type_name: str) -> Any:
+    """The Python class of a message type such as ``sensor_msgs/msg/Image``."""
+    package, _, name = type_name.split('/')
+    return getattr(importlib.import_module(f'{package}.msg'), name)
+
+
+def subscribe(node: Node, stream: StreamSpec, callback: Callable[[Any], None], *, quality: QoSProfile | None = None,
+              events: SubscriptionEventCallbacks | None = None) -> Subscription:
+    """Listen to a stream.
+
+    Args:
+        quality: in place of the stream's own.
+    """
+    return node.create_subscription(message_class(stream.type_name), stream.topic, callback,
+                                    quality or profile(stream.role), event_callbacks=events)
+
+
+def advertise(node: Node, stream: StreamSpec, *, quality: QoSProfile | None = None,
+              events: PublisherEventCallbacks | None = None) -> Publisher:
+    """Offer to publish a stream.
+
+    Args:
+        quality: in place of the stream's own.
+    """
+    return node.create_publisher(message_class(stream.type_name), stream.topic, quality or profile(stream.role),
+                                 event_callbacks=events)
 
 
 def subscription_events(topic: str, report: Callable[[str, str], None], *,

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from apt_msgs.msg import PolicyStatus
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
-from apt_policy.core import topics
 from apt_policy.core.sample import Hold, HoldReason
+from apt_policy.core.stream_spec import FIXED_STREAMS, StreamKind
 from apt_policy.core.streams import StreamReport
 from apt_policy.inference.ports import Clock, SteadyClock
 from apt_policy.inference.report import LoopStatus
 from apt_policy.ros import encode, encode_policy
-from apt_policy.ros.qos import Role, no_events, profile
+from apt_policy.ros.qos import advertise, no_events
 
 _OK, _WARN, _ERROR = 0, 1, 2
 _REPEAT_S = 1.0
@@ -45,10 +44,9 @@ class StatusPublisher:
     def __init__(self, node: Node) -> None:
         """Advertise both."""
         self._node = node
-        self._status = node.create_publisher(
-            PolicyStatus, topics.STATUS, profile(Role.STATUS), event_callbacks=no_events())
-        self._diagnostics = node.create_publisher(
-            DiagnosticArray, '/diagnostics', profile(Role.STATUS), event_callbacks=no_events())
+        self._status, self._diagnostics = (
+            advertise(node, FIXED_STREAMS[kind], events=no_events())
+            for kind in (StreamKind.STATUS, StreamKind.DIAGNOSTICS))
 
     def send_status(self, report: Report) -> None:
         """One ``apt/status``."""

@@ -6,6 +6,7 @@ waits: a transform is there or the look-up says why not.
 
 import importlib.util
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from tf2_msgs.msg import TFMessage
 
 from apt_policy.core.decode import decode_transform
 from apt_policy.core.geometry import pose_from_quaternion
+from apt_policy.core.stream_spec import FIXED_STREAMS, StreamKind
 from apt_policy.core.transforms import (
     ExtrapolationError,
     StampedTransform,
@@ -25,9 +27,10 @@ from apt_policy.core.transforms import (
     UnconnectedError,
     UnknownFrameError,
 )
-from apt_policy.ros.qos import Role, profile, subscription_events
+from apt_policy.ros.qos import subscribe, subscription_events
 
-TOPICS = ('/tf', '/tf_static')
+_STREAMS = FIXED_STREAMS[StreamKind.TRANSFORMS], FIXED_STREAMS[StreamKind.STATIC_TRANSFORMS]
+TOPICS = tuple(stream.topic for stream in _STREAMS)
 
 Report = Callable[[str, str], None]
 
@@ -50,15 +53,11 @@ class OwnTransforms:
         self.lookup = self._buffer.lookup
         self.latest_common_ns = self._buffer.latest_common_ns
         self.clear = self._buffer.clear
-        moving, static = TOPICS
+        stores = self._buffer.set_transform, self._buffer.set_static_transform
         self._subscriptions = [
-            node.create_subscription(
-                TFMessage, moving, lambda message: self._take(moving, message, self._buffer.set_transform),
-                profile(Role.TRANSFORM), event_callbacks=subscription_events(moving, report)),
-            node.create_subscription(
-                TFMessage, static,
-                lambda message: self._take(static, message, self._buffer.set_static_transform),
-                profile(Role.STATIC_TRANSFORM), event_callbacks=subscription_events(static, report))]
+            subscribe(node, stream, partial(self._take, stream.topic, store),
+                      events=subscription_events(stream.topic, report))
+            for stream, store in zip(_STREAMS, stores, strict=True)]
 
     def close(self) -> None:
         """Stop listening."""
@@ -66,7 +65,7 @@ class OwnTransforms:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
-    def _take(self, topic: str, message: TFMessage, store: Callable[[StampedTransform], None]) -> None:
+    def _take(self, topic: str, store: Callable[[StampedTransform], None], message: TFMessage) -> None:
         for transform in message.transforms:
             try:
                 store(decode_transform(transform))

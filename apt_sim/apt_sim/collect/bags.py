@@ -13,9 +13,10 @@ from pathlib import Path
 import yaml
 from std_msgs.msg import String
 
-from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract, contract_to_dict
 from apt_policy.core.sample import Target
+from apt_policy.core.stream_spec import PROMPT_KINDS, StreamKind
+from apt_policy.core.stream_table import StreamTable
 from apt_policy.core.topics import EpisodeMark
 from apt_recorder.bag import Bag, BagError, BagSettings
 from apt_recorder.definitions import Definitions
@@ -74,29 +75,31 @@ def write_bag(bag: Path, simulation: Simulation, moments: Sequence[Moment], *, i
 def _tell(scribe: Scribe, contract: RobotContract, simulation: Simulation, moments: Sequence[Moment],
           instruction: str) -> None:
     start_ns = moments[0].stamp_ns
-    scribe.write('/tf_static', start_ns, messages.static_frames(start_ns, simulation))
-    for topic in (contract.prompt_topic, topics.ACTIVE_PROMPT):
-        scribe.write(topic, start_ns, String(data=instruction))
-    scribe.write(topics.EPISODE, start_ns, String(data=EpisodeMark.BEGIN.value))
+    find = StreamTable(contract).find
+    scribe.write(find(StreamKind.STATIC_TRANSFORMS).topic, start_ns, messages.static_frames(start_ns, simulation))
+    for kind in PROMPT_KINDS:
+        scribe.write(find(kind).topic, start_ns, String(data=instruction))
+    clock, mark = find(StreamKind.CLOCK).topic, find(StreamKind.EPISODE_MARK).topic
+    scribe.write(mark, start_ns, String(data=EpisodeMark.BEGIN.value))
     frames, words = messages.MovingFrames(simulation), TargetMessages(contract)
     for moment in moments:
         now_ns = moment.stamp_ns
-        scribe.write('/clock', now_ns, messages.clock(now_ns))
+        scribe.write(clock, now_ns, messages.clock(now_ns))
         positions = {name: readings.position for name, readings in moment.readings.items()}
-        scribe.write('/tf', now_ns, frames.message(now_ns, positions))
+        scribe.write(find(StreamKind.TRANSFORMS).topic, now_ns, frames.message(now_ns, positions))
         for name, readings in moment.readings.items():
-            arm = contract.arms[name]
-            scribe.write(arm.joint_states_topic, now_ns, messages.joint_states(now_ns, arm, readings))
+            joints = messages.joint_states(now_ns, contract.arms[name], readings)
+            scribe.write(find(StreamKind.JOINT_STATE, name).topic, now_ns, joints)
         for name, shot in moment.shots.items():
-            camera = contract.cameras[name]
-            scribe.write(camera.info_topic, now_ns, messages.camera_info(simulation, name, now_ns))
-            scribe.write(camera.image_topic, now_ns, messages.image(contract, name, shot))
+            info, image = (find(kind, name).topic for kind in (StreamKind.CAMERA_INFO, StreamKind.IMAGE))
+            scribe.write(info, now_ns, messages.camera_info(simulation, name, now_ns))
+            scribe.write(image, now_ns, messages.image(contract, name, shot))
         for topic, message in words.of(moment.target):
             scribe.write(topic, now_ns, message)
     # What was told last is due then; a tick at this very instant is none of the episode's.
     end_ns = moments[-1].target.due_ns
-    scribe.write('/clock', end_ns, messages.clock(end_ns))
-    scribe.write(topics.EPISODE, end_ns, String(data=EpisodeMark.END.value))
+    scribe.write(clock, end_ns, messages.clock(end_ns))
+    scribe.write(mark, end_ns, String(data=EpisodeMark.END.value))
 
 
 def _shifted(moments: Sequence[Moment]) -> list[Moment]:

@@ -21,8 +21,10 @@ from apt_policy.core import topics
 from apt_policy.core.contract import load_contract
 from apt_policy.core.decode import DecodeError
 from apt_policy.core.sample import Target
+from apt_policy.core.stream_spec import PROMPT_KINDS, Role, StreamKind
+from apt_policy.core.stream_table import StreamTable
 from apt_policy.ros.params import ParameterSet
-from apt_policy.ros.qos import Role, profile
+from apt_policy.ros.qos import advertise, profile, subscribe
 from apt_sim.tasks.cycle import Act, Cycle, Instruct, Mark, Reset
 from apt_sim.tasks.draw import NoTaskError
 from apt_sim.tasks.eyes import Eyes
@@ -51,6 +53,7 @@ class DemonstratorNode(Node):
         params = ParameterSet(self, DemonstratorParams).values
         self._await_recorder = params.await_recorder
         self._contract = load_contract(params.contract)
+        self._streams = StreamTable(self._contract)
         self._eyes = Eyes(self._contract)
         self._cycle = Cycle(self._contract, [Skill(name) for name in params.skills], seed=params.seed,
                             episodes=params.episodes)
@@ -80,20 +83,16 @@ class DemonstratorNode(Node):
             self._do(act)
 
     def _advertise(self) -> None:
-        target = profile(Role.TARGET)
-        self._targets = {topic: self.create_publisher(kind, topic, target)
-                         for topic, kind in self._words.kinds.items()}
-        self._prompts = (self.create_publisher(String, self._contract.prompt_topic, profile(Role.COMMAND)),
-                         self.create_publisher(String, topics.ACTIVE_PROMPT, profile(Role.LATCHED)))
-        self._marks = self.create_publisher(String, topics.EPISODE, profile(Role.COMMAND))
+        self._targets = {stream.topic: advertise(self, stream) for stream in self._words.streams}
+        self._prompts = tuple(advertise(self, self._streams.find(kind)) for kind in PROMPT_KINDS)
+        self._marks = advertise(self, self._streams.find(StreamKind.EPISODE_MARK))
         self._seeds = self.create_client(SetParameters, f'{SIMULATOR}/set_parameters')
         self._resets = self.create_client(Trigger, f'{SIMULATOR}/reset')
 
     def _listen(self) -> None:
-        for name, arm in self._contract.arms.items():
-            self.create_subscription(JointState, arm.joint_states_topic, partial(self._on_joints, name),
-                                     profile(Role.STATE))
-        self.create_subscription(MarkerArray, 'sim/objects', self._eyes.take_objects, profile(Role.STATUS))
+        for name in self._contract.arms:
+            subscribe(self, self._streams.find(StreamKind.JOINT_STATE, name), partial(self._on_joints, name))
+        self.create_subscription(MarkerArray, topics.SIM_OBJECTS, self._eyes.take_objects, profile(Role.STATUS))
 
     def _on_joints(self, name: str, message: JointState) -> None:
         try:

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 from apt_msgs.msg import EndEffectorTarget
-from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Float64
 
-from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.geometry import invert_pose
 from apt_policy.core.sample import Target
+from apt_policy.core.stream_spec import StreamKind, StreamSpec
+from apt_policy.core.stream_table import StreamTable
 from apt_policy.ros import encode
+
+_KINDS = (StreamKind.TARGET, StreamKind.TARGET_POSE, StreamKind.TARGET_GRIPPER)
 
 
 class TargetMessages:
@@ -23,15 +25,14 @@ class TargetMessages:
 
     def __init__(self, contract: RobotContract) -> None:
         self._arms = contract.arms
+        self._streams = StreamTable(contract)
         self._base_from_world = np.stack([invert_pose(arm.world_from_base.matrix) for arm in contract.arms.values()])
         self._sequence = 0
 
     @property
-    def kinds(self) -> dict[str, Any]:
-        """The message type of every topic that :meth:`of` speaks on."""
-        return {topic: kind for arm in self._arms for topic, kind in (
-            (topics.target(arm), EndEffectorTarget), (topics.target_pose(arm), PoseStamped),
-            (topics.target_gripper(arm), Float64))}
+    def streams(self) -> tuple[StreamSpec, ...]:
+        """Every stream that :meth:`of` speaks on."""
+        return tuple(self._streams.find(kind, arm) for arm in self._arms for kind in _KINDS)
 
     def of(self, target: Target) -> Iterator[tuple[str, Any]]:
         """Topic and message of all that is said of one target, arm after arm."""
@@ -40,7 +41,7 @@ class TargetMessages:
         for index, (name, arm) in enumerate(self._arms.items()):
             pose = encode.pose_stamped(target.due_ns, arm.base_frame, base_from_ee[index])
             opening = float(target.gripper[index])
-            yield topics.target(name), EndEffectorTarget(
-                header=pose.header, arm=name, pose=pose.pose, gripper=opening, sequence=sequence, epoch=target.epoch)
-            yield topics.target_pose(name), pose
-            yield topics.target_gripper(name), Float64(data=opening)
+            told = EndEffectorTarget(header=pose.header, arm=name, pose=pose.pose, gripper=opening, sequence=sequence,
+                                     epoch=target.epoch)
+            for kind, message in zip(_KINDS, (told, pose, Float64(data=opening)), strict=True):
+                yield self._streams.find(kind, name).topic, message

@@ -11,21 +11,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from interbotix_xs_msgs.msg import JointGroupCommand, JointSingleCommand
 from rclpy.node import Node
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
-from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract, load_contract
+from apt_policy.core.stream_spec import Reliability, Role, StreamKind
+from apt_policy.core.stream_table import StreamTable
 from apt_policy.ros import encode
 from apt_policy.ros.callbacks import Callbacks
 from apt_policy.ros.params import ParameterSet
-from apt_policy.ros.qos import Reliability, Role, profile
+from apt_policy.ros.qos import advertise, profile, subscribe
 from apt_sim.world import messages
 from apt_sim.world.cameras import CameraRig
 from apt_sim.world.commands import Refusal, arm_command, finger_command
@@ -35,8 +34,6 @@ from apt_sim.world.physics import Simulation
 from apt_sim.world.scene import LIGHTS, SceneSettings, Variation
 from apt_sim.world.viewer import Viewer
 
-OBJECTS = 'sim/objects'
-"""visualization_msgs/MarkerArray: the truth about objects and trays, which no policy may see."""
 _OBJECTS_HZ = 20.0
 _TICK_S = 0.01
 _RESET_TIMEOUT_S = 5.0
@@ -58,6 +55,7 @@ class Simulator(Node):
         self._declared = ParameterSet(self, SimulatorParams)
         self._params = self._declared.values
         self._contract = load_contract(self._params.contract)
+        self._streams = StreamTable(self._contract)
         params = self._params
         settings = SceneSettings(objects=params.objects, objects_on_table=params.objects_on_table,
                                  trays=params.trays, trays_on_table=params.trays_on_table,
@@ -77,30 +75,26 @@ class Simulator(Node):
         return [1.0 / arm.state_rate_hz for arm in self._contract.arms.values()]
 
     def _advertise(self) -> None:
-        contract = self._contract
+        find = self._streams.find
         # Reliable publishers are heard by every kind of subscriber.
         sensor = profile(Role.SENSOR, reliability=Reliability.RELIABLE)
         state = profile(Role.STATE, reliability=Reliability.RELIABLE)
-        self._clock_out = self.create_publisher(Clock, '/clock', profile(Role.TARGET))
-        self._joints_out = {name: self.create_publisher(JointState, arm.joint_states_topic, state)
-                            for name, arm in contract.arms.items()}
-        self._images_out = {name: self.create_publisher(Image, camera.image_topic, sensor)
-                            for name, camera in contract.cameras.items()}
-        self._infos_out = {name: self.create_publisher(CameraInfo, camera.info_topic, sensor)
-                           for name, camera in contract.cameras.items()}
-        self._frames_out = self.create_publisher(TFMessage, '/tf', profile(Role.TRANSFORM))
-        self._static_out = self.create_publisher(TFMessage, '/tf_static', profile(Role.STATIC_TRANSFORM))
-        self._objects_out = self.create_publisher(MarkerArray, OBJECTS, profile(Role.STATUS))
-        self._factor_out = self.create_publisher(Float64, 'sim/real_time_factor', profile(Role.STATUS))
-        self._diagnostics_out = self.create_publisher(DiagnosticArray, '/diagnostics', profile(Role.STATUS))
+        # An old time is worth nothing.
+        self._clock_out = advertise(self, find(StreamKind.CLOCK), quality=profile(Role.TARGET))
+        self._joints_out = {name: advertise(self, find(StreamKind.JOINT_STATE, name), quality=state)
+                            for name in self._contract.arms}
+        self._images_out, self._infos_out = (
+            {name: advertise(self, find(kind, name), quality=sensor) for name in self._contract.cameras}
+            for kind in (StreamKind.IMAGE, StreamKind.CAMERA_INFO))
+        self._frames_out, self._static_out, self._diagnostics_out = (advertise(self, find(kind)) for kind in (
+            StreamKind.TRANSFORMS, StreamKind.STATIC_TRANSFORMS, StreamKind.DIAGNOSTICS))
+        self._objects_out = self.create_publisher(MarkerArray, topics.SIM_OBJECTS, profile(Role.STATUS))
+        self._factor_out = self.create_publisher(Float64, topics.SIM_REAL_TIME_FACTOR, profile(Role.STATUS))
 
     def _listen(self) -> None:
-        command = profile(Role.COMMAND)
-        for name, arm in self._contract.arms.items():
-            self.create_subscription(JointGroupCommand, arm.joint_group_topic,
-                                     partial(self._on_group, name), command)
-            self.create_subscription(JointSingleCommand, arm.joint_single_topic,
-                                     partial(self._on_single, name), command)
+        for name in self._contract.arms:
+            subscribe(self, self._streams.find(StreamKind.JOINT_COMMAND, name), partial(self._on_group, name))
+            subscribe(self, self._streams.find(StreamKind.GRIPPER_COMMAND, name), partial(self._on_single, name))
         self.create_service(Trigger, '~/reset', self._on_reset)
 
     # Callbacks: in the executor's thread -------------------------------------------------------

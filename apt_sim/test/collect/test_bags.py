@@ -15,7 +15,8 @@ from rosbags.rosbag2 import Reader
 
 from apt_policy.core.contract import load_contract
 from apt_policy.core.geometry import angle_between
-from apt_recorder.streams import Need, streams_of
+from apt_policy.core.stream_spec import Need
+from apt_recorder.streams import streams_of
 from apt_sim.collect import main as sim_data
 from apt_sim.collect.bags import CONTRACT
 from apt_sim.collect.dataset import bag_folder, episode_file, is_whole, missing, sweep
@@ -77,8 +78,8 @@ def test_a_bag_has_what_a_recorder_would_have_heard(bagged, small):
     wanted = {spec.topic if spec.topic.startswith('/') else f'/{spec.topic}': spec for spec in streams_of(small)}
     with Bag(bag_folder(bagged, 0)) as bag:
         assert not bag.damage
-        assert {topic for topic, spec in wanted.items() if spec.need is not Need.OPTIONAL} <= set(bag.topics)
-        assert all(wanted[topic].kind == found.kind for topic, found in bag.topics.items())
+        assert {topic for topic, spec in wanted.items() if spec.need.recorder is not Need.OPTIONAL} <= set(bag.topics)
+        assert all(wanted[topic].type_name == found.kind for topic, found in bag.topics.items())
         marks = [bag.message(topic, raw).data for topic, _, raw in bag.messages({'/apt/episode'})]
         prompts = {bag.message(topic, raw).data for topic, _, raw in
                    bag.messages({f'/{small.prompt_topic}', '/apt/active_prompt'})}
@@ -86,8 +87,10 @@ def test_a_bag_has_what_a_recorder_would_have_heard(bagged, small):
     # Another reader than ours, which takes the metadata at its word.
     with Reader(bag_folder(bagged, 0)) as reader:
         assert reader.message_count == sum(1 for _ in reader.messages())
-        latched = {one.topic for one in reader.connections if one.ext.offered_qos_profiles[0].durability.value == 1}
-    assert latched == {'/tf_static', '/apt/active_prompt'}
+        offered = {one.topic: one.ext.offered_qos_profiles[0] for one in reader.connections}
+    assert {topic for topic, quality in offered.items() if quality.durability.value == 1} == {
+        '/tf_static', '/apt/active_prompt'}
+    assert {quality.depth for topic, quality in offered.items() if 'target' in topic} == {10}, 'a player loses none'
 
 
 def test_the_converter_makes_the_same_episode_of_the_bag(bagged, converted, small):

@@ -15,7 +15,6 @@ from visualization_msgs.msg import MarkerArray
 
 from apt_policy.core import topics
 from apt_policy.ros.qos import Role, profile
-from apt_sim.world.simulator import OBJECTS
 
 CONTRACT = Path(__file__).parents[3] / 'apt_bringup' / 'config' / 'aloha_sim.yaml'
 DEMONSTRATOR = 'apt_sim.tasks.node'
@@ -30,7 +29,7 @@ def robot(run_program):
 
 
 def test_a_reset_can_be_told_its_seed_and_the_objects_are_published(robot, ear):
-    heard = ear.hear(MarkerArray, OBJECTS, Role.STATUS)
+    heard = ear.hear(MarkerArray, topics.SIM_OBJECTS, Role.STATUS)
     answers, places = [], []
     for seed in (17, 18, 17):
         value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=seed)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.stream_spec import StreamKind
 from apt_policy.core.streams import TimeBase
 from apt_training.convert.rosbag.reading import Bag
 from apt_training.convert.rosbag.settings import BagSettings
-from apt_training.convert.rosbag.wiring import TF, Role, Route
+from apt_training.convert.rosbag.wiring import TF, Route
 from apt_training.convert.source import ConvertError
 
 PEEK_NS = 3_000_000_000
@@ -83,7 +84,7 @@ def choose_clocks(bag: Bag, routes: Mapping[str, Route], contract: RobotContract
 def _lags(bag: Bag, routes: Mapping[str, Route]
           ) -> tuple[dict[str, list[float | None]], dict[str, float], int]:
     """By stream how far stamps are behind [s], None where one is zero, and when it began [s]; the simulated clock."""
-    wanted = {topic for topic, route in routes.items() if route.is_stamped or route.role is Role.CLOCK}
+    wanted = {topic for topic, route in routes.items() if route.is_stamped or route.kind is StreamKind.CLOCK}
     lags: dict[str, list[float | None]] = {}
     first_s: dict[str, float] = {}
     clock_ns = simulated_ns = 0
@@ -91,7 +92,7 @@ def _lags(bag: Bag, routes: Mapping[str, Route]
         if receive_ns - bag.start_ns > PEEK_NS:
             break
         route = routes[topic]
-        if route.role is Role.CLOCK:
+        if route.kind is StreamKind.CLOCK:
             clock_ns = leading_stamp_ns(raw)
             # A recorder on the simulated clock has dated everything by it already.
             if not simulated_ns and abs(clock_ns - receive_ns) / 1e9 > _APART_S:
@@ -99,7 +100,7 @@ def _lags(bag: Bag, routes: Mapping[str, Route]
                 lags.clear()
             continue
         # Transforms come in a list: its length stands before the first one's stamp.
-        stamp_ns = leading_stamp_ns(raw, behind=4 if route.role is Role.TRANSFORMS else 0)
+        stamp_ns = leading_stamp_ns(raw, behind=4 if route.kind is StreamKind.TRANSFORMS else 0)
         seen = lags.setdefault(route.name, [])
         now_ns = clock_ns if simulated_ns else receive_ns
         if len(seen) < _SAMPLES and now_ns:

@@ -18,18 +18,19 @@ from apt_policy.core.geometry import pose_from_quaternion
 from apt_policy.core.gripper import opening_from_reading
 from apt_policy.core.kinematics import ForwardKinematics
 from apt_policy.core.sample import ArmState
+from apt_policy.core.stream_spec import StreamKind
 from apt_training.convert.rosbag.settings import Labels
-from apt_training.convert.rosbag.wiring import Role, Route
+from apt_training.convert.rosbag.wiring import Route
 from apt_training.convert.source import ConvertError
 from apt_training.episodes.episode import LabelSource
 
 Array = NDArray[np.float64]
 
-POSE_ROLES = {LabelSource.TARGETS: (Role.TARGET, Role.TARGET_POSE), LabelSource.JOINT_COMMANDS: (Role.JOINT_COMMAND,),
-              LabelSource.MEASURED: ()}
+POSE_KINDS = {LabelSource.TARGETS: (StreamKind.TARGET, StreamKind.TARGET_POSE),
+              LabelSource.JOINT_COMMANDS: (StreamKind.JOINT_COMMAND,), LabelSource.MEASURED: ()}
 """Which messages say where an arm shall be."""
-_TO_TARGETS = (Role.TARGET, Role.TARGET_GRIPPER, Role.GRIPPER_COMMAND)
-GRIPPER_ROLES = {LabelSource.TARGETS: _TO_TARGETS, LabelSource.JOINT_COMMANDS: _TO_TARGETS[::-1],
+_TO_TARGETS = (StreamKind.TARGET, StreamKind.TARGET_GRIPPER, StreamKind.GRIPPER_COMMAND)
+GRIPPER_KINDS = {LabelSource.TARGETS: _TO_TARGETS, LabelSource.JOINT_COMMANDS: _TO_TARGETS[::-1],
                  LabelSource.MEASURED: _TO_TARGETS}
 """Which messages say how far a gripper shall open, best first."""
 _KEPT_NS = 5_000_000_000
@@ -47,17 +48,17 @@ def label_source(asked: Labels, routes: Mapping[str, Route], contract: RobotCont
     Raises:
         ConvertError: the bag lacks what was asked for, or the contract the kinematics that it takes.
     """
-    there = {route.role for route in routes.values()}
+    there = {route.kind for route in routes.values()}
     chains = all(arm.chain is not None for arm in contract.arms.values())
-    has = {LabelSource.TARGETS: bool(there & {Role.TARGET, Role.TARGET_POSE}),
-           LabelSource.JOINT_COMMANDS: Role.JOINT_COMMAND in there and chains, LabelSource.MEASURED: True}
+    has = {LabelSource.TARGETS: bool(there & {StreamKind.TARGET, StreamKind.TARGET_POSE}),
+           LabelSource.JOINT_COMMANDS: StreamKind.JOINT_COMMAND in there and chains, LabelSource.MEASURED: True}
     if asked is Labels.AUTO:
         return next(source for source, present in has.items() if present)
     wanted = {Labels.TARGETS: LabelSource.TARGETS, Labels.JOINTS: LabelSource.JOINT_COMMANDS,
               Labels.MEASURED: LabelSource.MEASURED}[asked]
     if has[wanted]:
         return wanted
-    why = ('the contract has no chain for every arm' if asked is Labels.JOINTS and Role.JOINT_COMMAND in there
+    why = ('the contract has no chain for every arm' if asked is Labels.JOINTS and StreamKind.JOINT_COMMAND in there
            else 'the bag has no such topic with messages')
     present = ', '.join(source.value for source, found in has.items() if found)
     raise ConvertError(f'{bag}: --labels {asked.value} cannot be had: {why}; there are {present}')
@@ -95,15 +96,15 @@ class Labeller:
 
     def __init__(self, contract: RobotContract, source: LabelSource, routes: Mapping[str, Route],
                  chains: Mapping[str, ForwardKinematics]) -> None:
-        """Take commands from the roles of ``source`` only; ``chains`` are needed for joint commands."""
+        """Take commands from the kinds of ``source`` only; ``chains`` are needed for joint commands."""
         self.source = source
         self._contract, self._chains = contract, chains
         self._poses = {name: Commands() for name in contract.arms}
         self._openings = {name: Commands() for name in contract.arms}
-        roles = {(route.name, route.role) for route in routes.values()}
-        self._pose_role = {name: next((role for role in POSE_ROLES[source] if (name, role) in roles), None)
+        kinds = {(route.name, route.kind) for route in routes.values()}
+        self._pose_kind = {name: next((kind for kind in POSE_KINDS[source] if (name, kind) in kinds), None)
                            for name in contract.arms}
-        self._gripper_role = {name: next((role for role in GRIPPER_ROLES[source] if (name, role) in roles), None)
+        self._gripper_kind = {name: next((kind for kind in GRIPPER_KINDS[source] if (name, kind) in kinds), None)
                               for name in contract.arms}
 
     @property
@@ -114,7 +115,7 @@ class Labeller:
     @property
     def grippers_commanded(self) -> bool:
         """Whether there are labels for grippers; they squeeze, which measured ones do not."""
-        return any(self._gripper_role.values())
+        return any(self._gripper_kind.values())
 
     def add(self, route: Route, message: Any, now_ns: int) -> None:
         """Take one command.
@@ -123,11 +124,11 @@ class Labeller:
             CommandError: it is not finite, of another frame, or of another number of joints.
         """
         arm = self._contract.arms[route.name]
-        if route.role is self._pose_role[route.name]:
+        if route.kind is self._pose_kind[route.name]:
             pose = self._pose(route, arm, message)
             if pose is not None:
                 self._poses[route.name].add(_due_ns(message, now_ns), pose)
-        if route.role is self._gripper_role[route.name]:
+        if route.kind is self._gripper_kind[route.name]:
             opening = _opening(route, arm, message)
             if opening is not None:
                 self._openings[route.name].add(_due_ns(message, now_ns), opening)
@@ -152,7 +153,7 @@ class Labeller:
         return np.stack(poses) if poses else None, np.array(openings) if openings else None
 
     def _pose(self, route: Route, arm: Arm, message: Any) -> Array | None:
-        if route.role is Role.JOINT_COMMAND:
+        if route.kind is StreamKind.JOINT_COMMAND:
             return self._pose_of_joints(route, arm, message)
         frame = message.header.frame_id.removeprefix('/')
         if frame and frame != arm.base_frame:
@@ -175,12 +176,12 @@ class Labeller:
 
 
 def _opening(route: Route, arm: Arm, message: Any) -> float | None:
-    if route.role is Role.GRIPPER_COMMAND:
+    if route.kind is StreamKind.GRIPPER_COMMAND:
         if message.name != arm.gripper_command.joint:
             return None
         value, opening = message.cmd, opening_from_reading(message.cmd, arm.gripper_command)
     else:
-        value = message.gripper if route.role is Role.TARGET else message.data
+        value = message.gripper if route.kind is StreamKind.TARGET else message.data
         opening = min(max(value, 0.0), 1.0)
     if not math.isfinite(value):
         raise CommandError(f'asks the gripper for {value}, expected a number')

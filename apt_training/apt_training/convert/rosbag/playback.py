@@ -14,6 +14,7 @@ from apt_policy.core.decode import DecodeError, decode_joint_positions, decode_t
 from apt_policy.core.geometry import pose_to_quaternion
 from apt_policy.core.kinematics import ForwardKinematics
 from apt_policy.core.sample import ArmState, Hold, Observation
+from apt_policy.core.stream_spec import COMMAND_KINDS, StreamKind
 from apt_policy.core.streams import JUMP_NS, Arrival, TimeBase
 from apt_policy.core.transforms import StampedTransform, TransformBuffer, TransformError, TransformRefusedError
 from apt_training.convert.rosbag.clocks import PEEK_NS, Clocks, leading_stamp_ns
@@ -21,10 +22,9 @@ from apt_training.convert.rosbag.labels import CommandError, Labeller
 from apt_training.convert.rosbag.reading import Bag
 from apt_training.convert.rosbag.settings import BagSettings, EndEffector
 from apt_training.convert.rosbag.tally import StreamTally
-from apt_training.convert.rosbag.wiring import TF, Role, Route
+from apt_training.convert.rosbag.wiring import TF, Route
 from apt_training.convert.source import ConvertError
 
-_COMMANDS = (Role.TARGET, Role.TARGET_POSE, Role.TARGET_GRIPPER, Role.JOINT_COMMAND, Role.GRIPPER_COMMAND)
 _HEAD = 12
 """CDR header and stamp: in front of what tells whether two messages say the same [bytes]."""
 _SKETCH = 2048
@@ -91,7 +91,7 @@ class Playback:
 
     def date(self, route: Route, receive_ns: int, raw: bytes | memoryview) -> bool:
         """Advance to a message's time; true if the clock of the recording jumped, which forgets everything."""
-        if route.role is Role.CLOCK and self._clocks.simulated_ns:
+        if route.kind is StreamKind.CLOCK and self._clocks.simulated_ns:
             now_ns = leading_stamp_ns(raw)
         else:
             now_ns = self.now_ns if self._clocks.simulated_ns else receive_ns + self._clocks.shift_ns
@@ -107,13 +107,13 @@ class Playback:
     def take(self, route: Route, receive_ns: int, raw: bytes | memoryview) -> int:
         """Feed one message at the present; returns the instant that it belongs to [ns]."""
         try:
-            if route.role is Role.CAMERA_INFO:
+            if route.kind is StreamKind.CAMERA_INFO:
                 self._take_info(route, receive_ns, raw)
-            elif route.role in (Role.TRANSFORMS, Role.STATIC_TRANSFORMS):
+            elif route.kind in (StreamKind.TRANSFORMS, StreamKind.STATIC_TRANSFORMS):
                 return self._take_transforms(route, receive_ns, raw)
-            elif route.role in _COMMANDS:
+            elif route.kind in COMMAND_KINDS:
                 self._labeller.add(route, self._bag.message(route.topic, raw), self.now_ns)
-            elif route.role in (Role.IMAGE, Role.JOINT_STATE):
+            elif route.kind in (StreamKind.IMAGE, StreamKind.JOINT_STATE):
                 return self._take_stamped(route, receive_ns, raw)
         except (CommandError, ConvertError, DecodeError) as error:
             self.odd.add(route.stream, f'{route.topic} messages left out', receive_ns, str(error))
@@ -132,7 +132,7 @@ class Playback:
         message = self._bag.message(route.topic, raw)
         tally = self.tallies[route.stream]
         tally.saw(instant_ns, self.now_ns)
-        if route.role is Role.IMAGE:
+        if route.kind is StreamKind.IMAGE:
             tally.saw_image(sketch(raw), memoryview(raw)[_HEAD:])
             arrival = self._assembler.add_image(route.name, message, self.now_ns)
         else:
@@ -157,7 +157,7 @@ class Playback:
         self._assembler.add_camera_info(route.name, message)
 
     def _take_transforms(self, route: Route, receive_ns: int, raw: bytes | memoryview) -> int:
-        static = route.role is Role.STATIC_TRANSFORMS
+        static = route.kind is StreamKind.STATIC_TRANSFORMS
         store = self._transforms.set_static_transform if static else self._transforms.set_transform
         instant_ns = self.now_ns
         for link in map(decode_transform, self._bag.message(route.topic, raw).transforms):
@@ -221,11 +221,11 @@ def _unknown_to_tf(bag: Bag, routes: Mapping[str, Route], contract: RobotContrac
     """Arms, and what TF says of them, after the first seconds."""
     buffer = TransformBuffer()
     wanted = {topic: route for topic, route in routes.items()
-              if route.role in (Role.TRANSFORMS, Role.STATIC_TRANSFORMS)}
+              if route.kind in (StreamKind.TRANSFORMS, StreamKind.STATIC_TRANSFORMS)}
     for topic, receive_ns, raw in bag.messages(set(wanted)) if wanted else ():
         if receive_ns - bag.start_ns > PEEK_NS:
             break
-        static = wanted[topic].role is Role.STATIC_TRANSFORMS
+        static = wanted[topic].kind is StreamKind.STATIC_TRANSFORMS
         for link in map(decode_transform, bag.message(topic, raw).transforms):
             try:
                 (buffer.set_static_transform if static else buffer.set_transform)(link)

@@ -14,6 +14,7 @@ import numpy as np
 
 from apt_policy.core.contract import RobotContract, contract_to_dict
 from apt_policy.core.kinematics import forward_kinematics
+from apt_policy.core.stream_spec import PROMPT_KINDS, StreamKind
 from apt_training.convert.rosbag.clocks import choose_clocks
 from apt_training.convert.rosbag.framing import OpenEpisode, Recipe
 from apt_training.convert.rosbag.intervals import Change, Heard, Intervals, decided
@@ -23,7 +24,7 @@ from apt_training.convert.rosbag.readers import ReaderChoice
 from apt_training.convert.rosbag.reading import Bag, bag_files
 from apt_training.convert.rosbag.settings import BagSettings, Split
 from apt_training.convert.rosbag.tally import DropTally
-from apt_training.convert.rosbag.wiring import Role, Route, routes_of
+from apt_training.convert.rosbag.wiring import Route, routes_of
 from apt_training.convert.source import CONVERTER_VERSION, ConvertError, Refusal, RefusedError, UnitReport
 from apt_training.episodes.episode import EpisodeFacts, Frame
 
@@ -110,8 +111,9 @@ class _Session:
                                   joint_arms={name: chains[name] for name in joint_arms}, cameras=settings.cameras)
         self._recipe = Recipe(contract=contract, settings=settings, labeller=labeller, playback=self._playback,
                               start_ns=self._clocks.simulated_ns or bag.start_ns + self._clocks.shift_ns)
-        roles = {route.role for route in self._routes.values()}
-        self._split = decided(settings.split, marks=Role.MARK in roles, prompts=Role.PROMPT in roles)
+        kinds = {route.kind for route in self._routes.values()}
+        self._split = decided(settings.split, marks=StreamKind.EPISODE_MARK in kinds,
+                              prompts=not kinds.isdisjoint(PROMPT_KINDS))
         self._intervals = Intervals(self._split)
         self._notes = [*self._clocks.notes, *(f'{name} joint_states: TF does not place its end-effector, so its joints '
                                               'do' for name in joint_arms if settings.end_effector.value == 'auto')]
@@ -181,9 +183,9 @@ class _Session:
         if self._current is not None:
             self._current.advance(self._playback.now_ns)
             self._current.made_of(topic, receive_ns, sketch(raw))
-        if route.role is Role.PROMPT:
+        if route.kind in PROMPT_KINDS:
             self._hear(self._intervals.hear_prompt, route, receive_ns, raw)
-        elif route.role is Role.MARK:
+        elif route.kind is StreamKind.EPISODE_MARK:
             self._hear(self._intervals.hear_mark, route, receive_ns, raw)
         else:
             instant_ns = self._playback.take(route, receive_ns, raw)
@@ -192,7 +194,7 @@ class _Session:
         return True
 
     def _is_reference(self, route: Route) -> bool:
-        return route.name == self._reference and route.role in (Role.IMAGE, Role.JOINT_STATE)
+        return route.name == self._reference and route.kind in (StreamKind.IMAGE, StreamKind.JOINT_STATE)
 
     def _hear(self, hear: Callable[[str], Heard], route: Route, receive_ns: int, raw: bytes | memoryview) -> None:
         try:

@@ -6,38 +6,19 @@ read here but the bag's list of topics.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 
-from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.stream_spec import CAMERA_KINDS, Need, StreamKind, StreamSpec
+from apt_policy.core.stream_table import IMAGE_TYPES, StreamTable
 from apt_training.convert.rosbag.reading import BagTopic
 from apt_training.convert.rosbag.settings import BagSettings
 from apt_training.convert.source import ConvertError
 
 TF = 'tf'
 """Name of the stream of transforms."""
-CLOCK = '/clock'
-
-
-class Role(Enum):
-    """What the messages of a topic are for."""
-
-    IMAGE = auto()
-    CAMERA_INFO = auto()
-    JOINT_STATE = auto()
-    TRANSFORMS = auto()
-    STATIC_TRANSFORMS = auto()
-    TARGET = auto()
-    TARGET_POSE = auto()
-    TARGET_GRIPPER = auto()
-    JOINT_COMMAND = auto()
-    GRIPPER_COMMAND = auto()
-    PROMPT = auto()
-    MARK = auto()
-    CLOCK = auto()
-
-
-_STAMPED = (Role.IMAGE, Role.JOINT_STATE, Role.TRANSFORMS)
+_STAMPED = (StreamKind.IMAGE, StreamKind.JOINT_STATE, StreamKind.TRANSFORMS)
+# Reports tell words apart by what they say, not by who says them.
+_REPORTED = {StreamKind.ACTIVE_PROMPT: 'prompt', StreamKind.EPISODE_MARK: 'episode marks'}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +27,35 @@ class Route:
 
     topic: str
     """Full name, as in the bag."""
-    role: Role
-    name: str
-    """Of the camera or arm; ``tf`` for transforms."""
-    kinds: tuple[str, ...]
-    """Message types that it may have."""
-    required: bool = False
+    spec: StreamSpec
+    """The stream that they are, of the robot's table."""
+    type_names: tuple[str, ...]
+    """Message types that they may have."""
+
+    @property
+    def kind(self) -> StreamKind:
+        """What they say."""
+        return self.spec.kind
+
+    @property
+    def name(self) -> str:
+        """Of the camera or arm; ``tf`` for transforms."""
+        return self.spec.name or _REPORTED.get(self.kind, self.spec.label)
+
+    @property
+    def is_required(self) -> bool:
+        """Whether there is no episode without them."""
+        return self.spec.need.converter in (Need.STEADY, Need.ONCE)
 
     @property
     def stream(self) -> str:
         """As reports call it."""
-        return f'{self.name} joint_states' if self.role is Role.JOINT_STATE else self.name
+        return f'{self.name} joint_states' if self.kind is StreamKind.JOINT_STATE else self.name
 
     @property
     def is_stamped(self) -> bool:
         """Whether the stream's clock is looked at."""
-        return self.role in _STAMPED
+        return self.kind in _STAMPED
 
 
 def routes_of(contract: RobotContract, settings: BagSettings, there: Mapping[str, BagTopic], *, bag: str
@@ -82,12 +76,12 @@ def routes_of(contract: RobotContract, settings: BagSettings, there: Mapping[str
     for route in _all(contract, settings, there):
         found = there.get(route.topic)
         if found is None or not found.messages:
-            if route.required:
+            if route.is_required:
                 lack = 'is missing' if found is None else 'has no messages'
                 problems.append(f'{route.topic} ({route.stream}) {lack}')
-        elif found.kind not in route.kinds:
+        elif found.kind not in route.type_names:
             problems.append(f'{route.topic} ({route.stream}) has type {found.kind}, expected '
-                            f'{" or ".join(route.kinds)}')
+                            f'{" or ".join(route.type_names)}')
         else:
             routes[route.topic] = route
     if problems:
@@ -98,32 +92,21 @@ def routes_of(contract: RobotContract, settings: BagSettings, there: Mapping[str
 
 
 def _all(contract: RobotContract, settings: BagSettings, there: Iterable[str]) -> Iterator[Route]:
-    def full(topic: str) -> str:
-        return topic if topic.startswith('/') else '/' + '/'.join(filter(None, (settings.namespace, topic)))
-
-    for name in contract.cameras if settings.cameras is None else settings.cameras:
-        camera = contract.cameras[name]
-        image = full(camera.image_topic)
+    """Of every stream that the converter reads, whether the bag has it or not."""
+    cameras = tuple(contract.cameras) if settings.cameras is None else settings.cameras
+    specs = [spec for spec in StreamTable(contract) if spec.need.converter is not None
+             and (spec.kind not in CAMERA_KINDS or spec.name in cameras)]
+    # Cameras as they were asked for, then the rest.
+    for spec in sorted(specs, key=lambda one: cameras.index(one.name) if one.kind in CAMERA_KINDS else len(cameras)):
+        topic = _full(spec.topic, settings.namespace)
+        if spec.kind is not StreamKind.IMAGE:
+            yield Route(topic=topic, spec=spec, type_names=(spec.type_name,))
+            continue
         # Who saves disk records what image_transport compressed.
-        image = f'{image}/compressed' if image not in there and f'{image}/compressed' in there else image
-        yield Route(topic=image, role=Role.IMAGE, name=name, required=True,
-                    kinds=('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'))
-        yield Route(topic=full(camera.info_topic), role=Role.CAMERA_INFO, name=name, required=True,
-                    kinds=('sensor_msgs/msg/CameraInfo',))
-    for name, arm in contract.arms.items():
-        yield Route(topic=full(arm.joint_states_topic), role=Role.JOINT_STATE, name=name, required=True,
-                    kinds=('sensor_msgs/msg/JointState',))
-        for topic, role, kind in (
-                (topics.target(name), Role.TARGET, 'apt_msgs/msg/EndEffectorTarget'),
-                (topics.target_pose(name), Role.TARGET_POSE, 'geometry_msgs/msg/PoseStamped'),
-                (topics.target_gripper(name), Role.TARGET_GRIPPER, 'std_msgs/msg/Float64'),
-                (arm.joint_group_topic, Role.JOINT_COMMAND, 'interbotix_xs_msgs/msg/JointGroupCommand'),
-                (arm.joint_single_topic, Role.GRIPPER_COMMAND, 'interbotix_xs_msgs/msg/JointSingleCommand')):
-            yield Route(topic=full(topic), role=role, name=name, kinds=(kind,))
-    tf = ('tf2_msgs/msg/TFMessage',)
-    yield Route(topic='/tf', role=Role.TRANSFORMS, name=TF, kinds=tf)
-    yield Route(topic='/tf_static', role=Role.STATIC_TRANSFORMS, name='tf_static', kinds=tf)
-    for topic in (contract.prompt_topic, topics.ACTIVE_PROMPT):
-        yield Route(topic=full(topic), role=Role.PROMPT, name='prompt', kinds=('std_msgs/msg/String',))
-    yield Route(topic=full(topics.EPISODE), role=Role.MARK, name='episode marks', kinds=('std_msgs/msg/String',))
-    yield Route(topic=CLOCK, role=Role.CLOCK, name='clock', kinds=('rosgraph_msgs/msg/Clock',))
+        if topic not in there and f'{topic}/compressed' in there:
+            topic = f'{topic}/compressed'
+        yield Route(topic=topic, spec=spec, type_names=tuple(IMAGE_TYPES.values()))
+
+
+def _full(topic: str, namespace: str) -> str:
+    return topic if topic.startswith('/') else '/' + '/'.join(filter(None, (namespace, topic)))
