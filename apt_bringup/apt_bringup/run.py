@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from apt_bringup import arguments, graph
 from apt_bringup.managed import BringUpError, bring_up
 from apt_bringup.session import Session, StartError
-from apt_policy.ros.stop import stop_requests
+from apt_policy.core.stop import stop_requests
 
 GRAPHS: Mapping[str, Callable[[Mapping[str, str], Path], graph.Graph]] = {
     'aloha': graph.aloha, 'demonstration': graph.demonstration}

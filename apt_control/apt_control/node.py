@@ -7,7 +7,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from apt_policy.ros.stop import stop_requests
+from apt_policy.core.stop import stop_requests
 
 _LOOK_UP_S = 0.1
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from apt_policy.core.contract import ContractError, load_contract
+from apt_policy.core.stop import stop_requests
 from apt_policy.core.stream_spec import COMMAND_KINDS, StreamSpec
 from apt_policy.ros.callbacks import Callbacks
-from apt_policy.ros.stop import stop_requests
 from apt_recorder.bag import Bag, BagError
 from apt_recorder.definitions import Definitions, UnknownType
 from apt_recorder.keys import Keys

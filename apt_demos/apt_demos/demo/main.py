@@ -31,8 +31,8 @@ from apt_demos.live_evaluation.live import trial_graph
 from apt_demos.live_evaluation.live_robot import LiveError
 from apt_policy.console import complain
 from apt_policy.core.contract import ContractError, load_contract, mismatches
+from apt_policy.core.stop import stop_requests
 from apt_policy.inference.planner_settings import PlannerSettings
-from apt_policy.ros.stop import stop_requests
 from apt_sim.evaluation.evaluate import EvaluationSettings
 from apt_sim.evaluation.live import LivePolicy
 from apt_sim.tasks.draw import NoTaskError

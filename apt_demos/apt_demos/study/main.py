@@ -19,7 +19,7 @@ from apt_demos.steps.step import named
 from apt_demos.study.plan import FULL, QUICK, Setting, Sizes, steps
 from apt_demos.study.report import collect, tables, write_results
 from apt_policy.console import complain
-from apt_policy.ros.stop import stop_requests
+from apt_policy.core.stop import stop_requests
 from apt_sim.options import positive
 from apt_training.bulk.folder import claim
 

@@ -17,7 +17,7 @@ from apt_demos.steps.runner import Runner
 from apt_demos.steps.step import named
 from apt_demos.tutorial.plan import Sizes, steps
 from apt_policy.console import complain
-from apt_policy.ros.stop import stop_requests
+from apt_policy.core.stop import stop_requests
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from apt_bringup import graph
 from apt_bringup.arguments import ArgumentError
 from apt_bringup.session import Session, StartError
 from apt_bringup.supervise import Patience, Process
-from apt_policy.ros.stop import stop_requests
+from apt_policy.core.stop import stop_requests
 
 _LOOK_S = 0.2
 # A busy machine delivers late, and in simulation lateness costs nothing.

@@ -73,7 +73,7 @@ def test_ctrl_c_ends_the_step_that_runs_and_leaves_nobody_behind(tmp_path, step)
 from pathlib import Path
 from threading import Event
 from rich.console import Console
-from apt_policy.ros.stop import stop_requests
+from apt_policy.core.stop import stop_requests
 from apt_demos.steps.runner import Runner
 from apt_demos.steps.step import Step
 code = "import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"

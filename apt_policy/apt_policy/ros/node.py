@@ -4,31 +4,16 @@ Nothing heavy is imported before the signal handlers stand, so that a signal end
 process cleanly at any moment; the node itself is ``policy_node``.
 """
 
-import signal
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from apt_policy.core.stop import handle_stop_signals
 
 if TYPE_CHECKING:
     from apt_policy.ros.policy_node import MakeFactory
 
 _SPIN_S = 0.2
 _SWITCH_INTERVAL_S = 0.001
-
-
-class _Stop:
-    """SIGINT and SIGTERM: remembered, and passed on once there is somebody to tell."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.tell: Callable[[], None] | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
-
-    def _ask(self, _signum: int, _frame: Any) -> None:
-        self.asked = True
-        if self.tell is not None:
-            self.tell()
 
 
 def main(args: list[str] | None = None, make_factory: 'MakeFactory | None' = None) -> int:
@@ -41,7 +26,7 @@ def main(args: list[str] | None = None, make_factory: 'MakeFactory | None' = Non
     Returns:
         0 after SIGINT or SIGTERM at any moment, 1 if a parameter cannot be used.
     """
-    stop = _Stop()
+    stop = handle_stop_signals()
     import cv2
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -60,12 +45,12 @@ def main(args: list[str] | None = None, make_factory: 'MakeFactory | None' = Non
         rclpy.logging.get_logger(NODE_NAME).fatal(str(error))
         rclpy.shutdown()
         return 1
-    stop.tell = node.end_soon
+    stop.on_request = node.end_soon
     # rclpy's events executor is quicker, but its timers never fire (rclpy 7.1.6).
     executor = rclpy.executors.SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not stop.asked and rclpy.ok():
+        while not stop.is_set() and rclpy.ok():
             executor.spin_once(timeout_sec=_SPIN_S)
     finally:
         node.take_down()

@@ -6,7 +6,7 @@ import sys
 import rclpy
 from rclpy.signals import SignalHandlerOptions
 
-from apt_policy.ros.stop import stop_requests
+from apt_policy.core.stop import stop_requests
 from apt_sim.world.assets import AssetsMissing
 from apt_sim.world.graphics import GraphicsError
 

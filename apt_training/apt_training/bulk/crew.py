@@ -13,9 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from apt_policy.core.stop import heed_parent_only
 
 Worker = Callable[[int], Any]
 """Does the job of a number; one that has ``close`` is closed in the end."""
@@ -175,9 +178,7 @@ def _ending(code: int | None) -> str:
 
 def _serve(connection: Connection, factory: WorkerFactory) -> None:
     """In the process: build the worker, then do one job after the other."""
-    # Ctrl-C goes to all processes of a terminal; who decides is the first one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    heed_parent_only().on_request = partial(sys.exit, 0)
     with ExitStack() as stack:
         _work(connection, factory, stack)
 

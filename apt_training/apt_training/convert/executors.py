@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 import cv2
 
+from apt_policy.core.stop import heed_parent_only
 from apt_training.convert.source import ConvertError, Unit
 from apt_training.convert.write_unit import Output, UnitOutcome, convert_unit
 
@@ -130,15 +130,12 @@ def _started(context: Any, unit: Unit, output: Output) -> _Job:
 
 def _work(unit: Unit, output: Output, sending: Connection) -> None:
     """What a process does."""
-    asked = threading.Event()
-    # Ctrl-C reaches the whole group; the parent decides, and asks with SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    stop = heed_parent_only()
     cv2.setNumThreads(1)
 
     def tell(share: float, frames: int) -> None:
         # Here, not in the handler: a file that is just being opened must not be left behind.
-        if asked.is_set():
+        if stop.is_set():
             raise SystemExit(1)
         sending.send((share, frames))
 

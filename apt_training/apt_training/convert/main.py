@@ -6,7 +6,6 @@ Parses flags, chooses source and executor, shows what happens and answers with a
 import argparse
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import cv2
 from rich.console import Console
 
 from apt_policy.core.contract import ContractError, load_contract
+from apt_policy.core.stop import StopRequest, stop_requests
 from apt_training.convert.executors import Progress, run_here, run_processes, run_ray
 from apt_training.convert.show import show_summary, showing_progress
 from apt_training.convert.source import ConvertError, Source, Unit
@@ -52,12 +52,12 @@ def main(words: Sequence[str] | None = None) -> int:
         with _stopping(waits=_jobs(arguments, units) <= 1) as stop, showing_progress(
                 console, len(units)) as progress:
             def update(name: str, share: float, frames: int) -> None:
-                stop.heed()
+                _heed(stop)
                 progress.update(name, share, frames)
 
             for outcome in _outcomes(arguments, units, output, update):
                 outcomes.append(outcome)
-                stop.heed()
+                _heed(stop)
     except (ConvertError, ContractError) as error:
         console.print(f'error: {error}', style='bold red', markup=False, soft_wrap=True)
         return 2
@@ -152,35 +152,26 @@ def _status(units: Sequence[Unit], outcomes: Sequence[UnitOutcome]) -> int:
     return 0 if whole and any(outcome.files for outcome in outcomes) else 1
 
 
-class _Stop:
-    """Ctrl-C or SIGTERM."""
-
-    def __init__(self, *, waits: bool) -> None:
-        """``waits``: until it is heeded, since a file that is just being opened must not be left behind."""
-        self._waits, self._asked = waits, False
-
-    def ask(self, *_: object) -> None:
-        """As a signal handler; who asks twice does not wait."""
-        again, self._asked = self._asked, True
-        if again or not self._waits:
-            raise KeyboardInterrupt
-
-    def heed(self) -> None:
-        """Raise KeyboardInterrupt if it was asked for."""
-        if self._asked:
-            raise KeyboardInterrupt
+def _heed(stop: StopRequest) -> None:
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager
-def _stopping(*, waits: bool) -> Iterator[_Stop]:
-    """Signals end the work inside."""
-    stop = _Stop(waits=waits)
-    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+def _stopping(*, waits: bool) -> Iterator[StopRequest]:
+    """Have signals end the work inside.
+
+    Args:
+        waits: until the request is looked at, since a file that is just being opened must not be left behind; who
+            asks twice does not wait.
+    """
+    with stop_requests() as stop:
+        def interrupt() -> None:
+            if stop.count > 1 or not waits:
+                raise KeyboardInterrupt
+
+        stop.on_request = interrupt
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == '__main__':

@@ -1,12 +1,9 @@
-"""What may go wrong while a run runs: batches without a finite loss, and the wish to stop.
+"""What may go wrong while a run runs: batches without a finite loss.
 
 Decides when it is enough; what is saved then is the trainer's.
 """
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 
 class BadDataError(RuntimeError):
@@ -41,16 +38,3 @@ class BadBatches:
         raise BadDataError(f'{len(self._row)} batches in a row had no finite loss; samples:\n  {shown}{more}\n'
                            'Look at them with apt-inspect. If they are sound, the weights are not: start again '
                            'from an earlier checkpoint, with a lower --lr')
-
-
-@contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets, any number of times; main thread only."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set())
-              for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

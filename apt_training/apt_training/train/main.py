@@ -13,10 +13,10 @@ from contextlib import ExitStack
 import torch
 
 from apt_policy.core.contract import load_contract
+from apt_policy.core.stop import stop_requests
 from apt_policy.model.config import Stage
 from apt_training.train.config import BackendKind, ConfigError, TrainConfig
 from apt_training.train.flags import Request, parse
-from apt_training.train.guards import stop_requests
 from apt_training.train.launch import launched, own_command, run_processes
 from apt_training.train.preflight import preflight
 from apt_training.train.saving import RunFolder

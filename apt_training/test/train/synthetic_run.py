@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
+from apt_policy.core.stop import stop_requests
 from apt_policy.model.batch import Images, RobotState
 from apt_policy.model.config import ExpertSize, Stage, VlmConfig, VlmMode
 from apt_policy.model.policy import TrainingBatch
 from apt_training.train.config import BackendKind, EmaConfig, KeepConfig, OptimConfig, Precision, TrainConfig
-from apt_training.train.guards import stop_requests
 from apt_training.train.main import STOPPED
 from apt_training.train.objective import Work
 from apt_training.train.saving import RunFolder

@@ -1,8 +1,6 @@
 """Optimizer groups, seeds, averages, guards, records: each against what it should come to by hand."""
 
-import os
 import random
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import torch
 
 from apt_training.train.config import ConfigError, EmaConfig, OptimConfig
 from apt_training.train.ema import WeightAverage
-from apt_training.train.guards import BadBatches, BadDataError, stop_requests
+from apt_training.train.guards import BadBatches, BadDataError
 from apt_training.train.metrics import Record, RunJournal, read_records
 from apt_training.train.objective import Objective, pass_seed
 from apt_training.train.optim import make_optimizer, parameter_groups, rate_factor, set_rate
@@ -111,14 +109,6 @@ def test_a_run_of_bad_batches_stops_and_saves_nothing_broken(train_here, tmp_pat
     with pytest.raises(BadDataError, match=r'(?s)3 batches in a row had no finite loss.*invented/batch_4:0'):
         train_here(folder=tmp_path / 'run', iterations=10, save_every=1, bad=[2, 3, 4])
     assert (tmp_path / 'run' / 'latest').read_text() == 'iter_000002\n'
-
-
-def test_a_signal_is_an_event_and_the_old_handler_comes_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_requests() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(10)
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_random_states_come_back(tmp_path):

@@ -1,0 +1,68 @@
+"""SIGINT and SIGTERM as one request that a program looks at when it is ready to end.
+
+Knows nothing of what is being ended, and imports nothing heavy: it stands before anything else is loaded. A program
+with it initialises ``rclpy`` without handlers of its own, so that its context stays valid until all is put away.
+"""
+
+import _thread
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest(threading.Event):
+    """An event that signals set, at any instant and any number of times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        """How often it was asked for."""
+        self.on_request: Callable[[], None] | None = None
+        """Called by the signal handler each time, after it was counted; may raise, which interrupts the main thread."""
+
+    def ask(self, *_: object) -> None:
+        """As a signal handler."""
+        self.count += 1
+        # The interrupted code may be holding the event's own lock in wait(): setting it here could wait for ever.
+        with suppress(RuntimeError):
+            _thread.start_new_thread(self.set, ())
+        if self.on_request is not None:
+            self.on_request()
+
+    def is_set(self) -> bool:
+        """Whether it was asked for, from the signal on."""
+        return self.count > 0 or super().is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is asked for, at most ``timeout`` [s]; whether it was."""
+        return self.count > 0 or super().wait(timeout) or self.count > 0
+
+
+def handle_stop_signals() -> StopRequest:
+    """Have SIGINT and SIGTERM handled until the process ends; main thread only."""
+    stop = StopRequest()
+    for number in _SIGNALS:
+        signal.signal(number, stop.ask)
+    return stop
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Have both signals handled within the block; main thread only."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield handle_stop_signals()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def heed_parent_only() -> StopRequest:
+    """In a process that works for another one: Ctrl-C reaches the whole group, but the parent decides, with SIGTERM."""
+    stop = StopRequest()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, stop.ask)
+    return stop
