@@ -5,8 +5,9 @@ A benchmark calls :func:`record`; it knows nothing of how the others run.
 
 import fcntl
 import json
-import os
 from pathlib import Path
+
+from apt_policy.core.atomic import write_text
 
 PATH = Path(__file__).resolve().parents[1] / 'out' / 'bench.json'
 
@@ -27,9 +28,8 @@ def record(*, name: str, value: float, unit: str, goal: str, command: str, path:
     with (path.parent / '.bench.lock').open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = [other for other in _read(path) if other['name'] != name]
-        fresh = path.with_suffix('.tmp')
-        fresh.write_text(json.dumps(sorted([*kept, entry], key=lambda e: str(e['name'])), indent=2) + '\n')
-        os.replace(fresh, path)
+        text = json.dumps(sorted([*kept, entry], key=lambda e: str(e['name'])), indent=2) + '\n'
+        write_text(path, text, overwrite=True)
     print(f'{name}: {value:.4g} {unit}' + (f' (goal {goal})' if goal else ''), flush=True)
 
 

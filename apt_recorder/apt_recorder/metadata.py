@@ -10,6 +10,7 @@ import yaml
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2.metadata import dump_qos_v8
 
+from apt_policy.core.atomic import write_text
 from apt_recorder.storage import Compression, Storage
 
 NAME = 'metadata.yaml'
@@ -64,9 +65,9 @@ def describe(parts: Sequence[PartFacts], connections: Sequence[Connection], *, s
 
 def write(folder: Path, description: Mapping[str, Any]) -> None:
     """Write the description of the bag in ``folder``, whole or not at all."""
-    fresh = folder / f'{NAME}.tmp'
-    fresh.write_text(yaml.safe_dump({'rosbag2_bagfile_information': dict(description)}, sort_keys=False))
-    fresh.replace(folder / NAME)
+    text = yaml.safe_dump({'rosbag2_bagfile_information': dict(description)}, sort_keys=False)
+    # After each file of the bag anew.
+    write_text(folder / NAME, text, overwrite=True)
 
 
 def _topic(connection: Connection) -> dict[str, Any]:

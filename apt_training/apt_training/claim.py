@@ -1,10 +1,11 @@
 """A folder that is gone on with belongs to what it was begun with: a note in it says what that was."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from apt_policy.core.atomic import write_text
 
 
 class ClaimError(ValueError):
@@ -26,9 +27,7 @@ def keep_to(note: Path, wanted: Mapping[str, Any]) -> None:
         _compare(note, wanted)
         return
     # Of several processes each writes the same.
-    fresh = note.with_name(f'.{note.name}.{os.getpid()}.tmp')
-    fresh.write_text(json.dumps(wanted, indent=2, sort_keys=True) + '\n')
-    os.replace(fresh, note)
+    write_text(note, json.dumps(wanted, indent=2, sort_keys=True) + '\n', overwrite=True, shared=True)
 
 
 def _compare(note: Path, wanted: Mapping[str, Any]) -> None:

@@ -11,9 +11,7 @@ from what was read is ``restore``'s.
 
 import json
 import logging
-import os
 import pickle
-import shutil
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from apt_policy.core.atomic import atomic_folder, previous_of
 from apt_policy.core.contract import mismatches
 from apt_policy.model.config import (
     ExpertConfig,
@@ -131,24 +130,12 @@ def save_checkpoint(folder: str | Path, *, weights: Mapping[str, Tensor],
     folder = Path(folder)
     facts = {'format': FORMAT, 'model': policy_config_to_dict(config), 'contract': dict(contract),
              'stage': config.expert.stage.value, 'iteration': iteration, 'git_revision': git_revision}
-    partial = folder.with_name(f'.{folder.name}.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        _save_tensors(weights, partial / EXPERT_FILE)
+    with atomic_folder(folder, overwrite=True, durable=True) as fresh:
+        fresh.mkdir()
+        _save_tensors(weights, fresh / EXPERT_FILE)
         if vlm_weights is not None:
-            _save_tensors(vlm_weights, partial / VLM_FILE)
-        (partial / FACTS_FILE).write_text(json.dumps(facts, indent=2) + '\n')
-        for file in partial.iterdir():
-            _sync(file)
-        _replace(folder, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def previous_of(folder: Path) -> Path:
-    """Where a checkpoint stands during the moment in which a newer one takes its place."""
-    return folder.with_name(f'.{folder.name}.previous')
+            _save_tensors(vlm_weights, fresh / VLM_FILE)
+        (fresh / FACTS_FILE).write_text(json.dumps(facts, indent=2) + '\n')
 
 
 def average_of(folder: Path) -> Path:
@@ -164,22 +151,8 @@ def _average_beside(folder: Path) -> Path:
     return average
 
 
-def _replace(folder: Path, partial: Path) -> None:
-    previous = previous_of(folder)
-    if folder.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        os.rename(folder, previous)
-    os.rename(partial, folder)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
 def _save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
     save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, file)
-
-
-def _sync(file: Path) -> None:
-    with file.open('rb') as handle:
-        os.fsync(handle.fileno())
 
 
 def _newest_of_run(path: Path) -> Path:

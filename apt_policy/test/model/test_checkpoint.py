@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from apt_policy.core.atomic import previous_of
 from apt_policy.model.checkpoint import (
     EXPERT_FILE,
     FACTS_FILE,
     CheckpointError,
-    previous_of,
     read_checkpoint,
     save_checkpoint,
 )

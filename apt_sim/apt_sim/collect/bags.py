@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 from std_msgs.msg import String
 
+from apt_policy.core.atomic import atomic_folder
 from apt_policy.core.contract import RobotContract, contract_to_dict
 from apt_policy.core.sample import Target
 from apt_policy.core.stream_spec import PROMPT_KINDS, StreamKind
@@ -26,7 +27,6 @@ from apt_sim.tasks.messages import TargetMessages
 from apt_sim.world import messages
 from apt_sim.world.cameras import Shot, calibrated
 from apt_sim.world.physics import JointReadings, Simulation
-from apt_training.bulk.folder import appearing
 
 CONTRACT = 'contract.yaml'
 """In every bag: the contract with the cameras where they stood."""
@@ -59,7 +59,7 @@ def write_bag(bag: Path, simulation: Simulation, moments: Sequence[Moment], *, i
         BagError: the disk is full, or the folder cannot be made.
     """
     contract = calibrated(simulation)
-    with appearing(bag) as fresh:
+    with atomic_folder(bag, overwrite=True) as fresh:
         try:
             definitions = Definitions()
             written = Bag(fresh, BagSettings(), definitions)

@@ -1,9 +1,8 @@
 """The folder of a generated data set: what is in it, and what is missing. Episodes come and go as whole files."""
 
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
+from apt_policy.core.atomic import remove_rests_of
 from apt_recorder import metadata
 
 BAGS = 'bags'
@@ -33,8 +32,5 @@ def missing(folder: Path, episodes: int, *, bags: int = 0) -> list[int]:
 
 def sweep(folder: Path, pid: int) -> None:
     """Remove what a process that ended left half written."""
-    for file in folder.glob(f'.*.{pid}.partial'):
-        with suppress(FileNotFoundError):
-            file.unlink()
-    for bag in (folder / BAGS).glob(f'.*.{pid}.partial'):
-        shutil.rmtree(bag, ignore_errors=True)
+    for place in (folder, folder / BAGS):
+        remove_rests_of(pid, place)

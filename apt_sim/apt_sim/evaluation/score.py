@@ -1,7 +1,6 @@
 """What trials amount to: success per split with its interval, as a table and as JSON."""
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from apt_policy.core.atomic import write_text
 from apt_sim.evaluation.evaluate import TrialResult
 
 _Z95 = 1.959963984540054
@@ -67,9 +67,7 @@ def write_json(found: Mapping[str, Score], path: Path) -> None:
     fields = {split: {'episodes': score.episodes, **{name: round(getattr(score, name), 6) for name in _SHARES}}
               for split, score in found.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    fresh.write_text(json.dumps(fields, indent=2, sort_keys=True) + '\n')
-    os.replace(fresh, path)
+    write_text(path, json.dumps(fields, indent=2, sort_keys=True) + '\n', overwrite=True)
 
 
 def table(results: Sequence[TrialResult]) -> Table:

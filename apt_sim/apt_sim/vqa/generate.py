@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from apt_policy.core.atomic import atomic_folder
 from apt_policy.core.contract import load_contract
 from apt_sim.evaluation.trial import LIGHTS_AND_CAMERAS, trial_scene
 from apt_sim.vqa.ask import Turn, ask
@@ -22,7 +23,6 @@ from apt_sim.vqa.still import StillDrawer, look
 from apt_sim.world.cameras import CameraRig, Shot
 from apt_sim.world.physics import Simulation
 from apt_sim.world.scene import PICTURES
-from apt_training.bulk.folder import appearing
 from apt_training.episodes.codec import encode_jpeg
 
 PROGRAM = 'apt-sim-questions 6'
@@ -77,7 +77,7 @@ class SheetWriter:
         Raises:
             OSError: the disk is full.
         """
-        with appearing(sheet_folder(self._folder, number)) as sheet:
+        with atomic_folder(sheet_folder(self._folder, number), overwrite=True) as sheet:
             sheet.mkdir(parents=True)
             lines = [self._scene(number, row, sheet) for row in range(self._settings.scenes)]
             (sheet / CONVERSATIONS).write_text(''.join(f'{line}\n' for line in lines))

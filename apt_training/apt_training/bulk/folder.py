@@ -1,9 +1,6 @@
-"""Folders of what is made in bulk: they belong to one set of settings, and what is in them is whole."""
+"""Folders of what is made in bulk: they belong to one set of settings."""
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +30,3 @@ def claim(folder: Path, wanted: Mapping[str, Any]) -> None:
         raise FolderError(str(error)) from error
     except OSError as error:
         raise FolderError(f'cannot use {folder}: {error.strerror}') from error
-
-
-@contextmanager
-def appearing(target: Path) -> Iterator[Path]:
-    """A path to make a folder at, which is ``target`` when the block ends without an error; else nothing is."""
-    for left in target.parent.glob(f'.{target.name}.*.partial'):
-        shutil.rmtree(left, ignore_errors=True)
-    # What is in it may be named after it, as the files of a bag are: so it has its own name, in another folder.
-    around = target.with_name(f'.{target.name}.{os.getpid()}.partial')
-    try:
-        yield around / target.name
-        # What is not whole by now is what somebody broke.
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(around / target.name, target)
-    finally:
-        shutil.rmtree(around, ignore_errors=True)

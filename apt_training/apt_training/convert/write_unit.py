@@ -6,12 +6,12 @@ The journal says from what a unit's files were made; files of other input are ne
 
 import errno
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from apt_policy.core.atomic import write_text
 from apt_training.convert.source import ConvertError, EpisodeStream, RefusedError, StreamLine, Unit, UnitReport
 from apt_training.episodes.episode import EpisodeError, Storage
 from apt_training.episodes.write import EpisodeWriter
@@ -184,9 +184,7 @@ def _read_journal(path: Path) -> dict[str, Any]:
 
 def _write_journal(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix('.tmp')
-    fresh.write_text(json.dumps(content, sort_keys=True, indent=1) + '\n')
-    os.replace(fresh, path)
+    write_text(path, json.dumps(content, sort_keys=True, indent=1) + '\n', overwrite=True)
 
 
 def _outcome(fields: Any) -> UnitOutcome | None:

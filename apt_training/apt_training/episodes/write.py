@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +18,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from apt_policy.core.atomic import PartialFile
 from apt_training.episodes import layout
 from apt_training.episodes.check import check_facts, check_frame
 from apt_training.episodes.disk import reserve
 from apt_training.episodes.episode import EpisodeError, EpisodeFacts, Frame, Storage
-from apt_training.episodes.write_camera import CameraWriter, StoredCamera, VideoCamera, partial_path, remove_partials
+from apt_training.episodes.write_camera import CameraWriter, StoredCamera, VideoCamera
 
 
 class EpisodeWriter:
@@ -39,15 +39,15 @@ class EpisodeWriter:
         self._path = Path(path)
         check_facts(facts, str(self._path))
         self._facts, self._storage, self._quality = facts, storage, jpeg_quality
-        self._partial = partial_path(self._path)
+        self._partial = PartialFile(self._path, overwrite=True)
         self._frames: list[Frame] = []
         self._file: h5py.File | None = None
         self._cameras: list[CameraWriter] = []
 
     def __enter__(self) -> 'EpisodeWriter':
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        remove_partials(self._path)
-        self._file = h5py.File(self._partial, 'w', libver=('earliest', 'v110'))
+        self._partial.begin()
+        self._file = h5py.File(self._partial.path, 'w', libver=('earliest', 'v110'))
         return self
 
     def add(self, frame: Frame) -> None:
@@ -109,10 +109,10 @@ class EpisodeWriter:
         self._file.flush()
         size = self._file.id.get_filesize()
         self._close(complete=True)
-        os.truncate(self._partial, size)
+        os.truncate(self._partial.path, size)
         for camera in self._cameras:
             camera.publish()
-        os.replace(self._partial, self._path)
+        self._partial.publish()
 
     def _close(self, *, complete: bool) -> None:
         if self._file is not None:
@@ -121,8 +121,7 @@ class EpisodeWriter:
         if not complete:
             for camera in self._cameras:
                 camera.abandon()
-            with suppress(FileNotFoundError):
-                self._partial.unlink()
+            self._partial.discard()
 
 
 def _write_states(file: h5py.File, frames: Sequence[Frame]) -> None:

@@ -6,17 +6,15 @@ abandons it. Pixels stream to disk, the rest waits in memory.
 Letters: T frames, H, W image.
 """
 
-import os
 import zlib
 from abc import ABC, abstractmethod
-from contextlib import suppress
-from glob import escape
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from apt_policy.core.atomic import PartialFile
 from apt_training.episodes import layout
 from apt_training.episodes.codec import encode_jpeg
 from apt_training.episodes.disk import reserve
@@ -25,18 +23,6 @@ from apt_training.episodes.video import VideoError, VideoWriter
 
 _BATCH = 16
 """Images written at once."""
-
-
-def partial_path(target: Path) -> Path:
-    """Where ``target`` is written before it is renamed."""
-    return target.with_name(f'.{target.name}.{os.getpid()}.partial')
-
-
-def remove_partials(target: Path) -> None:
-    """Remove what writers of ``target`` that were killed have left."""
-    for left in target.parent.glob(f'.{escape(target.name)}.*.partial'):
-        with suppress(FileNotFoundError):
-            left.unlink()
 
 
 class CameraWriter(ABC):
@@ -160,15 +146,15 @@ class VideoCamera(CameraWriter):
         super().__init__(name, group, path)
         self._rate_hz = rate_hz
         self._target = path.with_name(f'{path.stem}.{name}.mp4')
-        self._partial = partial_path(self._target)
+        self._partial = PartialFile(self._target, overwrite=True)
         self._video: VideoWriter | None = None
-        remove_partials(self._target)
+        self._partial.begin()
 
     def write(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
         """Append one image."""
         try:
             if self._video is None:
-                self._video = VideoWriter(self._partial, rate_hz=self._rate_hz, height=rgb.shape[0],
+                self._video = VideoWriter(self._partial.path, rate_hz=self._rate_hz, height=rgb.shape[0],
                                           width=rgb.shape[1])
         except VideoError as error:
             raise EpisodeError(f'{self.path}, camera {self.name}: {error}') from error
@@ -185,12 +171,11 @@ class VideoCamera(CameraWriter):
 
     def publish(self) -> None:
         """Put the video in place."""
-        os.replace(self._partial, self._target)
+        self._partial.publish()
 
     def abandon(self) -> None:
         """Remove the video unless it was published."""
         if self._video is not None:
             self._video.abandon()
             self._video = None
-        with suppress(FileNotFoundError):
-            self._partial.unlink()
+        self._partial.discard()

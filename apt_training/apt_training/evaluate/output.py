@@ -1,12 +1,12 @@
 """Where an evaluation goes besides the terminal: a JSON file, pictures, TensorBoard."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from apt_policy.core.atomic import write_text
 from apt_policy.model.checkpoint import Checkpoint
 from apt_training.evaluate.evaluation import Evaluation
 from apt_training.evaluate.metrics import overall
@@ -26,12 +26,7 @@ def write_json(evaluation: Evaluation, checkpoint: Checkpoint, path: Path) -> No
     facts = {'checkpoint': checkpoint.source, 'stage': checkpoint.expert.stage.value,
              'iteration': checkpoint.iteration, 'git_revision': checkpoint.git_revision}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        partial.write_text(json.dumps(facts | evaluation.to_dict(), indent=2) + '\n')
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, json.dumps(facts | evaluation.to_dict(), indent=2) + '\n', overwrite=True)
 
 
 def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:

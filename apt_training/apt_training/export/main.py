@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from apt_policy.core.atomic import atomic_folder
 from apt_policy.model.checkpoint import BESIDE, Checkpoint, CheckpointError, read_checkpoint, save_checkpoint
 from apt_policy.model.config import PolicyConfig, VlmConfig
 from apt_policy.model.restore import build_policy
@@ -63,16 +64,9 @@ def pack(source: Path, out: Path, *, half: bool = False) -> int:
         raise FileExistsError(f'{out} is not empty; choose another folder, or remove it first')
     checkpoint = read_checkpoint(_best_of(source))
     build_policy(checkpoint, device=torch.device('cpu'))
-    partial = out.with_name(f'.{out.name}.packing')
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        _write(checkpoint, partial, _halved if half else dict)
-        _copy_recipe(source, partial)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with atomic_folder(out, overwrite=False) as fresh:
+        _write(checkpoint, fresh, _halved if half else dict)
+        _copy_recipe(source, fresh)
     return sum(file.stat().st_size for file in out.rglob('*') if file.is_file())
 
 

@@ -3,7 +3,6 @@
 Matplotlib without a display and without its global state: a figure is made, drawn into and saved.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
+from apt_policy.core.atomic import atomic_file
 from apt_policy.core.projection import project
 from apt_training.episodes.episode import CameraFrame
 from apt_training.episodes.read import Episode
@@ -52,12 +52,8 @@ def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        figure.savefig(partial, dpi=dpi, format='png', metadata={'Software': None})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_file(path, overwrite=True) as fresh:
+        figure.savefig(fresh, dpi=dpi, format='png', metadata={'Software': None})
 
 
 def spread(frames: int, count: int) -> list[int]:

@@ -4,7 +4,6 @@ Only this module imports rerun, and only when it is used; its versions 0.23 to 0
 what is called here.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from matplotlib.colors import to_rgb
 
+from apt_policy.core.atomic import atomic_file
 from apt_training.episodes.episode import CameraFrame
 from apt_training.episodes.read import Episode
 from apt_training.inspect.drawing import arm_colours
@@ -36,10 +36,9 @@ def write_rerun(episode: Episode, target: Path) -> None:
     rerun = _rerun()
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f'.{target.name}.partial')
-    try:
+    with atomic_file(target, overwrite=True) as fresh:
         recording = rerun.RecordingStream('apt_inspect', recording_id=episode.path.stem)
-        recording.save(partial)
+        recording.save(fresh)
         _log_constants(rerun, recording, episode)
         for index in range(len(episode)):
             recording.set_time(TIMELINE, duration=float(episode.timestamps[index] - episode.timestamps[0]))
@@ -47,9 +46,6 @@ def write_rerun(episode: Episode, target: Path) -> None:
             _log_frame(rerun, recording, episode, index)
         recording.flush()
         recording.disconnect()
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _log_constants(rerun: Any, recording: Any, episode: Episode) -> None:

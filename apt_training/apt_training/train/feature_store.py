@@ -5,14 +5,14 @@ writes a key twice writes the same. Knows nothing of what the tensors mean.
 """
 
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from apt_policy.core.atomic import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +46,11 @@ class TensorStore:
         """
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix='.partial')
-        os.close(handle)
         try:
-            save_file({part: tensor.contiguous() for part, tensor in tensors.items()}, name)
-            os.replace(name, path)
-        except BaseException as error:
-            Path(name).unlink(missing_ok=True)
-            if isinstance(error, SafetensorError):
-                raise OSError(f'cannot write {path}: {error}') from error
-            raise
+            with atomic_file(path, overwrite=True, shared=True) as fresh:
+                save_file({part: tensor.contiguous() for part, tensor in tensors.items()}, fresh)
+        except SafetensorError as error:
+            raise OSError(f'cannot write {path}: {error}') from error
 
     def count(self) -> int:
         """Entries there are."""

@@ -7,11 +7,11 @@ complete; it changes last, so whatever goes wrong before leaves the older one in
 This module knows paths; what stands in them is its callers'.
 """
 
-import os
 import re
 import shutil
 from pathlib import Path
 
+from apt_policy.core.atomic import PartialFolder, write_text
 from apt_policy.model.checkpoint import LATEST_FILE, average_of
 from apt_training.train.config import KeepConfig
 
@@ -63,30 +63,29 @@ class RunFolder:
 
     def begin_state(self, iteration: int) -> None:
         """Make an empty folder, :meth:`partial_state`, to be filled."""
-        self.drop_partial(iteration)
-        self.partial_state(iteration).mkdir(parents=True)
+        self._state_on_its_way(iteration).begin()
+        self.partial_state(iteration).mkdir()
 
     def finish_state(self, iteration: int) -> None:
         """It is full: put it in place under its name."""
-        shutil.rmtree(self.state(iteration), ignore_errors=True)
-        os.rename(self.partial_state(iteration), self.state(iteration))
+        partial = self._state_on_its_way(iteration)
+        partial.publish()
+        partial.discard()
 
     def drop_partial(self, iteration: int) -> None:
         """Remove what was begun and not finished."""
-        shutil.rmtree(self.partial_state(iteration), ignore_errors=True)
+        self._state_on_its_way(iteration).discard()
 
     def partial_state(self, iteration: int) -> Path:
         """Where the state is until it is complete."""
-        return self.folder / f'.state_{iteration:06d}.partial'
+        return self._state_on_its_way(iteration).path
 
     def point_to(self, iteration: int) -> None:
         """Make ``iteration`` the latest."""
-        fresh = self.folder / f'.{LATEST_FILE}.partial'
-        with fresh.open('w') as file:
-            file.write(f'{self.checkpoint(iteration).name}\n')
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self.folder / LATEST_FILE)
+        write_text(self.folder / LATEST_FILE, f'{self.checkpoint(iteration).name}\n', overwrite=True, durable=True)
+
+    def _state_on_its_way(self, iteration: int) -> PartialFolder:
+        return PartialFolder(self.state(iteration), overwrite=True, many_writers=True)
 
     def tidy(self, keep: KeepConfig) -> None:
         """Remove what ``keep`` does not name: old checkpoints, and training state behind milestones."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from apt_training.bulk.folder import FolderError, appearing, claim
+from apt_training.bulk.folder import FolderError, claim
 
 
 def test_a_folder_belongs_to_its_settings(tmp_path):
@@ -30,30 +30,3 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(FolderError, match='cannot use'):
         claim(tmp_path / 'file', {'seed': 0})
-
-
-def test_a_folder_appears_whole_in_place_of_what_is_broken(tmp_path):
-    target = tmp_path / 'bag'
-    target.mkdir()
-    (target / 'half').touch()
-    (tmp_path / '.bag.7.partial').mkdir()
-    with appearing(target) as fresh:
-        fresh.mkdir(parents=True)
-        (fresh / 'whole').touch()
-        assert (target / 'half').exists() and fresh.name == 'bag'
-    assert [file.name for file in target.iterdir()] == ['whole']
-    assert [entry.name for entry in tmp_path.iterdir()] == ['bag'], 'what a killed process left is gone too'
-
-
-def write_until_the_disk_is_full(target):
-    with appearing(target) as fresh:
-        fresh.mkdir(parents=True)
-        (fresh / 'half').touch()
-        raise OSError(28, 'full')
-
-
-def test_a_folder_that_fails_leaves_nothing_and_spoils_nothing(tmp_path):
-    (tmp_path / 'bag').mkdir()
-    with pytest.raises(OSError, match='full'):
-        write_until_the_disk_is_full(tmp_path / 'bag')
-    assert [str(entry.relative_to(tmp_path)) for entry in tmp_path.rglob('*')] == ['bag']
