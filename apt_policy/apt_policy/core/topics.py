@@ -1,9 +1,12 @@
-"""The topics that are the suite's own; those of the robot stand in its contract.
+"""The topics that are the suite's own, and the policy's name; topics of the robot stand in its contract.
 
 All are relative, so that a namespace holds for them too.
 """
 
 from enum import Enum
+
+POLICY_NODE = 'apt_policy'
+"""Name of the policy's node, which its services begin with."""
 
 CHUNK = 'apt/chunk'
 PLAN_MARKERS = 'apt/plan_markers'

@@ -14,6 +14,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
+from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.sample import Hold, HoldReason
 from apt_policy.inference.planner_settings import PlannerSettings
@@ -31,7 +32,7 @@ from apt_policy.ros.run_action import RunAction
 from apt_policy.ros.status import Report, StatusPublisher
 from apt_policy.ros.transforms import TransformFeed, listen
 
-NODE_NAME = 'apt_policy'
+NODE_NAME = topics.POLICY_NODE
 _STATUS_PERIOD_S = 0.1
 _DIAGNOSTICS_PERIOD_S = 1.0
 

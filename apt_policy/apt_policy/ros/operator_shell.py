@@ -1,0 +1,149 @@
+"""Take one request per line and stay: ``apt-operate`` without a verb.
+
+The policy is discovered once, so that stopping costs no start of a program. An empty line, or ``disable``, does not
+queue behind other lines: what came before it is dropped, and a request that still waits for its answer is left. Idle,
+this uses no processor time.
+"""
+
+import difflib
+import os
+import select
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from apt_policy.ros.operator_client import VERBS, Interrupted, OperateError, Operator
+
+WELCOME = ('Enter alone stops the arms (disable). Verbs: ' + ', '.join(VERBS) + ', help.\n'
+           'q or Ctrl-D leaves the policy as it is; Ctrl-C stops the arms, then leaves.')
+_STOP = ('', 'disable')
+_LEAVE = ('q', 'quit', 'exit')
+_HELP = ('help', '?')
+_BLOCK = 4096
+
+
+class LineReader:
+    """Read whole lines from a file descriptor without waiting for them."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Read from ``descriptor``, which nothing else may read."""
+        self._descriptor = descriptor
+        self._rest = b''
+        self.lines: deque[str] = deque()
+        """What has come and was not taken yet, stripped."""
+        self.ended = False
+        """Nothing comes any more."""
+
+    def read(self, *, wait: bool) -> None:
+        """Take in what there is; ``wait`` until there is something."""
+        while not self.ended and select.select([self._descriptor], [], [], None if wait else 0.0)[0]:
+            wait = False
+            block = os.read(self._descriptor, _BLOCK)
+            *lines, self._rest = (self._rest + block).split(b'\n')
+            if not block:
+                self.ended = True
+                lines = [self._rest] if self._rest else []
+            self.lines.extend(line.decode(errors='replace').strip() for line in lines)
+
+    def drop_until(self, wanted: Sequence[str]) -> bool:
+        """Forget everything up to the last line that is one of ``wanted``; False if there is none."""
+        last = max((place for place, line in enumerate(self.lines, 1) if line in wanted), default=0)
+        for _ in range(last):
+            self.lines.popleft()
+        return last > 0
+
+
+class OperatorShell:
+    """Obey lines until told to leave."""
+
+    def __init__(self, operator: Operator, *, descriptor: int, prompt: str, write: Callable[[str], None]) -> None:
+        """Prepare.
+
+        Args:
+            operator: asks the policy.
+            descriptor: where lines come from.
+            prompt: written whenever a line is expected; empty for none.
+            write: given everything that is to be read.
+        """
+        self._operator = operator
+        self._reader = LineReader(descriptor)
+        self._prompt = prompt
+        self._write = write
+        self._failed = False
+        operator.interrupted = self._stop_is_wanted
+
+    def run(self) -> int:
+        """Obey until the end; 0 if the last request was done, 1 if it was not, 130 after Ctrl-C."""
+        self._write(f'{WELCOME}\n')
+        self._operator.meet()
+        try:
+            while (line := self._next()) is not None and line not in _LEAVE:
+                self._obey(line)
+        except KeyboardInterrupt:
+            self._write('\n')
+            self._stop()
+            return 130
+        return 1 if self._failed else 0
+
+    def _next(self) -> str | None:
+        """The next line, one that stops first; None at the end."""
+        self._write(self._prompt)
+        self._reader.read(wait=not self._reader.lines)
+        if self._reader.drop_until(_STOP):
+            return _STOP[0]
+        return self._reader.lines.popleft() if self._reader.lines else None
+
+    def _obey(self, line: str) -> None:
+        verb, _, text = line.partition(' ')
+        if line in _STOP:
+            self._stop()
+        elif verb in _HELP:
+            self._write(f'{WELCOME}\n' + ''.join(f'  {name:9}{what}\n' for name, what in VERBS.items()))
+        elif verb not in VERBS:
+            near = difflib.get_close_matches(verb, VERBS, n=1)
+            self._fail(f'there is no verb {verb!r}; ' + (f'did you mean {near[0]!r}?' if near else
+                                                         f'expected one of {", ".join(VERBS)}'))
+        elif bool(text) != (verb == 'prompt'):
+            self._fail('prompt needs an instruction: prompt pick up the red cube' if not text else
+                       f'{verb} takes nothing after it, got {text.strip()!r}')
+        else:
+            self._ask(verb, _unquoted(text.strip()))
+
+    def _ask(self, verb: str, text: str) -> None:
+        try:
+            self._done(self._operator.perform(verb, text))
+        except OperateError as error:
+            self._fail(str(error))
+        except Interrupted:
+            self._write(f'{verb} is not waited for any more\n')
+            self._stop()
+
+    def _stop(self) -> None:
+        # More such lines meanwhile ask for the same.
+        self._operator.interrupted = self._more_stops
+        try:
+            self._done(self._operator.enable(False))
+        except OperateError as error:
+            self._fail(str(error))
+        finally:
+            self._operator.interrupted = self._stop_is_wanted
+
+    def _stop_is_wanted(self) -> bool:
+        self._reader.read(wait=False)
+        return self._reader.drop_until(_STOP)
+
+    def _more_stops(self) -> bool:
+        self._stop_is_wanted()
+        return False
+
+    def _done(self, words: str) -> None:
+        self._failed = False
+        self._write(f'{words}\n')
+
+    def _fail(self, words: str) -> None:
+        self._failed = True
+        self._write(f'{words}\n')
+
+
+def _unquoted(text: str) -> str:
+    """Without the quotes that a person is used to type in a shell."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"' else text
