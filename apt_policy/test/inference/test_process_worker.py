@@ -185,6 +185,45 @@ def test_ctrl_c_is_the_parents_matter(started, make):
     assert next_outcome(worker).chunk.stamp_ns == 9
 
 
+CTRL_C = """
+import functools, signal, time
+import numpy as np
+from apt_policy.core.sample import ArmState, Observation
+from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.ports import Planned, Request
+from apt_policy.inference.worker.process_worker import ProcessWorker
+
+if __name__ == '__main__':
+    asked = []
+    signal.signal(signal.SIGINT, lambda *about: asked.append(1))
+    worker = ProcessWorker(functools.partial(HoverPlanner, horizon=4, delay_s=0.5), cameras=1, image_size=8)
+    {warm_up}
+    arms = (ArmState(world_from_ee=np.eye(4), gripper=0.0),)
+    worker.submit(Request(observation=Observation(stamp_ns=0, prompt='', views=(), history=(arms,)), epoch=0))
+    print('ready', flush=True)
+    while not asked:
+        time.sleep(0.01)
+    while (outcome := worker.poll()) is None:
+        time.sleep(0.01)
+    print('planned' if isinstance(outcome, Planned) else outcome, flush=True)
+    worker.close()
+"""
+
+
+@pytest.mark.parametrize('warm_up', ['worker.warm_up()', 'pass'], ids=['planning', 'starting'])
+def test_ctrl_c_to_the_whole_group_leaves_the_first_planner_of_a_program_to_its_parent(tmp_path, warm_up):
+    """As a terminal and ``ros2 launch`` send it; in a fresh interpreter, which has started no process before."""
+    script = tmp_path / 'program.py'
+    script.write_text(CTRL_C.format(warm_up=warm_up))
+    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          start_new_session=True, env={**os.environ, 'PYTHONPATH': path}) as program:
+        assert program.stdout.readline() == 'ready\n'
+        os.killpg(program.pid, signal.SIGINT)
+        assert program.stdout.read() == 'planned\n'
+    assert program.returncode == 0
+
+
 def test_closing_leaves_no_process(started, make):
     worker = started(delay_s=30.0)
     worker.submit(Request(observation=make.observation(), epoch=0))

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import resource_tracker
 
 from apt_policy.core.sample import Chunk
 from apt_policy.inference.ports import Failure, Planned, PlannerFactory, Request
@@ -196,6 +197,8 @@ def _epitaph(process: multiprocessing.process.BaseProcess) -> Failure:
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
     """The child inherits the mask, for good: on Ctrl-C it is for us to end it."""
+    # Starting a process starts the tracker if there is none yet, and that unblocks the signal.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
