@@ -17,7 +17,8 @@ def test_hold_reasons_of_the_message_are_those_of_the_code():
 def test_termination_reasons_are_distinct_and_never_zero():
     """Zero is what a result nobody filled in would say."""
     result = RunPolicy.Result
-    reasons = [result.TIME_UP, result.CANCELED, result.DISABLED, result.DEACTIVATED, result.FAILED]
+    reasons = [result.TIME_UP, result.CANCELED, result.DISABLED, result.DEACTIVATED, result.FAILED,
+               result.CLIENT_GONE]
     assert len(set(reasons)) == len(reasons)
     assert 0 not in reasons
 

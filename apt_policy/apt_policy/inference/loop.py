@@ -93,10 +93,12 @@ class PolicyLoop:
             return self._answer(refusal, 'enabled' if enabled else 'disabled')
 
     def reset(self) -> Answer:
-        """Forget plan, fault and last target; enable and prompt stay as they are."""
+        """Forget plan, fault and last target; enable and prompt stay as they are. Refused without a planner."""
         with self._lock:
-            self._start_over()
-            return self._answer(None, 'reset')
+            refusal = self._planner_gone()
+            if refusal is None:
+                self._start_over()
+            return self._answer(refusal, 'reset')
 
     def set_prompt(self, text: str) -> Answer:
         """Follow another instruction, from a new plan; the present one is not disturbed by itself."""
@@ -194,11 +196,19 @@ class PolicyLoop:
     def _refusal(self) -> str | None:
         if not self._gate.active:
             return 'the node is not active: activate it first'
-        if self._worker.state is WorkerState.DEAD:
-            return f'the planner is gone ({self._worker_failure}): clean the node up and configure it again'
+        if (gone := self._planner_gone()) is not None:
+            return gone
         if self._gate.second_publishers:
             return f'somebody else publishes {", ".join(self._gate.second_publishers)}: stop it first'
         return None
+
+    def _planner_gone(self) -> str | None:
+        if self._worker.state is not WorkerState.DEAD:
+            return None
+        if self._last_tick_ns is not None:
+            # Perhaps only this look found it dead: then why it died has not been heard yet.
+            self._collect(self._last_tick_ns)
+        return f'the planner is gone ({self._worker_failure}): clean the node up and configure it again'
 
     def _answer(self, refusal: str | None, message: str) -> Answer:
         return Answer(accepted=refusal is None, message=message if refusal is None else refusal,

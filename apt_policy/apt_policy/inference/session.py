@@ -22,6 +22,7 @@ class Termination(IntEnum):
     DISABLED = 3
     DEACTIVATED = 4
     FAILED = 5
+    CLIENT_GONE = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class RunSession:
         self._loop = loop
         self._lock = threading.Lock()
         self._run: _Run | None = None
-        self._canceled = False
+        self._called_off: tuple[Termination, str] | None = None
 
     def begin(self, prompt: str, *, max_duration_s: float, now_ns: int) -> Answer:
         """Start a run, if the policy is active and enabled and no other run is on.
@@ -76,17 +77,18 @@ class RunSession:
                 return Answer(accepted=False, message=refusal, epoch=status.epoch)
             answer = self._loop.set_prompt(prompt)
             if answer.accepted:
-                self._canceled = False
+                self._called_off = None
                 self._run = _Run(epoch=answer.epoch, began_ns=now_ns, limit_s=max_duration_s,
                                  targets_before=status.counts.targets_sent)
             return answer
 
     def cancel(self) -> None:
         """Stop the arms now, before the next control tick; :meth:`update` then reports the end."""
-        with self._lock:
-            if self._run is not None:
-                self._canceled = True
-                self._loop.clear_prompt(epoch=self._run.epoch)
+        self._call_off(Termination.CANCELED, 'canceled')
+
+    def abandon(self, why: str) -> None:
+        """Nobody is left who could cancel the run: as :meth:`cancel`, for the reason ``why``."""
+        self._call_off(Termination.CLIENT_GONE, why)
 
     def update(self, now_ns: int) -> Progress | Finished | None:
         """How the run stands; its end is reported once. None if there is no run."""
@@ -103,9 +105,15 @@ class RunSession:
             self._run = None
             return Finished(termination=end[0], message=end[1], elapsed_s=elapsed_s)
 
+    def _call_off(self, termination: Termination, why: str) -> None:
+        with self._lock:
+            if self._run is not None and self._called_off is None:
+                self._called_off = termination, why
+                self._loop.clear_prompt(epoch=self._run.epoch)
+
     def _end(self, run: _Run, status: LoopStatus, elapsed_s: float) -> tuple[Termination, str] | None:
-        if self._canceled:
-            return Termination.CANCELED, 'canceled'
+        if self._called_off is not None:
+            return self._called_off
         if not status.active:
             return Termination.DEACTIVATED, 'the node was deactivated'
         if status.fault is not None:

@@ -1,7 +1,7 @@
 """The RunPolicy action: ``inference.session`` on ``~/run``.
 
-One goal at a time; another is refused while it lasts. The execute callback is a coroutine
-that waits for the session's end, so it never blocks the executor.
+One goal at a time; another is refused while it lasts, and it ends when its client has left the graph. The execute
+callback is a coroutine that waits for the session's end, so it never blocks the executor.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,17 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from rclpy.task import Future
 
+from apt_policy.inference.ports import SteadyClock
 from apt_policy.inference.session import Finished, Progress, RunSession, Termination
 from apt_policy.ros.operators import UNCONFIGURED
 from apt_policy.ros.stamps import from_duration, to_duration
+from apt_policy.ros.watch import GoalClient
 
 _FEEDBACK_NS = 100_000_000
+# Each look at the graph costs as much as a message.
+_LOOK_NS = 250_000_000
+# Longer than the graph needs to forget and find an endpoint again, shorter than what arms can do unattended.
+_GONE_S = 2.0
 
 
 class RunAction:
@@ -29,6 +35,9 @@ class RunAction:
         self._goal: ServerGoalHandle | None = None
         self._ended: Future = Future()
         self._told_ns = 0
+        self._steady = SteadyClock()
+        self._looked_ns = 0
+        self._client = GoalClient(node, '~/run')
         self._server = ActionServer(
             node, RunPolicy, '~/run', self._execute, goal_callback=self._consider,
             cancel_callback=self._cancel)
@@ -48,6 +57,8 @@ class RunAction:
         elif outcome is not None and self._goal is not None and abs(now_ns - self._told_ns) >= _FEEDBACK_NS:
             self._told_ns = now_ns
             self._goal.publish_feedback(_feedback(outcome))
+        if session is not None and outcome is not None and not isinstance(outcome, Finished):
+            self._look_for_client(session)
 
     def destroy(self) -> None:
         """Withdraw the action."""
@@ -62,7 +73,21 @@ class RunAction:
             self._node.get_logger().warning(f'run refused: {answer.message}')
             return GoalResponse.REJECT
         self._ended = Future()
+        self._client.expect(self._steady.now_ns())
+        limit_s = from_duration(request.max_duration) / 1e9
+        limit = f'at most {limit_s:g} s' if limit_s else 'no limit (max_duration is 0)'
+        self._node.get_logger().info(f'run begins, {limit}: {request.prompt!r}')
         return GoalResponse.ACCEPT
+
+    def _look_for_client(self, session: RunSession) -> None:
+        steady_ns = self._steady.now_ns()
+        if steady_ns - self._looked_ns < _LOOK_NS:
+            return
+        self._looked_ns = steady_ns
+        gone_s = self._client.gone_s(steady_ns)
+        if gone_s > _GONE_S:
+            session.abandon(f'the client of the goal has left the ROS graph {gone_s:.1f} s ago, and nobody else could '
+                            'cancel it')
 
     def _cancel(self, _goal: ServerGoalHandle) -> CancelResponse:
         session = self._session()

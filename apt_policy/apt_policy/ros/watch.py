@@ -23,6 +23,8 @@ _OBJECTIONS = {'RELIABILITY': 'reliable subscription', 'DURABILITY': 'transient 
                'DEADLINE': 'deadline', 'LIVELINESS': 'liveliness'}
 
 
+_DISCOVERY_NS = 1_000_000_000
+
 # As rmw calls a node of which it knows endpoints and not the name.
 _UNNAMED = ('_NODE_NAME_UNKNOWN_', '_NODE_NAMESPACE_UNKNOWN_')
 
@@ -92,6 +94,38 @@ class EndsCheck:
             if wrong:
                 self._report(topic, f'{_name(end)} subscribes to {topic} with {wrong[0]}: it receives '
                                     f'nothing; {wrong[1]}')
+
+
+class GoalClient:
+    """Notices that the client of an action's goal has left the graph.
+
+    A goal does not say who sent it: rclpy keeps the sender's identity to itself. So whoever listens to the action's
+    feedback when the goal comes, as every action client does, stands for its client. Where several listen, the goal
+    counts as wanted until all of them have left; and one that was killed leaves the graph only when its lease ends
+    (20 s with Fast DDS as shipped), where one that ends by itself leaves at once.
+    """
+
+    def __init__(self, node: Node, action: str) -> None:
+        """Watch clients of ``action``, which ``node`` offers."""
+        self._node = node
+        self._topic = f'{node.resolve_topic_name(action)}/_action/feedback'
+        self._known: set[tuple[int, ...]] = set()
+        self._expected_ns = self._seen_ns = 0
+
+    def expect(self, steady_ns: int) -> None:
+        """A goal came: whoever listens now, or is discovered in the next moment, is its client."""
+        self._known = set()
+        self._expected_ns = self._seen_ns = steady_ns
+
+    def gone_s(self, steady_ns: int) -> float:
+        """How long none of them has listened any more [s]; call it regularly."""
+        present = {tuple(end.endpoint_gid) for end in self._node.get_subscriptions_info_by_topic(self._topic)}
+        # The request may arrive before the rest of its sender is discovered.
+        if steady_ns - self._expected_ns < _DISCOVERY_NS:
+            self._known |= present
+        if self._known & present:
+            self._seen_ns = steady_ns
+        return (steady_ns - self._seen_ns) / 1e9
 
 
 def _difference(end: TopicEndpointInfo, kind: str, offered: QoSProfile,

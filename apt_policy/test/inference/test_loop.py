@@ -351,6 +351,17 @@ def test_a_dead_planner_cannot_be_enabled_and_says_why(rig):
     assert not rig.loop.enable(True).accepted
 
 
+def test_a_reset_without_a_planner_is_refused_with_what_happened_to_it(rig):
+    rig = rig().moving()
+    rig.worker.finish(Failure(message='the planner process was ended by SIGKILL'))
+    rig.worker.state = WorkerState.DEAD
+    refused = rig.loop.reset()
+    assert not refused.accepted and 'SIGKILL' in refused.message and 'configure it again' in refused.message
+    assert rig.reason() is HoldReason.INFERENCE_FAILED
+    assert not rig.loop.reset().accepted
+    assert rig.loop.status().fault is not None, 'a refusal changes nothing'
+
+
 def test_enabling_an_inactive_node_is_refused(rig):
     refused = rig().loop.enable(True)
     assert not refused.accepted and 'activate' in refused.message

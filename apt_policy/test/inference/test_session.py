@@ -72,6 +72,17 @@ def test_a_cancel_stops_the_arms_at_the_next_tick_and_the_next_goal_needs_no_ope
     assert isinstance(session.update(rig.now_ns), Progress)
 
 
+def test_a_run_whose_client_is_gone_stops_the_arms_at_the_next_tick_and_says_so(run):
+    rig, session = run
+    session.abandon('the client is gone')
+    session.cancel()
+    assert rig.reason() is HoldReason.NO_PROMPT
+    end = session.update(rig.now_ns)
+    assert end.termination is Termination.CLIENT_GONE and end.message == 'the client is gone'
+    assert session.begin('sit', max_duration_s=1.0, now_ns=rig.now_ns).accepted
+    assert isinstance(session.update(rig.now_ns), Progress)
+
+
 def test_time_up_stops_the_arms(run):
     rig, session = run
     while isinstance(end := session.update(rig.now_ns), Progress):
