@@ -17,7 +17,7 @@ from apt_demos.demo.recording import Recording
 from apt_demos.demo.watch import OVERVIEW, Watcher
 from apt_demos.live_evaluation.live_robot import LiveError, LiveRobot
 from apt_policy.core.contract import RobotContract
-from apt_sim.evaluation.referee import Referee, Ruling, Verdict
+from apt_sim.evaluation.referee import FailureKind, Referee, Ruling, Verdict, failed
 
 # A slow machine simulates slowly but correctly; below this share of the speed it is not worth the wait.
 _SLOWEST = 0.1
@@ -125,7 +125,7 @@ class Director:
                 until_s = min(seconds, self._watcher.elapsed_s() + _REST_S)
         if referee is None:
             return None
-        return verdict or Verdict(ruling=Ruling.FAILURE, reason=f'not done in {seconds:g} s')
+        return verdict or failed(FailureKind.TIME_OVER, f'not done in {seconds:g} s')
 
     def _sent(self) -> int:
         status: Any = self._watcher.status

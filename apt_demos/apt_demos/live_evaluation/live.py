@@ -68,7 +68,7 @@ class LiveEvaluator:
         verdict, end, approached = self._run(trial, scene)
         return TrialResult(
             split=plan.split.value, number=number, seed=trial.seed, success=verdict.ruling is Ruling.SUCCESS,
-            approached=approached == trial.parts[0].task.object, reason=verdict.reason,
+            approached=approached == trial.parts[0].task.object, failure=verdict.failure, reason=verdict.reason,
             instructions=tuple(part.instruction for part in trial.parts),
             duration_s=(end.stamp_ns - scene.stamp_ns) / 1e9, spent_s={})
 

@@ -5,6 +5,7 @@ clock. Callbacks only store; decoding happens in :meth:`ObservationAssembler.sna
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -47,12 +48,18 @@ class ObservationAssembler:
                 raise ValueError(f'cameras {", ".join(used) or "(none)"} leave arm {name!r} without a '
                                  f'reference camera; add one of {", ".join(arm.reference_cameras)}')
         self._contract, self._transforms = contract, transforms
+        self._links: set[str] = set()
         self._cameras = {name: self._camera_input(name, bases.get(name, TimeBase.HEADER))
                          for name in contract.cameras if name in used}
         self._arms = {name: self._arm_input(name, bases.get(name, TimeBase.HEADER))
                       for name in contract.arms}
         self._lock = Lock()
         self._jump = ''
+
+    @property
+    def transform_streams(self) -> frozenset[str]:
+        """The streams that come through TF, as reports and holds call them."""
+        return frozenset(self._links)
 
     def add_image(self, camera: str, message: Any, receive_ns: int) -> Arrival:
         """Store sensor_msgs/Image or CompressedImage by reference."""
@@ -124,7 +131,7 @@ class ObservationAssembler:
         with self._lock:
             jump = self._jump
         if jump and hold.reason is HoldReason.MISSING_STREAM:
-            return Hold(reason=HoldReason.CLOCK_JUMP, detail=f'{jump}; {hold.detail}')
+            return replace(hold, reason=HoldReason.CLOCK_JUMP, detail=f'{jump}; {hold.detail}')
         return hold
 
     def _camera_input(self, name: str, base: TimeBase) -> CameraInput:
@@ -143,8 +150,10 @@ class ObservationAssembler:
 
     def _link(self, anchor: str, frame: str, mount: NDArray[np.float64] | None = None) -> Link:
         arm = self._contract.arms[anchor]
-        return Link(base=arm.base_frame, frame=frame, world_from_base=arm.world_from_base.matrix,
+        link = Link(base=arm.base_frame, frame=frame, world_from_base=arm.world_from_base.matrix,
                     transforms=self._transforms, frame_from_mounted=mount)
+        self._links.add(link.name)
+        return link
 
 
 def _require_known(what: str, names: Iterable[str], valid: Iterable[str]) -> None:

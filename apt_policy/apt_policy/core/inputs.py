@@ -1,7 +1,7 @@
 """What one camera and one arm contribute to an observation, as of an instant.
 
 Adding stores a reference and returns; looking decodes. A missing, stale or bad input is a
-:class:`Hold` that names the stream, never a zero or an identity. Knows neither
+:class:`Hold` that carries the stream, never a zero or an identity. Knows neither
 subscriptions nor the wall clock: every instant is given.
 """
 
@@ -58,18 +58,21 @@ class Link:
         try:
             return self.transforms.latest_common_ns(self.base, self.frame)
         except TransformError as error:
-            return Hold(reason=HoldReason.MISSING_STREAM, detail=f'{self.name}: {error}')
+            return self._hold(HoldReason.MISSING_STREAM, str(error))
 
     def pose(self, stamp_ns: int) -> Array | Hold:
         """Its place in the world (4, 4) at an instant not after :meth:`newest_ns`."""
         try:
             base_from_frame = self.transforms.lookup(self.base, self.frame, stamp_ns)
         except TransformError as error:
-            return Hold(reason=HoldReason.MISSING_STREAM, detail=f'{self.name}: {error}')
+            return self._hold(HoldReason.MISSING_STREAM, str(error))
         if not np.isfinite(base_from_frame).all():
-            return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self.name}: the transform is not finite')
+            return self._hold(HoldReason.BAD_INPUT, 'the transform is not finite')
         pose = self.world_from_base @ base_from_frame
         return pose if self.frame_from_mounted is None else pose @ self.frame_from_mounted
+
+    def _hold(self, reason: HoldReason, what: str) -> Hold:
+        return Hold(reason=reason, detail=f'{self.name}: {what}', stream=self.name)
 
     def report(self, tick_ns: int, max_age_s: float) -> StreamReport:
         """Age of the newest transform; TF has no rate of its own."""
@@ -117,7 +120,7 @@ class CameraInput:
         if not images:
             return absent
         if info is None:
-            return Hold(reason=HoldReason.MISSING_STREAM,
+            return Hold(reason=HoldReason.MISSING_STREAM, stream=self.name,
                         detail=f'{self.name}: no camera_info yet on {self._camera.info_topic}')
         found = self._placed(images, tick_ns)
         if isinstance(found, Hold):
@@ -152,7 +155,7 @@ class CameraInput:
         known = next((image for image in fresh if newest == 0 or image.stamp_ns <= newest), None)
         if known is None:
             behind = (fresh[0].stamp_ns - newest) / 1e9
-            return Hold(reason=HoldReason.STALE_STREAM, detail=(
+            return Hold(reason=HoldReason.STALE_STREAM, stream=self._link.name, detail=(
                 f'{self._link.name}: {behind:.3f} s older than the newest image of {self.name}, and no '
                 f'image within {self._camera.max_age_s:g} s is as old as that'))
         pose = self._link.pose(known.stamp_ns)
@@ -163,10 +166,10 @@ class CameraInput:
             model = decode_camera_info(info)
             rgb, factor = decode_image_reduced(image.value, whole_halvings(model.height, model.width, self._size))
         except DecodeError as error:
-            return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self.name}: {error}')
+            return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self.name}: {error}', stream=self.name)
         height, width = rgb.shape[0] * factor, rgb.shape[1] * factor
         if (height, width) != (model.height, model.width):
-            return Hold(reason=HoldReason.BAD_INPUT, detail=(
+            return Hold(reason=HoldReason.BAD_INPUT, stream=self.name, detail=(
                 f'{self.name}: image is {width}x{height}, its camera_info on '
                 f'{self._camera.info_topic} describes {model.width}x{model.height}'))
         boxed = letterbox(rgb, np.diag((1 / factor, 1 / factor, 1.0)) @ model.intrinsics, self._size)
@@ -234,7 +237,7 @@ class ArmInput:
                 share = (stamp_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)
                 reading += share * (self._reading(after.value) - reading)
         except DecodeError as error:
-            return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self._stream}: {error}')
+            return Hold(reason=HoldReason.BAD_INPUT, detail=f'{self._stream}: {error}', stream=self._stream)
         return opening_from_reading(reading, self._arm.gripper_state)
 
     def _reading(self, message: Any) -> float:
@@ -256,8 +259,9 @@ def _absence(name: str, stream: Stream[Any], tick_ns: int) -> Hold:
                   'driver, or the time base of this stream to receive')
     else:
         detail = 'no message yet'
-    return Hold(reason=HoldReason.MISSING_STREAM, detail=f'{name}: {detail}')
+    return Hold(reason=HoldReason.MISSING_STREAM, detail=f'{name}: {detail}', stream=name)
 
 
 def _stale(name: str, age_s: float, max_age_s: float) -> Hold:
-    return Hold(reason=HoldReason.STALE_STREAM, detail=f'{name}: {age_s:.3f} s old, limit {max_age_s:g} s')
+    return Hold(reason=HoldReason.STALE_STREAM, detail=f'{name}: {age_s:.3f} s old, limit {max_age_s:g} s',
+                stream=name)

@@ -45,6 +45,9 @@ class Hold:
 
     reason: HoldReason
     detail: str = ''
+    """For people; nothing is decided by it."""
+    stream: str | None = None
+    """The input stream that is to blame, called as in a ``StreamReport``; None where none is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

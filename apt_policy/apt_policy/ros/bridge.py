@@ -139,7 +139,7 @@ class PolicyBridge:
         """With what is known about the topics behind it."""
         known: tuple[str, ...] = ()
         if hold.reason in (HoldReason.MISSING_STREAM, HoldReason.STALE_STREAM, HoldReason.BAD_INPUT):
-            known = self._inputs.notes_about(hold.detail)
+            known = self._inputs.notes_about(hold.stream)
         elif hold.reason is HoldReason.NO_PROMPT:
             known = self._notes.about((self._operators.prompt_topic,))
         return replace(hold, detail='; '.join((hold.detail, *known))) if known else hold

@@ -36,7 +36,7 @@ class RobotInputs:
         self._streams = StreamTable(contract)
         self._assembler = assembler
         self._notes = notes
-        self._topics: dict[str, tuple[str, ...]] = {}
+        self._topics: dict[str, tuple[str, ...]] = dict.fromkeys(assembler.transform_streams, TF_TOPICS)
         self.subscriptions: list[Subscription] = []
         """Of this node, for whoever checks their other ends."""
         for name in params.cameras or contract.cameras:
@@ -44,10 +44,9 @@ class RobotInputs:
         for name in contract.arms:
             self._listen_to_arm(name, params)
 
-    def notes_about(self, detail: str) -> tuple[str, ...]:
-        """What is known of the topics behind the streams that a hold's detail names."""
-        topics = [topic for stream, topics in self._topics.items() if stream in detail for topic in topics]
-        return self._notes.about((*topics, *(TF_TOPICS if 'TF ' in detail else ())))
+    def notes_about(self, stream: str | None) -> tuple[str, ...]:
+        """What is known of the topics behind the stream of a hold; nothing for a hold without one."""
+        return () if stream is None else self._notes.about(self._topics.get(stream, ()))
 
     def close(self) -> None:
         """Unsubscribe."""

@@ -5,7 +5,6 @@ It reads the loop and the streams and writes messages; it decides nothing.
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +21,6 @@ from apt_policy.ros.qos import advertise, no_events
 
 _OK, _WARN, _ERROR = 0, 1, 2
 _REPEAT_S = 1.0
-_NUMBERS = re.compile(r'[0-9.]+')
 _QUIET = (HoldReason.NONE, HoldReason.INACTIVE, HoldReason.DISABLED, HoldReason.NO_PROMPT)
 """Holds that an operator wants."""
 
@@ -75,12 +73,12 @@ class HoldLog:
         """Log through ``node``."""
         self._logger = node.get_logger()
         self._clock = clock or SteadyClock()
-        self._told_ns: dict[tuple[HoldReason, str], int] = {}
+        self._told_ns: dict[tuple[HoldReason, str | None], int] = {}
 
     def tell(self, hold: Hold) -> None:
         """``hold`` began; reason NONE tells that targets flow."""
         now_ns = self._clock.now_ns()
-        cause = (hold.reason, _NUMBERS.sub('', hold.detail))
+        cause = (hold.reason, hold.stream)
         if now_ns - self._told_ns.get(cause, -10**12) < _REPEAT_S * 1e9:
             return
         self._told_ns[cause] = now_ns

@@ -19,6 +19,8 @@ CAMERAS = ('cam_high', 'cam_low', 'cam_left_wrist', 'cam_right_wrist')
 def _hold(outcome, reason: HoldReason, *parts: str) -> None:
     assert isinstance(outcome, Hold), outcome
     assert outcome.reason is reason, outcome
+    # Everything that keeps an observation from being made comes from one stream, in text and as a field.
+    assert outcome.stream is not None and f'{outcome.stream}: ' in outcome.detail, outcome
     for part in parts:
         assert part in outcome.detail, outcome
 

@@ -5,7 +5,7 @@ inverse-kinematics bridges. Only time differs: the simulation stands still while
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apt_policy.core.contract import RobotContract, load_contract
@@ -17,7 +17,7 @@ from apt_policy.inference.ports import Planner
 from apt_policy.inference.report import LoopSettings
 from apt_sim.evaluation.film import Film
 from apt_sim.evaluation.instant_worker import InstantWorker
-from apt_sim.evaluation.referee import Referee, Ruling, Verdict
+from apt_sim.evaluation.referee import FailureKind, Referee, Ruling, Verdict
 from apt_sim.evaluation.source import SimulatedRobot
 from apt_sim.evaluation.stopwatch import Stopwatch
 from apt_sim.evaluation.trial import Trial, TrialDrawer, TrialPlan, trial_scene
@@ -67,8 +67,10 @@ class TrialResult:
     success: bool
     approached: bool
     """Whether a hand came nearer to the object that was asked for first than to any other."""
+    failure: FailureKind | None
+    """The kind of a failure, None for a success."""
     reason: str
-    """Of a failure."""
+    """Of a failure, for people."""
     duration_s: float
     """Simulated time."""
     spent_s: dict[str, float] = field(compare=False)
@@ -105,7 +107,7 @@ class Evaluator:
                 film.save(self._settings.videos / f'{plan.split.value}_{number:04d}.mp4', verdict.reason)
         return TrialResult(
             split=plan.split.value, number=number, seed=trial.seed, success=verdict.ruling is Ruling.SUCCESS,
-            approached=approached == trial.parts[0].task.object, reason=verdict.reason,
+            approached=approached == trial.parts[0].task.object, failure=verdict.failure, reason=verdict.reason,
             instructions=tuple(part.instruction for part in trial.parts),
             duration_s=(self._simulation.time_ns - scene.stamp_ns) / 1e9, spent_s=dict(stopwatch.spent_s))
 
@@ -142,7 +144,7 @@ class Evaluator:
             robot.see(now)
             verdict = referee.see(now)
         if verdict.ruling is Ruling.FAILURE and held:
-            verdict = Verdict(ruling=verdict.ruling, reason=f'{verdict.reason}; held, {held}')
+            verdict = replace(verdict, reason=f'{verdict.reason}; held, {held}')
         return verdict, referee.approached
 
     def _loop(self, robot: SimulatedRobot, worker: InstantWorker) -> PolicyLoop:

@@ -33,16 +33,32 @@ class Ruling(Enum):
     FAILURE = auto()
 
 
+class FailureKind(Enum):
+    """What went wrong in a trial; the values are what tables say."""
+
+    WRONG_OBJECT = 'wrong object'
+    WRONG_TRAY = 'wrong tray'
+    TIME_OVER = 'not done in time'
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """How a trial stands."""
 
     ruling: Ruling
+    failure: FailureKind | None = None
+    """The kind of a failure, None while there is none."""
     reason: str = ''
-    """Of a failure."""
+    """Of a failure, for people."""
 
 
 _GO_ON = Verdict(ruling=Ruling.GO_ON)
+_LOOKS_DONE = Verdict(ruling=Ruling.SUCCESS)
+
+
+def failed(kind: FailureKind, reason: str) -> Verdict:
+    """The verdict that ends a trial without success."""
+    return Verdict(ruling=Ruling.FAILURE, failure=kind, reason=reason)
 
 
 class Referee:
@@ -54,7 +70,7 @@ class Referee:
         self._patience = patience
         self._index = 0
         self._before = start
-        self._looks: str | None = None
+        self._looks: Verdict | None = None
         self._since_ns = start.stamp_ns
         self._nearest_m: dict[str, float] = {}
 
@@ -77,10 +93,10 @@ class Referee:
             self._looks, self._since_ns = looks, now.stamp_ns
         settled = (now.stamp_ns - self._since_ns) / 1e9 >= SETTLED_S
         if looks is not None and settled:
-            return self._advance(now) if not looks else Verdict(ruling=Ruling.FAILURE, reason=looks)
+            return self._advance(now) if looks is _LOOKS_DONE else looks
         limit_s = self._patience * LIMITS_S[self.part.task.skill]
         if (now.stamp_ns - self._before.stamp_ns) / 1e9 >= limit_s:
-            return Verdict(ruling=Ruling.FAILURE, reason=f'not done in {limit_s:g} s')
+            return failed(FailureKind.TIME_OVER, f'not done in {limit_s:g} s')
         return _GO_ON
 
     def _advance(self, now: Situation) -> Verdict:
@@ -96,19 +112,19 @@ class Referee:
             gap = min(float(np.linalg.norm(tool - pose[:3, 3])) for tool in tools)
             self._nearest_m[name] = min(gap, self._nearest_m.get(name, gap))
 
-    def _look(self, now: Situation) -> str | None:
-        """Empty when the task looks done, what is wrong when it went wrong, None while it is open."""
+    def _look(self, now: Situation) -> Verdict | None:
+        """Success when the task looks done, a failure when it went wrong, None while it is open."""
         task = self.part.task
         if done(task, self._before, now):
-            return ''
+            return _LOOKS_DONE
         lifted = [name for name, pose in now.objects.items() if name != task.object and pose[2, 3] >= LIFTED]
         if lifted:
-            return f'lifted the {lifted[0]}'
+            return failed(FailureKind.WRONG_OBJECT, f'lifted the {lifted[0]}')
         return self._wrong_tray(task, now)
 
-    def _wrong_tray(self, task: Task, now: Situation) -> str | None:
+    def _wrong_tray(self, task: Task, now: Situation) -> Verdict | None:
         if task.skill is not Skill.PLACE:
             return None
         others = [colour for colour in now.trays if colour != task.tray]
         filled = [colour for colour in others if done(replace(task, tray=colour), self._before, now)]
-        return f'put it into the {filled[0]} tray' if filled else None
+        return failed(FailureKind.WRONG_TRAY, f'put it into the {filled[0]} tray') if filled else None

@@ -77,8 +77,8 @@ def table(results: Sequence[TrialResult]) -> Table:
                              ('went to it', 'right'), ('failures', 'left')):
         shown.add_column(heading, justify='left' if justify == 'left' else 'right')
     for split, score in scores(results).items():
-        kinds = Counter(_kind(result.reason) for result in results if result.split == split and not result.success)
-        failures = ', '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))
+        kinds = Counter(result.failure for result in results if result.split == split and result.failure)
+        failures = ', '.join(f'{count} {kind.value}' for kind, count in kinds.most_common(3))
         shown.add_row(split, str(score.episodes), f'{100 * score.success:.0f} %',
                       f'{100 * score.low:.0f} .. {100 * score.high:.0f} %', f'{100 * score.approached:.0f} %', failures)
     return shown
@@ -94,11 +94,3 @@ def shares(results: Sequence[TrialResult]) -> dict[str, float]:
         return {}
     parts = {what: seconds / everything for what, seconds in spent.most_common()}
     return {**parts, 'other': max(0.0, 1.0 - sum(parts.values()))}
-
-
-def _kind(reason: str) -> str:
-    """A reason without the names in it."""
-    for start, kind in (('lifted', 'wrong object'), ('put it into', 'wrong tray'), ('not done', 'not done in time')):
-        if reason.startswith(start):
-            return kind
-    return reason

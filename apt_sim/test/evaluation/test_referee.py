@@ -7,7 +7,7 @@ import pytest
 
 from apt_policy.core.geometry import make_pose
 from apt_policy.core.sample import ArmState
-from apt_sim.evaluation.referee import LIMITS_S, SETTLED_S, Referee, Ruling
+from apt_sim.evaluation.referee import LIMITS_S, SETTLED_S, FailureKind, Referee, Ruling
 from apt_sim.tasks.episode import Assignment
 from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
 from apt_sim.tasks.task import Situation, Skill, Task
@@ -54,6 +54,7 @@ def test_lifting_another_object_fails():
     referee.see(table(1.0, blue_cup=(0.2, 0.4, 0.12)))
     verdict = referee.see(table(1.5, blue_cup=(0.2, 0.4, 0.12)))
     assert verdict.ruling is Ruling.FAILURE and verdict.reason == 'lifted the blue cup'
+    assert verdict.failure is FailureKind.WRONG_OBJECT
 
 
 def test_filling_another_tray_fails():
@@ -61,13 +62,15 @@ def test_filling_another_tray_fails():
     referee.see(table(1.0, red_cube=(0.1, 0.78, 0.024)))
     verdict = referee.see(table(1.5, red_cube=(0.1, 0.78, 0.024)))
     assert verdict.ruling is Ruling.FAILURE and verdict.reason == 'put it into the black tray'
+    assert verdict.failure is FailureKind.WRONG_TRAY
 
 
 def test_time_runs_out():
     referee = Referee([PICK], table(0))
     limit_s = LIMITS_S[Skill.PICK]
     assert referee.see(table(limit_s - 0.1)).ruling is Ruling.GO_ON
-    assert referee.see(table(limit_s)).reason == f'not done in {limit_s:g} s'
+    verdict = referee.see(table(limit_s))
+    assert verdict.failure is FailureKind.TIME_OVER and verdict.reason == f'not done in {limit_s:g} s'
 
 
 def test_the_second_instruction_comes_when_the_first_is_done_and_has_its_own_time():

@@ -1,18 +1,22 @@
 """What trials amount to."""
 
+import io
 import json
+from dataclasses import replace
 
 import pytest
+from rich.console import Console
 from scipy.stats import binomtest
 
 from apt_sim.evaluation.evaluate import TrialResult
-from apt_sim.evaluation.score import scores, shares, wilson, write_json
+from apt_sim.evaluation.referee import FailureKind
+from apt_sim.evaluation.score import scores, shares, table, wilson, write_json
 
 
 def result(split, number, *, success, **spent):
     return TrialResult(split=split, number=number, seed=0, instructions=('go',), success=success,
-                       approached=success, reason='' if success else 'lifted the red cube', duration_s=1.0,
-                       spent_s=spent)
+                       approached=success, failure=None if success else FailureKind.WRONG_OBJECT,
+                       reason='' if success else 'lifted the red cube', duration_s=1.0, spent_s=spent)
 
 
 @pytest.mark.parametrize(('successes', 'episodes'), [(0, 10), (8, 10), (10, 10), (1, 3), (173, 200)])
@@ -41,3 +45,13 @@ def test_time_is_shared_out_whole():
     parts = shares([result('seen', 0, success=True, all=4.0, inference=2.0, physics=1.0),
                     result('seen', 1, success=True, all=4.0, inference=4.0)])
     assert parts == {'inference': 0.75, 'physics': 0.125, 'other': 0.125}
+
+
+def test_failures_are_counted_by_kind_however_they_are_worded():
+    failed = result('seen', 0, success=False)
+    late = replace(failed, failure=FailureKind.TIME_OVER)
+    results = [failed, replace(failed, reason='took another one'), replace(late, reason='lifted too late'),
+               result('seen', 1, success=True)]
+    written = io.StringIO()
+    Console(file=written, width=200).print(table(results))
+    assert '2 wrong object, 1 not done in time' in written.getvalue()

@@ -15,6 +15,7 @@ from apt_training.convert.source import StreamLine
 
 _GAP_PERIODS = 2.5
 """Silence longer than this many usual periods is a gap."""
+_NO_STREAM = 'no stream'
 
 
 class StreamTally:
@@ -62,7 +63,7 @@ class DropTally:
 
     def add(self, hold: Hold, at_s: float) -> None:
         """A frame is lost for the reason in ``hold``, ``at_s`` seconds into the bag."""
-        key = (_stream_of(hold.detail), hold.reason.name.lower())
+        key = (hold.stream or _NO_STREAM, hold.reason.name.lower())
         self.counts[key] += 1
         self._first.setdefault(key, f'at {at_s:.3f} s: {hold.detail}')
 
@@ -88,12 +89,6 @@ class DropTally:
         """A sentence with the first case of each reason."""
         return '; '.join(f'{stream} {reason} {count} times, first {self._first[stream, reason]}'
                          for (stream, reason), count in self.counts.most_common())
-
-
-def _stream_of(detail: str) -> str:
-    """Holds name the stream first, or after what they say of a jump of the clock."""
-    last = detail.rpartition('; ')[2] if 'jumped back' in detail else detail
-    return last.partition(':')[0]
 
 
 def _ages_s(instants: NDArray[np.int64], arrivals: NDArray[np.int64], ticks: NDArray[np.int64]) -> NDArray[np.float64]:
