@@ -1,10 +1,11 @@
 """Does steps, as processes, and remembers which are done.
 
 A run that was interrupted or failed goes on at its first step that is not done. A step is done anew when its command
-has changed. What the steps are for is not known here.
+has changed in more than the names of modules. What the steps are for is not known here.
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from apt_policy.console import complain
 _PATIENCE = Patience(interrupt_s=60.0, terminate_s=10.0)
 _LOOK_S = 0.2
 INTERRUPTED = 130
+_MODULE = re.compile(r'(?<= -m )\S+')
 
 
 class Runner:
@@ -92,7 +94,7 @@ class Runner:
 
     def _is_done(self, step: Step) -> bool:
         mark = self._mark(step)
-        return mark.exists() and mark.read_text() == step.command and step.product.exists()
+        return mark.exists() and _work(mark.read_text()) == _work(step.command) and step.product.exists()
 
     def _close(self, attempt: '_Attempt') -> Step | None:
         step, status = attempt.step, attempt.process.stop(_PATIENCE)
@@ -115,6 +117,11 @@ class Runner:
         for step, took in self._took:
             table.add_row(step.name, took, str(step.product))
         self._console.print(table)
+
+
+def _work(command: str) -> str:
+    """A command without the names of its modules: a folder that was begun before they were moved goes on."""
+    return _MODULE.sub('', command)
 
 
 class _Attempt:

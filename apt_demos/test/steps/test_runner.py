@@ -53,6 +53,15 @@ def test_a_step_whose_command_changed_is_done_again(work, step, tmp_path):
     assert (tmp_path / 'made').read_text() == 'oneone'
 
 
+def test_a_step_whose_modules_were_renamed_is_not_done_again(work, step, tmp_path):
+    def called(module):
+        return replace(step('one'), typed=f'python -m {module}.main',
+                       words=('-m', f'{module}.lesson', *step('one').words))
+    assert work().run([(called('old.place'),)]) == 0
+    assert work().run([(called('new'),)]) == 0
+    assert (tmp_path / 'made').read_text() == 'one'
+
+
 def test_after_a_failure_the_same_command_goes_on_there(work, step, tmp_path, capsys):
     fixed = f"__import__('os').path.exists({str(tmp_path / 'fixed')!r})"
     broken = [(step('one'),), (step('two', f'sys.exit(0 if {fixed} else 3)'),)]
