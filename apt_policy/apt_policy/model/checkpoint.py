@@ -171,7 +171,8 @@ def _read_folder(folder: Path) -> Checkpoint:
     try:
         facts = json.loads((folder / FACTS_FILE).read_text())
         if facts.get('format') != FORMAT:
-            raise CheckpointError(f'{folder} has format {facts.get("format")!r}, expected {FORMAT!r}')
+            raise CheckpointError(f'{folder} has format {facts.get("format")!r}, expected {FORMAT!r}; load it with the '
+                                  f'version of the suite that wrote it (revision {facts.get("git_revision")!r})')
         config = policy_config_from_dict(facts['model'])
         weights = load_file(folder / EXPERT_FILE)
         vlm_weights = load_file(folder / VLM_FILE) if (folder / VLM_FILE).exists() else None

@@ -206,13 +206,14 @@ def lose_field(folder):
 
 
 def other_format(folder):
-    (folder / FACTS_FILE).write_text('{"format": "something/9"}')
+    (folder / FACTS_FILE).write_text('{"format": "something/9", "git_revision": "abc"}')
 
 
 @pytest.mark.parametrize(('damage', 'message'), [
     (damage_facts, 'is corrupt: JSONDecodeError'), (damage_weights, 'is corrupt: SafetensorError'),
     (lose_weights, r'is not a complete checkpoint, a file is missing: .*expert\.safetensors'),
-    (lose_field, "is corrupt: KeyError: 'model'"), (other_format, "has format 'something/9', expected 'apt-policy"),
+    (lose_field, "is corrupt: KeyError: 'model'"),
+    (other_format, "has format 'something/9', expected 'apt-policy-checkpoint/1'; .* version of .* wrote it .*'abc'"),
 ])
 def test_a_damaged_folder_says_what_is_wrong(make_policy, save, tmp_path, damage, message):
     folder = save(tmp_path / 'last', make_policy())

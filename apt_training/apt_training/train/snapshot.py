@@ -208,7 +208,9 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text())
         if facts['format'] != FORMAT:
-            raise StateError(f'{path} has format {facts["format"]!r}, expected {FORMAT!r}')
+            raise StateError(f'{path} has format {facts["format"]!r}, expected {FORMAT!r}; go on with the '
+                             'version of the suite that wrote it, or start from the weights alone with '
+                             '--pretrained-ckpt')
         return dict(facts)
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise StateError(f'{path} cannot be read: {error}; start from the weights alone with --pretrained-ckpt, or '

@@ -106,6 +106,8 @@ def test_a_run_is_not_gone_on_with_unless_asked(tmp_path, train_here):
 
 @pytest.mark.parametrize(('file', 'content', 'error', 'message'), [
     ('state_000001/training.json', b'{', StateError, 'training.json cannot be read'),
+    ('state_000001/training.json', b'{"format": "something/9"}', StateError,
+     "has format 'something/9', expected 'apt-training-state/1'; .* version of .* wrote it, .* --pretrained-ckpt"),
     ('state_000001/optimizer.pt', b'junk', StateError, 'optimizer state in .* cannot be taken up'),
     ('iter_000001/expert.safetensors', b'junk', CheckpointError, 'iter_000001 is corrupt')])
 def test_damaged_state_is_named(tmp_path, train_here, file, content, error, message):
