@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
-
+from apt_policy.core.shipped import shipped_contract
 from apt_recorder.bag import BagSettings
 from apt_recorder.storage import Compression, Storage
 
@@ -54,6 +53,7 @@ def parse(words: Sequence[str]) -> Options:
             storage=Storage(given.storage), compression=Compression(given.compress),
             max_bytes=round(given.max_size * _MIB), max_ns=round(given.split * 1e9),
             min_free_bytes=round(given.min_free * _MIB))
+        contract = given.contract or shipped_contract('aloha.yaml')
     except ValueError as error:
         parser.error(str(error))
     for name in ('max_size', 'split', 'min_free', 'duration', 'episodes', 'wait'):
@@ -61,10 +61,9 @@ def parse(words: Sequence[str]) -> Options:
             parser.error(f'--{name.replace("_", "-")} is {getattr(given, name):g}, expected 0 or more')
     if given.recover and given.bag is None:
         parser.error('--recover needs the folder of the bag')
-    share = Path(get_package_share_directory('apt_bringup'))
     return Options(
         folder=given.bag or Path(f'apt_{time.strftime("%Y_%m_%d-%H_%M_%S")}'), recover=given.recover,
-        contract=given.contract or share / 'config' / 'aloha.yaml', bag=bag,
+        contract=contract, bag=bag,
         queue_bytes=round(given.queue * _MIB), duration_s=given.duration, episodes=given.episodes,
         wait_s=given.wait, min_rate=given.min_rate, without=tuple(given.without),
         stamp_on_receipt=tuple(given.stamp_on_receipt), episode_per_prompt=given.episode_per_prompt, ros=ros)

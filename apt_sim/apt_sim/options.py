@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from pathlib import Path
+
+from apt_policy.core.shipped import shipped_contract
 
 CONTRACT = 'aloha_small.yaml'
 
@@ -24,10 +25,7 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
 
 def contract_path(given: str) -> str:
     """The contract that is asked for, or the one that is installed with this package."""
-    if given:
-        return given
-    from ament_index_python.packages import get_package_share_directory
-    return str(Path(get_package_share_directory('apt_bringup')) / 'config' / CONTRACT)
+    return given or str(shipped_contract(CONTRACT))
 
 
 def positive(text: str) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
 from rich.console import Console
 
 from apt_demos.steps.runner import Runner
@@ -19,6 +18,7 @@ from apt_demos.steps.step import named
 from apt_demos.study.plan import FULL, QUICK, Setting, Sizes, steps
 from apt_demos.study.report import collect, tables, write_results
 from apt_policy.console import complain
+from apt_policy.core.shipped import shipped_contract
 from apt_policy.core.stop import stop_requests
 from apt_sim.options import positive
 from apt_training.bulk.folder import claim
@@ -37,8 +37,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _options(words)
     console = Console()
     out = options.out or Path('out/study_quick' if options.quick else 'out/study')
-    contract = Path(get_package_share_directory('apt_bringup')) / 'config' / 'aloha_small.yaml'
     try:
+        contract = shipped_contract('aloha_small.yaml')
         sizes = _sizes(options)
         setting = Setting(out=out, contract=contract, sizes=sizes, own_vlm=options.vlm, own_data=tuple(options.data))
         chosen = named(options.only, steps(setting, jobs=options.jobs))

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
 from rich.console import Console
 
 from apt_demos.steps.runner import Runner
 from apt_demos.steps.step import named
 from apt_demos.tutorial.plan import Sizes, steps
 from apt_policy.console import complain
+from apt_policy.core.shipped import shipped_contract
 from apt_policy.core.stop import stop_requests
 
 
@@ -28,11 +28,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     options = _options(words)
     console = Console()
-    share = Path(get_package_share_directory('apt_bringup'))
     sizes = Sizes(episodes=options.episodes, held_out=options.held_out, iterations=options.iterations,
                   watch_s=options.watch, speed=options.speed)
     try:
-        known = steps(options.out, share / 'config' / 'aloha_tutorial.yaml', sizes)
+        known = steps(options.out, shipped_contract('aloha_tutorial.yaml'), sizes)
         chosen = named(options.only, [(step,) for step in known])
     except ValueError as error:
         complain(console, f'tutorial: {error}')

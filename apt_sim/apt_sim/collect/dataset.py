@@ -4,6 +4,7 @@ from pathlib import Path
 
 from apt_policy.core.atomic import remove_rests_of
 from apt_recorder import metadata
+from apt_training.episodes.files import SUFFIX
 
 BAGS = 'bags'
 """The folder of all bags, beside the episode files."""
@@ -11,7 +12,7 @@ BAGS = 'bags'
 
 def episode_file(folder: Path, number: int) -> Path:
     """Where an episode lies."""
-    return folder / f'episode_{number:06d}.h5'
+    return folder / f'episode_{number:06d}{SUFFIX}'
 
 
 def bag_folder(folder: Path, number: int) -> Path:

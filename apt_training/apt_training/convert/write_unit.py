@@ -14,9 +14,9 @@ from typing import Any
 from apt_policy.core.atomic import write_text
 from apt_training.convert.source import ConvertError, EpisodeStream, RefusedError, StreamLine, Unit, UnitReport
 from apt_training.episodes.episode import EpisodeError, Storage
+from apt_training.episodes.files import SUFFIX
 from apt_training.episodes.write import EpisodeWriter
 
-SUFFIX = '.h5'
 JOURNALS = '.apt-convert'
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -26,6 +26,15 @@ from apt_training.episodes.episode import CameraFrame, EpisodeError, EpisodeFact
 from apt_training.episodes.read import Episode
 
 
+class DatasetMismatchError(EpisodeError):
+    """An episode without the arms or cameras that its dataset is declared to have, though nothing is wrong with it."""
+
+    def __init__(self, message: str, facts: EpisodeFacts) -> None:
+        super().__init__(message)
+        self.facts = facts
+        """Of the episode."""
+
+
 class _Choice(NamedTuple):
     """Everything about a sample that training draws."""
 
@@ -136,8 +145,9 @@ class EpisodeDataset(Dataset[Sample]):
         wanted = self.declaration.cameras or there
         missing = [name for name in wanted if name not in there]
         if missing:
-            raise EpisodeError(f'{episode.path} has no camera {missing[0]!r}, which dataset '
-                               f'{self.declaration.name} needs; it has {", ".join(there)}')
+            raise DatasetMismatchError(
+                f'{episode.path} has no camera {missing[0]!r}, which dataset {self.declaration.name} needs; it has '
+                f'{", ".join(there)}', episode.facts)
         return wanted
 
     def _candidates(self, episode: Episode, cameras: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -148,8 +158,9 @@ class EpisodeDataset(Dataset[Sample]):
             return [cameras] * len(chosen)
         named = dict(zip(order or range(len(rows)), rows, strict=True))
         if not set(chosen) <= set(named):
-            raise EpisodeError(f'{episode.path} is to teach arms {list(chosen)}; dataset {self.declaration.name} '
-                               f'names reference cameras of arms {list(named)}')
+            raise DatasetMismatchError(
+                f'{episode.path} is to teach arms {list(chosen)}; dataset {self.declaration.name} names reference '
+                f'cameras of arms {list(named)}', episode.facts)
         return [named[arm] for arm in chosen]
 
     def _build(self, episode: Episode, choice: _Choice, rng: np.random.Generator | None) -> Sample:
@@ -211,14 +222,14 @@ def _first_seen(names: Sequence[str], seen: Mapping[str, NDArray[np.float64]], w
 def _chosen_arms(facts: EpisodeFacts, declaration: Declaration, path: Path) -> tuple[int, ...]:
     """Positions in the file of the arms of a sample, in the model's order."""
     if declaration.arms and facts.arms != declaration.arms:
-        raise EpisodeError(f'{path} has arms {", ".join(facts.arms)}; dataset {declaration.name} needs '
-                           f'{", ".join(declaration.arms)}')
+        raise DatasetMismatchError(f'{path} has arms {", ".join(facts.arms)}; dataset {declaration.name} needs '
+                                   f'{", ".join(declaration.arms)}', facts)
     if declaration.ee_indices is None:
         return tuple(range(len(facts.arms)))
     chosen = facts.ee_indices or declaration.ee_indices
     if max(chosen) >= len(facts.arms) or len(chosen) > len(declaration.ee_indices):
-        raise EpisodeError(f'{path} has {len(facts.arms)} arms; dataset {declaration.name} wants '
-                           f'{list(chosen)} of them, at most {len(declaration.ee_indices)}')
+        raise DatasetMismatchError(f'{path} has {len(facts.arms)} arms; dataset {declaration.name} wants '
+                                   f'{list(chosen)} of them, at most {len(declaration.ee_indices)}', facts)
     return chosen
 
 

@@ -27,8 +27,8 @@ class Declaration:
     """Everything about a dataset except where it lies."""
 
     name: str
-    files: str = '**/*.h5'
-    """Glob below the dataset's folder."""
+    files: str = '**/*'
+    """Glob below the dataset's folder, suffix left open."""
     cameras: tuple[str, ...] = ()
     """In the model's order where cameras are not shuffled; empty: all of an episode, in its order."""
     reference_cameras: tuple[tuple[str, ...], ...] = ()
@@ -55,6 +55,8 @@ class Declaration:
     """In training."""
     reword: Callable[[str], str] | None = None
     """From an instruction as it stands in the file to what is said to the model."""
+    contract: str = ''
+    """Name of the robot whose contract says the above; empty: no contract does."""
     exclude: tuple[str, ...] = ()
     """Names of files that are known to be broken."""
 
@@ -72,6 +74,6 @@ def declaration_of(name: str, contract: RobotContract | None) -> Declaration:
     if contract is None:
         return Declaration(name=name)
     return Declaration(
-        name=name, cameras=tuple(contract.cameras), arms=tuple(contract.arms), step_s=contract.step_s,
-        reference_cameras=tuple(tuple(arm.reference_cameras) for arm in contract.arms.values()),
+        name=name, contract=contract.name, cameras=tuple(contract.cameras), arms=tuple(contract.arms),
+        step_s=contract.step_s, reference_cameras=tuple(tuple(arm.reference_cameras) for arm in contract.arms.values()),
         wrist_cameras=tuple(name for name, camera in contract.cameras.items() if camera.world_from_camera is None))

@@ -5,20 +5,21 @@ Finds files, checks all of them before anything is trained on, and joins the dat
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from apt_policy.core.contract import RobotContract
 from apt_training.data.augment import NO_AUGMENTATION, Augmentation
-from apt_training.data.dataset import EpisodeDataset
+from apt_training.data.dataset import DatasetMismatchError, EpisodeDataset
 from apt_training.data.declare import Declaration, Videos, declaration_of
 from apt_training.data.locations import Location, LocationError, Locations, variable_of
 from apt_training.data.mixture import BadFrames, Mixture, Part
 from apt_training.data.published import PUBLISHED
 from apt_training.data.sample import Window
 from apt_training.episodes.episode import EpisodeError
+from apt_training.episodes.files import EITHER, episode_files
 
 log = logging.getLogger(__name__)
 
@@ -95,15 +96,17 @@ def open_dataset(declaration: Declaration, location: Location, *, window: Window
 
     Raises:
         LocationError: its folder holds no episode.
-        EpisodeError: naming all files that cannot be used, unless they are skipped, or if none can.
+        DatasetMismatchError: naming what the files have and what the declaration wants, where they differ.
+        EpisodeError: naming all files that cannot be used; neither where they are skipped and some can be used.
     """
     training = training or Training()
     single = location.folder.is_file()
     root = location.folder.parent if single else location.folder
-    files = [location.folder] if single else [path for path in sorted(root.glob(declaration.files))
+    files = [location.folder] if single else [path for path in episode_files(root, declaration.files)
                                               if path.name not in declaration.exclude]
     if not files:
-        raise LocationError(f'dataset {declaration.name}: no {declaration.files} below {root}')
+        raise LocationError(f'dataset {declaration.name}: no episode files ({declaration.files}, {EITHER}) '
+                            f'below {root}')
     videos = location.videos or {
         Videos.BESIDE: None, Videos.FOLDER: root, Videos.MIRROR: root.with_name(f'{root.name}_raw'),
     }[declaration.videos]
@@ -118,10 +121,9 @@ def open_dataset(declaration: Declaration, location: Location, *, window: Window
     bad = _bad_files(opened)
     if not bad:
         return opened
-    text = _account(declaration.name, len(files), list(bad.values()))
     if training.bad_files is BadFiles.REFUSE or len(bad) == len(files):
-        raise EpisodeError(f'{text}\nmend or remove them, or let bad files be skipped')
-    log.warning('%s\nthey are skipped', text)
+        raise _refusal(declaration, len(files), bad, root)
+    log.warning('%s\nthey are skipped', _account(declaration.name, len(files), list(bad.values())))
     return dataset([file for file in files if file not in bad])
 
 
@@ -166,17 +168,49 @@ def _find(name: str, contract: RobotContract | None, locations: Locations | None
                             f'a name of your own needs a line in {places.file} or {variable_of(name)}') from error
 
 
-def _bad_files(dataset: EpisodeDataset) -> dict[Path, str]:
-    bad: dict[Path, str] = {}
+def _bad_files(dataset: EpisodeDataset) -> dict[Path, EpisodeError]:
+    bad: dict[Path, EpisodeError] = {}
     for index, file in enumerate(dataset.files):
         try:
             dataset.check(index)
         except EpisodeError as error:
-            bad[file] = str(error)
+            bad[file] = error
     return bad
 
 
-def _account(name: str, count: int, errors: Sequence[str]) -> str:
+def _refusal(declaration: Declaration, count: int, bad: Mapping[Path, EpisodeError], root: Path) -> EpisodeError:
+    """Return one error for all bad files of a dataset: damaged ones want mending, whole ones another declaration."""
+    unfit = {file: error for file, error in bad.items() if isinstance(error, DatasetMismatchError)}
+    damaged = [error for file, error in bad.items() if file not in unfit]
+    texts = []
+    if damaged:
+        texts.append(f'{_account(declaration.name, count, damaged)}\nmend or remove them, or let bad files be skipped')
+    if not unfit:
+        return EpisodeError(texts[0])
+    texts.append(_mismatch(declaration, count, unfit, root))
+    return DatasetMismatchError('\n'.join(texts), next(iter(unfit.values())).facts)
+
+
+def _mismatch(declaration: Declaration, count: int, unfit: Mapping[Path, DatasetMismatchError], root: Path) -> str:
+    alike: dict[str, list[Path]] = {}
+    for file, error in unfit.items():
+        alike.setdefault(_names(error.facts.arms, error.facts.cameras), []).append(file)
+    has = '\n'.join(f'  {len(files)} have {names}, such as {files[0]}' for names, files in list(alike.items())[:_NAMED])
+    wanted = _names(declaration.arms, declaration.cameras)
+    if declaration.contract:
+        what, cure = f'the contract of robot {declaration.contract}', (
+            'Give the contract that they were converted with, or convert the recordings again with this one.')
+    else:
+        what, cure = f'the declaration of {declaration.name}', f'Check that {root} is the folder of {declaration.name}.'
+    return (f'dataset {declaration.name}: {len(unfit)} of {count} episodes do not fit {what}:\n{has}\n'
+            f'  expected are {wanted}\n{cure}')
+
+
+def _names(arms: Sequence[str], cameras: Sequence[str]) -> str:
+    return f'arms {", ".join(arms) or "of any name"}; cameras {", ".join(cameras) or "of any name"}'
+
+
+def _account(name: str, count: int, errors: Sequence[EpisodeError]) -> str:
     listed = '\n'.join(f'  {error}' for error in errors[:_NAMED])
     rest = f'\n  and {len(errors) - _NAMED} more' if len(errors) > _NAMED else ''
     return f'dataset {name}: {len(errors)} of {count} episodes cannot be used:\n{listed}{rest}'

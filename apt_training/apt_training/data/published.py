@@ -21,7 +21,7 @@ def _libero(name: str) -> Declaration:
 
 def _intern_a1(name: str, robot: str) -> Declaration:
     return Declaration(
-        name=name, files=f'**/{robot}/**/*.h5', rate_hz=10.0, step_frames=2, ee_indices=(0, 1),
+        name=name, files=f'**/{robot}/**/*', rate_hz=10.0, step_frames=2, ee_indices=(0, 1),
         cameras=('head_cam', 'lh_cam', 'rh_cam'), wrist_cameras=('lh_cam', 'rh_cam'),
         reference_cameras=(('head_cam', 'lh_cam'), ('head_cam', 'rh_cam')), videos=Videos.MIRROR)
 
@@ -33,18 +33,18 @@ def _aloha(name: str) -> Declaration:
 
 _DECLARATIONS = (
     Declaration(
-        name='Droid', files='data/*/*.h5', videos=Videos.FOLDER, rate_hz=15.0, step_frames=2, ee_indices=(0,),
+        name='Droid', files='data/*/*', videos=Videos.FOLDER, rate_hz=15.0, step_frames=2, ee_indices=(0,),
         ee_forward_m=0.15, cameras=('exterior_2_left', 'exterior_1_left', 'wrist_left'), wrist_cameras=('wrist_left',),
         reference_cameras=(('exterior_2_left', 'exterior_1_left', 'wrist_left'),),
         exclude=('episode_11907.h5', 'episode_14419.h5', 'episode_24440.h5', 'episode_64837.h5',
                  'episode_64871.h5')),
     Declaration(
-        name='AgiBotWorld', files='hdf5/*/*.h5', rate_hz=30.0, step_frames=3, ee_indices=(1, 2), ee_forward_m=0.08,
+        name='AgiBotWorld', files='hdf5/*/*', rate_hz=30.0, step_frames=3, ee_indices=(1, 2), ee_forward_m=0.08,
         videos=Videos.FOLDER,
         cameras=('head_cam', 'left_cam', 'right_cam'), wrist_cameras=('left_cam', 'right_cam'),
         reference_cameras=(('head_cam', 'left_cam'), ('head_cam', 'right_cam'))),
     Declaration(
-        name='InternA1Franka', files='**/franka/**/*.h5', rate_hz=10.0, step_frames=2, ee_indices=(0,),
+        name='InternA1Franka', files='**/franka/**/*', rate_hz=10.0, step_frames=2, ee_indices=(0,),
         cameras=('head_cam', 'hand_cam'), reference_cameras=(('head_cam', 'hand_cam'),),
         wrist_cameras=('hand_cam',), videos=Videos.MIRROR),
     _intern_a1('InternA1Lift2', 'lift2'),

@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from apt_training.episodes.files import EITHER, episode_files
+
 
 class EpisodeFilesError(ValueError):
     """No episodes where some were expected; the message says where and what to do."""
 
 
 def find_episodes(paths: Sequence[Path]) -> list[Path]:
-    """Episode files among ``paths``, folders searched for ``*.h5`` and ``*.hdf5``.
+    """Episode files among ``paths``, folders searched.
 
     Raises:
         EpisodeFilesError: a path does not exist, or a folder holds none.
@@ -19,12 +21,11 @@ def find_episodes(paths: Sequence[Path]) -> list[Path]:
 
 def _below(path: Path) -> Iterator[Path]:
     if not path.exists():
-        raise EpisodeFilesError(f'{path} does not exist; give episode files (.h5) or folders of them')
+        raise EpisodeFilesError(f'{path} does not exist; give episode files ({EITHER}) or folders of them')
     if path.is_file():
         yield path
         return
-    found = sorted(file for ending in ('*.h5', '*.hdf5') for file in path.rglob(ending)
-                   if not file.name.startswith('.'))
+    found = episode_files(path)
     if not found:
-        raise EpisodeFilesError(f'{path} holds no episode file (*.h5, *.hdf5); convert recordings with apt-convert')
+        raise EpisodeFilesError(f'{path} holds no episode file ({EITHER}); convert recordings with apt-convert')
     yield from found

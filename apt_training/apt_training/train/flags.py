@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from apt_policy.core.shipped import shipped_contract
 from apt_policy.model.config import Stage, VlmMode
 from apt_policy.model.stages import Transfer
 from apt_training.train.config import BackendKind, ConfigError, Precision, TrainConfig, require_cacheable
 from apt_training.train.recipes import RECIPES, recipe
 
+CONTRACT = 'aloha.yaml'
+"""Unless one is named."""
 EPILOG = """
 examples:
   apt-train --config debug --stage both --data out/episodes --contract config/aloha_sim.yaml --gpus 0
@@ -54,6 +57,7 @@ def parse(words: Sequence[str] | None = None) -> Request:
 
     Raises:
         ConfigError: values that do not go together.
+        ContractError: no contract is named, and the shipped one is not installed.
         SystemExit: words that argparse refuses, or ``--help``.
     """
     given = parser().parse_args(words)
@@ -71,9 +75,10 @@ def parse(words: Sequence[str] | None = None) -> Request:
         names={Stage.VA_PRIOR: given.va_name or f'{given.config}_va',
                Stage.VLA: given.vla_name or f'{given.config}_vla'},
         resume={Stage.VA_PRIOR: given.va_conti, Stage.VLA: given.vla_conti},
-        contract=given.contract, ckpt_dir=given.ckpt_dir, log_dir=given.log_dir or given.ckpt_dir / 'logs',
-        pretrained=given.pretrained_ckpt, load_from_va=given.load_from_va,
-        feature_cache=given.feature_cache, fill_feature_cache=given.fill_feature_cache, preflight=given.preflight)
+        contract=given.contract or shipped_contract(CONTRACT), ckpt_dir=given.ckpt_dir,
+        log_dir=given.log_dir or given.ckpt_dir / 'logs', pretrained=given.pretrained_ckpt,
+        load_from_va=given.load_from_va, feature_cache=given.feature_cache,
+        fill_feature_cache=given.fill_feature_cache, preflight=given.preflight)
 
 
 def _config(stage: Stage, given: argparse.Namespace) -> TrainConfig:
@@ -159,7 +164,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     add, switch = group.add_argument, argparse.BooleanOptionalAction
     add('--data', nargs='+', default=[], metavar='NAME[=WEIGHT]', help='datasets by name, or folders of episodes')
     add('--locations', type=Path, metavar='FILE', help='where named datasets lie')
-    add('--contract', type=Path, default=Path('config/aloha.yaml'), help='default: config/aloha.yaml')
+    add('--contract', type=Path, metavar='FILE', help=f'of the robot; default: {CONTRACT}, which is installed')
     add('--workers', type=int, metavar='N', help='loading processes per process')
     add('--dataloader_timeout', '--dataloader-timeout', type=float, metavar='S',
         help='a batch that takes longer ends the run; 0 waits forever')

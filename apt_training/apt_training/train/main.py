@@ -20,7 +20,7 @@ from apt_training.train.flags import Request, parse
 from apt_training.train.launch import launched, own_command, run_processes
 from apt_training.train.preflight import preflight
 from apt_training.train.saving import RunFolder
-from apt_training.train.sources import feed_of_episodes
+from apt_training.train.sources import feed_of_episodes, open_data
 from apt_training.train.stage_run import StageRun, finished, train_stage
 from apt_training.train.start import Start
 from apt_training.train.trainer import Outcome
@@ -81,7 +81,9 @@ def _train(request: Request, config: TrainConfig, world: World, stop: threading.
         return Outcome.DONE
     job = StageRun(config=config, run=run, logs=request.log_dir / run.folder.name,
                    start=start_of(request, config), contract=contract.policy_facts())
-    outcome = train_stage(job, world, feed_of_episodes(request, contract), stop)
+    # Before the VLM is loaded, which may take minutes: what can be wrong with the data is seen in seconds.
+    mixture = open_data(request, config, contract)
+    outcome = train_stage(job, world, feed_of_episodes(request, contract, mixture), stop)
     if world.leads:
         log.info('%s %s at iteration %d', run.folder, outcome.value, run.latest() or 0)
     return outcome

@@ -13,6 +13,7 @@ from apt_policy.core.contract import RobotContract
 from apt_policy.model.policy import Policy
 from apt_training.data.augment import NO_AUGMENTATION, Augmentation
 from apt_training.data.collate import HostBatch, gather
+from apt_training.data.dataset import DatasetMismatchError
 from apt_training.data.loader import LoaderError, MixtureLoader
 from apt_training.data.locations import Locations
 from apt_training.data.mixture import Mixture
@@ -68,7 +69,7 @@ def open_data(request: Request, config: TrainConfig, contract: RobotContract) ->
     """The mixture that the command line names.
 
     Raises:
-        ConfigError: it names none.
+        ConfigError: it names none, or episodes of another robot than the contract's.
         ValueError: a dataset is not here, or holds files that cannot be used.
     """
     if not request.data:
@@ -77,14 +78,16 @@ def open_data(request: Request, config: TrainConfig, contract: RobotContract) ->
     training = Training(augmentation=Augmentation() if config.augment else NO_AUGMENTATION,
                         shuffle_cameras=config.augment and not cached)
     locations = None if request.locations is None else Locations(request.locations)
-    return open_mixture([parse_source(text) for text in request.data], seed=config.seed, contract=contract,
-                        locations=locations, training=training)
+    try:
+        return open_mixture([parse_source(text) for text in request.data], seed=config.seed, contract=contract,
+                            locations=locations, training=training)
+    except DatasetMismatchError as error:
+        raise ConfigError(f'{error}\n--contract is {request.contract}') from error
 
 
-def feed_of_episodes(request: Request, contract: RobotContract) -> OpenFeed:
-    """What opens the feed of a stage, once its policy is there."""
+def feed_of_episodes(request: Request, contract: RobotContract, mixture: Mixture) -> OpenFeed:
+    """Return what makes the feed of a stage out of its data, once its policy is there."""
     def open_feed(config: TrainConfig, world: World, policy: Policy) -> Feed:
-        mixture = open_data(request, config, contract)
         loader = MixtureLoader(
             mixture, config.batch, rank=world.rank, world=world.size, workers=config.workers,
             timeout_s=config.loader_timeout_s if config.workers else 0.0,

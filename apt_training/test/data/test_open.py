@@ -8,11 +8,13 @@ import pytest
 
 from apt_policy.core.contract import contract_from_dict, contract_to_dict
 from apt_training.data.augment import Augmentation
+from apt_training.data.dataset import DatasetMismatchError
 from apt_training.data.locations import SHIPPED, LocationError, Locations
 from apt_training.data.open import BadFiles, DataSource, Training, open_mixture, parse_source
 from apt_training.data.published import PRETRAINING, PUBLISHED, without_scene
 from apt_training.data.sample import Window
 from apt_training.episodes.episode import EpisodeError, Storage
+from apt_training.inspect.files import find_episodes
 
 
 @pytest.fixture
@@ -50,9 +52,51 @@ def test_a_contract_gives_window_cameras_and_reference_cameras(tmp_path, write_e
     assert sample.gt_future_ee_states.shape == (5, 2, 17)
     left = [sample.obs_extrinsics[0, list(small.cameras).index(name)] for name in ('cam_left_wrist', 'cam_high')]
     assert any(np.array_equal(sample.action_ref_pose[0], pose) for pose in left)
-    write_episode(tmp_path / 'other' / 'a.h5')
-    with pytest.raises(EpisodeError, match='no camera \'cam_high\', which dataset other needs'):
-        open_mixture([DataSource(name=str(tmp_path / 'other'))], seed=0, contract=small)
+
+
+def test_episodes_of_another_robot_are_refused_with_what_they_have_and_what_the_contract_has(
+        tmp_path, write_episode, aloha):
+    for name in ('a.h5', 'b.h5'):
+        write_episode(tmp_path / 'demos' / name, count=2)
+    with pytest.raises(DatasetMismatchError) as caught:
+        open_mixture([DataSource(name=str(tmp_path / 'demos'))], seed=0, contract=aloha)
+    text = str(caught.value)
+    assert 'dataset demos: 2 of 2 episodes do not fit the contract of robot aloha' in text
+    assert f'2 have arms left, right; cameras high, wrist, such as {tmp_path}/demos/a.h5' in text
+    assert f'expected are arms {", ".join(aloha.arms)}; cameras {", ".join(aloha.cameras)}' in text
+    assert 'Give the contract that they were converted with' in text and 'mend' not in text
+    assert caught.value.facts.cameras == ('high', 'wrist')
+
+
+def test_damaged_episodes_and_those_of_another_robot_are_told_apart(tmp_path, write_episode, aloha):
+    fits = {'cameras': tuple(aloha.cameras), 'arms': tuple(aloha.arms)}
+    for name, changes in (('damaged', fits), ('fits', fits), ('other', {}), ('one_arm', fits | {'arms': ('left',)})):
+        write_episode(tmp_path / 'demos' / f'{name}.h5', count=2, changes=changes)
+    spoil(tmp_path / 'demos' / 'damaged.h5')
+    with pytest.raises(DatasetMismatchError) as caught:
+        open_mixture([DataSource(name=str(tmp_path / 'demos'))], seed=0, contract=aloha)
+    damaged, _, unfit = str(caught.value).partition('mend or remove them')
+    assert '1 of 4 episodes cannot be used' in damaged and 'damaged.h5' in damaged and 'other.h5' not in damaged
+    assert '2 of 4 episodes do not fit the contract' in unfit and 'damaged.h5' not in unfit
+    assert '1 have arms left; cameras cam_high' in unfit and 'one_arm.h5' in unfit and 'other.h5' in unfit
+
+
+def test_a_published_dataset_with_other_cameras_points_to_its_folder(tmp_path, write_episode):
+    write_episode(tmp_path / 'droid' / 'data' / 'a' / '0.h5', count=2)
+    (tmp_path / 'places.yaml').write_text('Droid: droid\n')
+    with pytest.raises(DatasetMismatchError, match=rf'expected are .*wrist_left\nCheck that {tmp_path}/droid is the'):
+        open_mixture([DataSource(name='Droid')], seed=0, locations=Locations(tmp_path / 'places.yaml', {}))
+
+
+def test_both_suffixes_are_episodes_and_hidden_files_are_none(tmp_path, write_episode):
+    for name in ('a.h5', 'more/b.hdf5', '.hidden.hdf5'):
+        write_episode(tmp_path / 'demos' / name, count=2)
+    (tmp_path / 'demos' / 'notes.txt').write_text('not an episode')
+    mixture = open_mixture([DataSource(name=str(tmp_path / 'demos'))], seed=0)
+    assert [file.name for file in mixture.parts[0].dataset.files] == ['a.h5', 'b.hdf5']
+    alone = open_mixture([DataSource(name=str(tmp_path / 'demos' / 'more' / 'b.hdf5'))], seed=0)
+    assert alone[0].source.startswith('b/b.hdf5:')
+    assert find_episodes([tmp_path / 'demos']) == mixture.parts[0].dataset.files, 'apt-inspect sees what is trained on'
 
 
 def test_every_bad_file_is_named_at_once(folder):
@@ -102,7 +146,7 @@ def test_a_dataset_that_is_not_here_names_the_file_and_the_variable(tmp_path):
         open_mixture([DataSource(name='mine')], seed=0, locations=places)
     with pytest.raises(LocationError, match='neither a folder nor a dataset; published ones are Droid'):
         open_mixture([DataSource(name='out/none')], seed=0, locations=places)
-    with pytest.raises(LocationError, match='no .* below'):
+    with pytest.raises(LocationError, match=r'no episode files \(.*\.h5 or \.hdf5\) below'):
         open_mixture([DataSource(name=str(tmp_path))], seed=0)
 
 

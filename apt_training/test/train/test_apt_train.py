@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from apt_policy.core.contract import contract_from_dict, contract_to_dict
+from apt_policy.core.contract import contract_from_dict, contract_to_dict, load_contract
 from apt_policy.inference.planner import load_planner
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.model.checkpoint import read_checkpoint
@@ -22,11 +23,13 @@ from apt_training.data.loader import MixtureLoader
 from apt_training.data.mixture import Mixture, Part
 from apt_training.data.sample import Window
 from apt_training.train.feed import FeedError
+from apt_training.train.flags import parse
 from apt_training.train.main import main
 from apt_training.train.metrics import read_records
 from apt_training.train.sources import EpisodeFeed
 
 PACKAGE = Path(__file__).resolve().parents[2]
+SHIPPED = PACKAGE.parent / 'apt_bringup' / 'config'
 SIDE = 64
 
 
@@ -159,6 +162,34 @@ def test_arguments_that_cannot_be_used_have_their_own_status(train, caplog):
     assert train('--stage 0 --vlm-mode lora') == 2
     assert 'give it with --stage 1 or both' in caplog.text
     assert train('--gpus -1') == 2
+
+
+def test_the_default_contract_is_found_from_any_folder(monkeypatch):
+    monkeypatch.chdir('/')
+    assert load_contract(parse(['--data', 'out/episodes']).contract).name == 'aloha'
+
+
+def test_a_contract_of_another_robot_is_named_with_what_it_has_and_what_the_episodes_have(train, world, caplog):
+    assert train(f'--stage 0 --max-iter 1 --contract {SHIPPED}/aloha.yaml') == 1
+    assert '3 of 3 episodes do not fit the contract of robot aloha' in caplog.text
+    assert f'--contract is {SHIPPED}/aloha.yaml' in caplog.text and 'cam_low' in caplog.text
+    assert 'Give the contract that they were converted with' in caplog.text and 'mend' not in caplog.text
+
+
+@pytest.mark.parametrize(('words', 'message'), [
+    ('--data nowhere', "'nowhere' is neither a folder nor a dataset"),
+    ('--data {world}', 'episodes cannot be used')])
+def test_wrong_data_is_named_before_the_vlm_is_looked_for(train, tmp_path, caplog, words, message):
+    (tmp_path / 'broken.h5').write_text('not an episode')
+    assert train(f'--stage 0 --vlm {tmp_path}/no_vlm {words.format(world=tmp_path)}') == 1
+    assert message in caplog.text and 'no_vlm' not in caplog.text
+    assert train(f'--stage 0 --vlm {tmp_path}/no_vlm') == 1
+    assert 'no_vlm' in caplog.text, 'with good data it is the VLM that is missed'
+
+
+def test_episodes_with_the_other_suffix_are_trained_on(train, world, tmp_path):
+    shutil.copy(world / 'episodes' / '0.h5', tmp_path / '0.hdf5')
+    assert train(f'--stage 0 --max-iter 1 --data {tmp_path}') == 0
 
 
 def test_going_on_with_other_data_is_refused(train, world, tmp_path, caplog):
