@@ -1,9 +1,11 @@
 """Random scenes and experts for the tests of the model; golden vectors; the tiny VLM."""
 
-import ast
-from collections.abc import Callable, Mapping
+import importlib.util
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -32,41 +34,16 @@ def _same_random_numbers_every_time():
     torch.manual_seed(0)
 
 
-@dataclass(frozen=True)
-class Golden:
-    """One file of golden vectors."""
-
-    config: Mapping[str, int]
-    weights: Mapping[str, Tensor]
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
-
-    @property
-    def features(self) -> VlFeatures:
-        given = self.inputs
-        return VlFeatures(inputs_embeds=given['inputs_embeds'], hidden_states=given['hidden_states'],
-                          attention_mask=given['attention_mask'], is_vision=given['is_vision_mask'],
-                          norm_xy=given['norm_xy_ds'], camera_valid=given['camera_mask'])
-
-    @property
-    def robot(self) -> RobotState:
-        given = self.inputs
-        return RobotState(world_from_camera=given['extrinsics'], world_from_ee=given['current_ee_pose'],
-                          world_from_reference=given['action_ref_pose'], history=given['history_ee_states'],
-                          valid_arms=given['valid_ee_mask'])
-
-
 @pytest.fixture(scope='session')
-def read_golden() -> Callable[[Path], Golden]:
-    def read(path: Path) -> Golden:
-        with np.load(path) as file:
-            parts: dict[str, dict[str, Tensor]] = {'weights': {}, 'in': {}, 'out': {}}
-            for key in file.files:
-                if key != 'config':
-                    part, name = key.split('/', 1)
-                    parts[part][name] = torch.from_numpy(file[key])
-            return Golden(ast.literal_eval(str(file['config'])), parts['weights'], parts['in'], parts['out'])
-    return read
+def vectors() -> ModuleType:
+    """The module that reads golden vectors and holds experts against them."""
+    spec = importlib.util.spec_from_file_location('golden_vectors', Path(__file__).with_name('golden_vectors.py'))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look up the module that they are defined in.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
