@@ -16,9 +16,12 @@ else
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 endif
 
+# Of `make gpu`: any Python with torch for CUDA and transformers.
+PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
+
 IN_ENV := source scripts/env.sh &&
 
-.PHONY: help setup build demo tutorial study test check bench clean
+.PHONY: help setup build demo tutorial study test check bench gpu clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +50,9 @@ check: build ## ruff, mypy and the architecture tests
 
 bench: build ## every benchmark; writes out/bench.json
 	@$(IN_ENV) python benchmarks/run_all.py
+
+gpu: ## golden vectors, latency and memory on an NVIDIA GPU, without a build (GPU="--device cpu" shows that it runs)
+	@PYTHONPATH=apt_policy$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) benchmarks/gpu.py $(GPU)
 
 clean: ## remove what the targets made, .venv excepted
 	rm -rf build install log out .pytest_cache .ruff_cache .mypy_cache
