@@ -1,8 +1,9 @@
-"""``scripts/env.sh`` and ``scripts/count_tests``, as a user's shell runs them."""
+"""``scripts/env.sh``, ``scripts/count_tests`` and pytest, as they run on a user's machine."""
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,23 @@ def test_a_run_that_was_cut_off_fails(tmp_path, text):
 def test_nothing_ran_is_a_failure():
     result = count()
     assert (result.returncode, result.stdout) == (1, 'total: 0 passed, 0 failed, 0 skipped\n')
+
+
+# The signature of launch_testing, which pytest loads wherever a ROS distribution is sourced: pytest 9 knows no `path`.
+HOOK_OF_LAUNCH_TESTING = '''
+import pathlib
+import pytest
+
+def pytest_pycollect_makemodule(path, parent):
+    return pytest.Module.from_parent(parent, path=pathlib.Path(path))
+'''
+
+
+def test_tests_are_collected_beside_the_plugin_of_a_ros_distribution(tmp_path):
+    (tmp_path / 'plugin_of_ros.py').write_text(HOOK_OF_LAUNCH_TESTING)
+    (tmp_path / 'test_one.py').write_text('def test_one():\n    pass\n')
+    result = subprocess.run(
+        [sys.executable, '-m', 'pytest', '-p', 'plugin_of_ros', '-p', 'no:cacheprovider', '-q', 'test_one.py'],
+        cwd=tmp_path, env={**os.environ, 'PYTHONPATH': f'{tmp_path}:{os.environ.get("PYTHONPATH", "")}'},
+        capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0 and '1 passed' in result.stdout, result.stdout + result.stderr

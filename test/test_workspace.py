@@ -94,6 +94,13 @@ def test_requirements_are_pinned(path):
     assert set(loose) <= {'setuptools<80'}
 
 
+@pytest.mark.parametrize('name', PACKAGES)
+def test_no_two_test_files_of_a_package_share_a_name(name):
+    """A ROS distribution's pytest plugin imports each by its bare name, and stops at the second of one name."""
+    names = [path.name for path in (ROOT / name).rglob('test_*.py')]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_doors_for_newcomers_lead_to_the_bringup_package():
     for door in ('launch', 'config'):
         assert (ROOT / door).resolve() == ROOT / 'apt_bringup' / door
