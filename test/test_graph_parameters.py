@@ -14,7 +14,7 @@ from apt_sim.world.parameters import SimulatorParams
 SHARE = Path(__file__).resolve().parents[1] / 'apt_bringup'
 PARAMETERS = {'simulator': SimulatorParams, 'ik_bridge': BridgeParams, 'policy': PolicyParams,
               'demonstrator': DemonstratorParams}
-ALOHA = {'prompt': 'p', 'checkpoint': 'c', 'vlm': 'v', 'seed': '3', 'device': 'cpu'}
+ALOHA = {'prompt': 'p', 'checkpoint': str(SHARE), 'vlm': 'v', 'seed': '3', 'device': 'cpu'}
 DEMONSTRATION = {'episodes': '3', 'seed': '4', 'width': '64', 'height': '48', 'await_recorder': 'true'}
 
 

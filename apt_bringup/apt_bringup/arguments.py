@@ -7,6 +7,7 @@ it; knows nothing of nodes.
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 BOOLEAN = ('true', 'false')
 
@@ -23,24 +24,28 @@ class Argument:
     default: str
     description: str
     choices: tuple[str, ...] = ()
+    is_path: bool = False
+    """A file or a folder, which must exist unless the value is empty."""
 
 
 ALOHA = (
     Argument(name='robot', default='sim', choices=('sim', 'aloha'),
              description='the simulated ALOHA, or the real one with its Interbotix drivers'),
     Argument(name='prompt', default='', description='first instruction; empty waits for one on apt/prompt'),
-    Argument(name='checkpoint', default='',
+    Argument(name='checkpoint', default='', is_path=True,
              description='trained weights, a file or a folder; empty runs an untrained model'),
     Argument(name='vlm', default='',
              description='Qwen3-VL by hub name or folder, in place of the checkpoint\'s'),
     Argument(name='device', default='',
              description='where the model runs: auto, cpu, cuda or cuda:N; empty takes the parameter file\'s'),
-    Argument(name='contract', default='',
+    Argument(name='contract', default='', is_path=True,
              description='robot contract; empty takes the shipped one of the robot'),
-    Argument(name='params_file', default='',
+    Argument(name='params_file', default='', is_path=True,
              description='node parameters; empty takes the shipped policy.yaml, in simulation with worker_nice 10 and '
                          'replan_period_s 0.5'),
-    Argument(name='namespace', default='', description='namespace of all nodes and topics, TF included'),
+    Argument(name='namespace', default='',
+             description='namespace of all nodes and topics; /tf, /tf_static, /clock and /diagnostics move into it '
+                         'too, so that two robots can share a network'),
     Argument(name='drivers', default='true', choices=BOOLEAN,
              description='start the Interbotix drivers too; false where they run already (robot:=aloha)'),
     Argument(name='use_cameras', default='true', choices=BOOLEAN,
@@ -72,7 +77,8 @@ def resolve(given: Mapping[str, str], declared: Sequence[Argument] = ALOHA) -> d
     """Defaults filled in, everything checked.
 
     Raises:
-        ArgumentError: an unknown name (with the nearest valid one), or a value that is not a choice.
+        ArgumentError: an unknown name (with the nearest valid one), a value that is not a choice, or a path that does
+            not exist.
     """
     known = {argument.name: argument for argument in declared}
     for name, value in given.items():
@@ -83,6 +89,8 @@ def resolve(given: Mapping[str, str], declared: Sequence[Argument] = ALOHA) -> d
         choices = known[name].choices
         if choices and value not in choices:
             raise ArgumentError(f'{name} is {value!r}, expected one of {", ".join(choices)}')
+        if known[name].is_path and value and not Path(value).exists():
+            raise ArgumentError(f'{name} is {value!r}, but there is no file or folder {Path(value).absolute()}')
     return {name: given.get(name, argument.default) for name, argument in known.items()}
 
 

@@ -5,7 +5,7 @@ machine DDS can lose a request or an answer while two processes still discover e
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from lifecycle_msgs.msg import State, Transition
@@ -15,6 +15,8 @@ from rclpy.node import Node
 
 _ANSWER_S = 2.0
 _SERVICE_APPEARS_S = 30.0
+# Nodes on this machine find each other within a fraction of it.
+_DISCOVERY_S = 1.5
 # Loading the model from a cold disk: billions of weights take minutes.
 _BECOMES_ACTIVE_S = 900.0
 _NEXT = {State.PRIMARY_STATE_UNCONFIGURED: Transition.TRANSITION_CONFIGURE,
@@ -26,6 +28,26 @@ class BringUpError(RuntimeError):
     """A managed node that did not become active; the message names node and transition."""
 
 
+class BrokenOff(BringUpError):
+    """Given up from outside: a signal, or the death of the node's process."""
+
+
+def running_nodes(asker: Node, executor: Executor, names: Collection[str]) -> list[str]:
+    """Those of the fully qualified ``names`` that a node on this network has already; [] only after a while.
+
+    Args:
+        asker: any node of this process, spun by ``executor`` meanwhile.
+    """
+    deadline = time.monotonic() + _DISCOVERY_S
+    while not (found := [name for name in names if _count(asker, name)]) and time.monotonic() < deadline:
+        executor.spin_once(timeout_sec=0.1)
+    return found
+
+
+def _count(asker: Node, name: str) -> int:
+    return sum(name == f'{namespace.rstrip("/")}/{short}' for short, namespace in asker.get_node_names_and_namespaces())
+
+
 def bring_up(asker: Node, executor: Executor, name: str, *, give_up: Callable[[], bool]) -> None:
     """Configure, then activate, the node with fully qualified name ``name``; returns once it is active.
 
@@ -34,11 +56,15 @@ def bring_up(asker: Node, executor: Executor, name: str, *, give_up: Callable[[]
         give_up: asked all the time; True (a signal, the node's death) ends the wait.
 
     Raises:
-        BringUpError: no such node, a transition that it refuses (its log says why), or given up.
+        BringUpError: no such node, more than one, or a transition that it refuses (its log says why).
+        BrokenOff: ``give_up`` said so.
     """
     began = time.monotonic()
     with _Asker(asker, executor, name, give_up) as node:
         while (state := node.state()) != State.PRIMARY_STATE_ACTIVE:
+            if _count(asker, name) > 1:
+                # Each would answer for the other.
+                raise BringUpError(f'there are two nodes {name}; end the other one first')
             waited_s = time.monotonic() - began
             if state is None and waited_s > _SERVICE_APPEARS_S and not node.seen:
                 raise BringUpError(f'{name} did not appear within {_SERVICE_APPEARS_S:.0f} s')
@@ -95,7 +121,7 @@ class _Asker:
         deadline = time.monotonic() + _ANSWER_S
         while not done():
             if self._give_up():
-                raise BringUpError(f'the start of {self._name} was broken off')
+                raise BrokenOff(f'the start of {self._name} was broken off')
             if time.monotonic() > deadline:
                 return False
             self._executor.spin_once(timeout_sec=0.1)

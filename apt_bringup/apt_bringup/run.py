@@ -1,23 +1,25 @@
 """Starts a graph where ``ros2 launch`` is missing: ``python -m apt_bringup.run aloha robot:=sim``.
 
 The same arguments, nodes and order as ``aloha.launch.py``; Ctrl-C ends everything, the
-policy first.
+policy first. So does a policy that refuses to be configured or activated.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
 
 import rclpy
 from ament_index_python.packages import get_package_share_directory
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from apt_bringup import arguments, graph
-from apt_bringup.managed import BringUpError, bring_up
+from apt_bringup.managed import BringUpError, BrokenOff, bring_up, running_nodes
 from apt_bringup.session import Session, StartError
 from apt_policy.core.stop import stop_requests
 
@@ -30,7 +32,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run a graph until Ctrl-C, SIGTERM, or until every node has ended.
 
     Returns:
-        0 when stopped by a signal or ended as meant, 1 when a node failed, 2 for arguments that cannot be used.
+        0 when stopped by a signal or ended as meant, 1 when a node failed or refused the bring-up, 2 when nothing was
+        started: arguments that cannot be used, or a graph that runs already.
     """
     parser = argparse.ArgumentParser(
         prog='run', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,7 +46,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     share = Path(get_package_share_directory('apt_bringup'))
     try:
-        session = Session(GRAPHS[options.graph](arguments.parse(options.arguments), share))
+        described = GRAPHS[options.graph](arguments.parse(options.arguments), share)
+        session = Session(described)
+        _check_alone(described)
     except (arguments.ArgumentError, StartError) as error:
         print(f'run: {error}', file=sys.stderr)
         return 2
@@ -51,16 +56,43 @@ def main(words: Sequence[str] | None = None) -> int:
         return _run(session, stop)
 
 
+def _check_alone(described: graph.Graph) -> None:
+    """Raise StartError where a node of this graph runs already: its answers would count as the new one's."""
+    with _asker() as (node, executor):
+        if taken := running_nodes(node, executor, [spec.full_name for spec in described.nodes]):
+            raise StartError(f'running already: {", ".join(taken)}; end that graph first, or give this one a '
+                             'namespace:=... or a ROS_DOMAIN_ID of its own')
+
+
 def _run(session: Session, stop: Event) -> int:
     with session:
         ends = _Ends(session)
-        is_up = _bring_up_all(session, stop, ends)
-        while not stop.wait(0.2):
-            ends.look()
-            if not session.running:
-                break
+        try:
+            is_up = _bring_up_all(session, stop, ends)
+            while not stop.wait(0.2):
+                ends.look()
+                if not session.running:
+                    break
+        except BringUpError as error:
+            print(f'run: {error}', file=sys.stderr, flush=True)
+            is_up = False
         print('run: stopping, the policy first', flush=True)
     return 0 if is_up and not ends.failed else 1
+
+
+@contextmanager
+def _asker() -> Iterator[tuple[Node, Executor]]:
+    """A node of this process, and what spins it."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node('bring_up')
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        yield node, executor
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown()
 
 
 class _Ends:
@@ -81,27 +113,24 @@ class _Ends:
 
 
 def _bring_up_all(session: Session, stop: Event, ends: _Ends) -> bool:
-    """False when a managed node did not become active, which is printed; the rest goes on."""
-    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    asker = rclpy.create_node('bring_up')
-    executor = SingleThreadedExecutor()
-    executor.add_node(asker)
+    """False when a managed node died on the way, which is printed; the rest goes on.
 
+    Raises:
+        BringUpError: one refused.
+    """
     def is_hopeless(name: str) -> bool:
         ends.look()
         return stop.is_set() or not session.is_running(name)
-    try:
-        for node in session.managed:
-            bring_up(asker, executor, node.full_name, give_up=partial(is_hopeless, node.name))
-            print(f'run: {node.name} is active; the arms move after apt-operate enable', flush=True)
-    except BringUpError as error:
-        if not stop.is_set():
-            print(f'run: {error}', file=sys.stderr, flush=True)
-        return stop.is_set()
-    finally:
-        executor.shutdown()
-        asker.destroy_node()
-        rclpy.shutdown()
+
+    with _asker() as (asker, executor):
+        try:
+            for node in session.managed:
+                bring_up(asker, executor, node.full_name, give_up=partial(is_hopeless, node.name))
+                print(f'run: {node.name} is active; the arms move after apt-operate enable', flush=True)
+        except BrokenOff as error:
+            if not stop.is_set():
+                print(f'run: {error}', file=sys.stderr, flush=True)
+            return stop.is_set()
     return True
 
 

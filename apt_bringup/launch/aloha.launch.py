@@ -1,7 +1,7 @@
 """The ALOHA, simulated or real, with its policy: launch_ros actions built from ``apt_bringup.graph``.
 
-It decides nothing: nodes, parameters and arguments are the graph's. A node that ends
-takes nobody with it, so a crash of the policy leaves the driver running.
+It decides nothing: nodes, parameters and arguments are the graph's. A node that ends takes nobody with it, so a crash
+of the policy leaves the driver running; a policy that refuses its first configuration ends the launch.
 """
 
 from pathlib import Path
@@ -10,25 +10,19 @@ from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
-    EmitEvent,
     IncludeLaunchDescription,
     OpaqueFunction,
-    RegisterEventHandler,
     SetEnvironmentVariable,
 )
-from launch.event_handlers import OnProcessStart
-from launch.events import matches_action
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
-from lifecycle_msgs.msg import Transition
 
 from apt_bringup import graph
 from apt_bringup.arguments import ALOHA
+from apt_bringup.launch_handlers import bring_up
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -53,7 +47,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def actions(spec: graph.NodeSpec) -> list[LaunchDescriptionEntity]:
-    """One node; a managed one with the event handlers that configure and activate it."""
+    """One node; a managed one with the handlers that bring it up."""
     # Without a declared type, launch_ros would read a prompt such as "on" or "2: left" as YAML.
     parameters = {name: ParameterValue(value, value_type=type(value))
                   for name, value in spec.parameters.items()}
@@ -61,18 +55,4 @@ def actions(spec: graph.NodeSpec) -> list[LaunchDescriptionEntity]:
         package=spec.package, executable=spec.executable, name=spec.name, namespace=spec.namespace,
         parameters=[*filter(None, [spec.params_file]), parameters], remappings=spec.remappings,
         output='screen', sigterm_timeout='8', sigkill_timeout='4')
-    if not spec.lifecycle:
-        return [node]
-
-    def change(transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(
-            lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-    return [
-        RegisterEventHandler(OnStateTransition(
-            target_lifecycle_node=node, start_state='configuring', goal_state='inactive',
-            entities=[change(Transition.TRANSITION_ACTIVATE)])),
-        RegisterEventHandler(OnProcessStart(
-            target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)])),
-        node,
-    ]
+    return [*bring_up(node, spec.full_name), node] if spec.lifecycle else [node]

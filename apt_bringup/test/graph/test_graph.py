@@ -47,9 +47,11 @@ def test_only_the_simulation_follows_the_simulated_clock():
         assert all(node.parameters['use_sim_time'] is simulated for node in followers)
 
 
-def test_all_nodes_read_one_contract():
+def test_all_nodes_read_one_contract(tmp_path):
+    mine = tmp_path / 'robot.yaml'
+    mine.touch()
     for given, expected in (({}, 'aloha_sim.yaml'), ({'robot': 'aloha'}, 'aloha.yaml'),
-                            ({'contract': '/my/robot.yaml'}, 'robot.yaml')):
+                            ({'contract': str(mine)}, 'robot.yaml')):
         contracts = {node.parameters['contract'] for node in aloha(**given).nodes}
         assert [Path(str(contract)).name for contract in contracts] == [expected]
 
@@ -62,11 +64,11 @@ def test_a_namespace_takes_along_the_names_that_ros_keeps_global():
     assert all(not node.remappings for node in aloha().nodes)
 
 
-def test_arguments_left_empty_leave_the_parameter_file_in_charge():
+def test_arguments_left_empty_leave_the_parameter_file_in_charge(tmp_path):
     policy = aloha().nodes[-1]
     assert not {'checkpoint', 'vlm', 'device', 'default_prompt'} & policy.parameters.keys()
-    told = aloha(prompt='tidy up', checkpoint='ckpt.pt').nodes[-1]
-    assert (told.parameters['default_prompt'], told.parameters['checkpoint']) == ('tidy up', 'ckpt.pt')
+    told = aloha(prompt='tidy up', checkpoint=str(tmp_path)).nodes[-1]
+    assert (told.parameters['default_prompt'], told.parameters['checkpoint']) == ('tidy up', str(tmp_path))
 
 
 @pytest.mark.parametrize('robot', ['sim', 'aloha'])
@@ -91,6 +93,9 @@ def test_the_shipped_parameter_file_holds_the_defaults_of_the_code():
     ({'robot': 'ur5'}, "robot is 'ur5', expected one of sim, aloha"),
     ({'seed': 'x'}, "seed is 'x', expected a number"),
     ({'robot': 'aloha', 'namespace': 'cell'}, 'drivers take none'),
+    ({'checkpoint': '/nope'}, "checkpoint is '/nope', but there is no file or folder /nope"),
+    ({'contract': 'nope.yaml'}, f'but there is no file or folder {Path("nope.yaml").absolute()}'),
+    ({'params_file': '/nope'}, "params_file is '/nope'"),
 ])
 def test_a_wrong_argument_is_named_with_what_is_right(given, complaint):
     with pytest.raises(ArgumentError, match=re.escape(complaint)):

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import rclpy
-from lifecycle_msgs.srv import GetState
-from rcl_interfaces.srv import GetParameters
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 
 from apt_bringup.arguments import ALOHA, ArgumentError, resolve
 
@@ -79,7 +81,7 @@ def test_only_the_policy_is_managed(launch_file):
 def test_the_end_of_a_node_ends_nothing_else(launch_file):
     """No handler waits for a process's end, and no node asks for a shutdown."""
     handlers = [a for a in started(launch_file) if isinstance(a, launch_actions.RegisterEventHandler)]
-    assert sorted(type(h.event_handler).__name__ for h in handlers) == ['OnProcessStart', 'OnStateTransition']
+    assert {type(h.event_handler).__name__ for h in handlers} == {'OnProcessStart', 'OnStateTransition'}
 
 
 def test_the_images_profile_is_set_unless_the_user_has_one(launch_file, monkeypatch):
@@ -94,6 +96,13 @@ def test_the_images_profile_is_set_unless_the_user_has_one(launch_file, monkeypa
 def test_a_wrong_value_is_refused_before_anything_starts(launch_file):
     with pytest.raises(ArgumentError, match="seed is 'x'"):
         started(launch_file, seed='x')
+
+
+def test_a_checkpoint_that_does_not_exist_is_refused_before_anything_starts():
+    service = launched('checkpoint:=/nope')
+    output = service.communicate(timeout=60)[0]
+    assert "checkpoint is '/nope'" in output and 'process started' not in output
+    assert service.returncode == 1
 
 
 def test_the_interbotix_drivers_get_their_arguments(launch_file, tmp_path, monkeypatch):
@@ -114,43 +123,117 @@ def test_the_interbotix_drivers_get_their_arguments(launch_file, tmp_path, monke
 
 
 def answer(node, executor, kind, service, request):
-    """The answer of a service, asked again until it exists."""
+    """The answer of a service, asked again: DDS can lose a request while processes discover each other."""
     client = node.create_client(kind, service)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     try:
-        while not client.service_is_ready():
-            assert time.monotonic() < deadline, f'{service} did not appear'
-            time.sleep(0.1)
-        future = client.call_async(request)
-        executor.spin_until_future_complete(future, timeout_sec=30)
-        return future.result()
+        while True:
+            assert time.monotonic() < deadline, f'{service} did not answer'
+            if not client.wait_for_service(1.0):
+                continue
+            future = client.call_async(request)
+            executor.spin_until_future_complete(future, timeout_sec=10)
+            if future.done():
+                return future.result()
+            client.remove_pending_request(future)
     finally:
         node.destroy_client(client)
 
 
-@pytest.mark.usefixtures('isolated')
-def test_the_launched_policy_becomes_active_with_its_prompt_and_all_ends_on_one_signal():
-    service = subprocess.Popen(
-        [sys.executable, '-c', RUN_LAUNCH_FILE, str(LAUNCH), 'namespace:=cell', 'prompt:=2: on',
-         'use_cameras:=false'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def launched(*arguments):
+    return subprocess.Popen([sys.executable, '-c', RUN_LAUNCH_FILE, str(LAUNCH), 'use_cameras:=false', *arguments],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def asker(isolated):
+    """A node of the test's own, and its executor."""
     rclpy.init()
     node = rclpy.create_node('asker')
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    yield node, executor
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def state(asker, name):
+    return answer(*asker, GetState, f'{name}/get_state', GetState.Request()).current_state.label
+
+
+def wait_for_state(asker, name, wanted):
+    deadline = time.monotonic() + 120
+    while (now := state(asker, name)) != wanted:
+        assert time.monotonic() < deadline, f'{name} is {now}'
+        time.sleep(0.2)
+
+
+def change(asker, name, transition, reached):
+    """Ask for a transition until the node is where it leads to."""
+    request = ChangeState.Request(transition=Transition(id=transition))
+    deadline = time.monotonic() + 120
+    while state(asker, name) != reached:
+        assert time.monotonic() < deadline, f'{name} is not {reached}'
+        answer(*asker, ChangeState, f'{name}/change_state', request)
+
+
+def clean_up(asker, name):
+    change(asker, name, Transition.TRANSITION_DEACTIVATE, 'inactive')
+    change(asker, name, Transition.TRANSITION_CLEANUP, 'unconfigured')
+
+
+def test_the_launched_policy_becomes_active_with_its_prompt_and_all_ends_on_one_signal(asker):
+    service = launched('namespace:=cell', 'prompt:=2: on')
     try:
-        given = answer(node, executor, GetParameters, '/cell/apt_policy/get_parameters',
+        given = answer(*asker, GetParameters, '/cell/apt_policy/get_parameters',
                        GetParameters.Request(names=['default_prompt', 'use_sim_time']))
         assert (given.values[0].string_value, given.values[1].bool_value) == ('2: on', True)
-        deadline, state = time.monotonic() + 120, ''
-        while state != 'active':
-            assert time.monotonic() < deadline, f'the policy is {state}'
-            state = answer(node, executor, GetState, '/cell/apt_policy/get_state',
-                           GetState.Request()).current_state.label
+        wait_for_state(asker, '/cell/apt_policy', 'active')
     finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.shutdown()
         service.send_signal(signal.SIGINT)
         output = service.communicate(timeout=60)[0]
     assert 'process has died' not in output
+    assert output.count('process has finished cleanly') == 3, output
+
+
+def test_a_policy_that_an_operator_configures_anew_waits_for_the_operator_to_activate_it(asker):
+    service = launched()
+    try:
+        wait_for_state(asker, '/apt_policy', 'active')
+        clean_up(asker, '/apt_policy')
+        change(asker, '/apt_policy', Transition.TRANSITION_CONFIGURE, 'inactive')
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            assert state(asker, '/apt_policy') == 'inactive'
+        change(asker, '/apt_policy', Transition.TRANSITION_ACTIVATE, 'active')
+    finally:
+        service.send_signal(signal.SIGINT)
+        service.communicate(timeout=60)
+
+
+def test_a_configuration_that_fails_after_the_bring_up_ends_nothing(asker):
+    service = launched()
+    try:
+        wait_for_state(asker, '/apt_policy', 'active')
+        clean_up(asker, '/apt_policy')
+        nowhere = Parameter('checkpoint', value='/nope').to_parameter_msg()
+        answer(*asker, SetParameters, '/apt_policy/set_parameters', SetParameters.Request(parameters=[nowhere]))
+        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+        assert not answer(*asker, ChangeState, '/apt_policy/change_state', request).success
+        time.sleep(2)
+        assert state(asker, '/apt_policy') == 'unconfigured' and service.poll() is None
+    finally:
+        service.send_signal(signal.SIGINT)
+        service.communicate(timeout=60)
+
+
+@pytest.mark.usefixtures('isolated')
+def test_a_policy_that_refuses_its_first_configuration_ends_the_launch(tmp_path):
+    no_weights = tmp_path / 'weights.pt'
+    no_weights.write_text('not a checkpoint')
+    service = launched(f'checkpoint:={no_weights}')
+    output = service.communicate(timeout=120)[0]
+    assert service.returncode == 1
+    assert '/apt_policy refused to configure' in output
     assert output.count('process has finished cleanly') == 3, output

@@ -12,8 +12,10 @@ import pytest
 import rclpy
 import yaml
 from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
 
 from apt_bringup.graph import Graph, IncludeSpec, NodeSpec
+from apt_bringup.managed import BringUpError, bring_up
 from apt_bringup.session import Session, StartError, ros_arguments
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -138,3 +140,55 @@ def test_ctrl_c_ends_every_node_however_often_it_is_pressed(presses):
     assert runner.returncode == 0, output
     assert re.search('stopping, the policy first', output)
     assert not [pid for pid in family.values() if Path(f'/proc/{pid}').exists()]
+
+
+@pytest.mark.usefixtures('isolated')
+def test_a_policy_that_refuses_ends_the_simulator_and_the_bridge_too(tmp_path):
+    no_weights = tmp_path / 'weights.pt'
+    no_weights.write_text('not a checkpoint')
+    with run('aloha', 'robot:=sim', 'use_cameras:=false', f'checkpoint:={no_weights}') as runner:
+        wait_until(lambda: children_of(runner).keys() == set(NODES), 'three nodes')
+        family = children_of(runner)
+        output = runner.communicate(timeout=120)[0]
+    assert runner.returncode == 1, output
+    assert '/apt_policy refused to configure' in output
+    assert not [pid for pid in family.values() if Path(f'/proc/{pid}').exists()]
+
+
+def test_a_checkpoint_that_does_not_exist_starts_nothing():
+    process = run('aloha', 'checkpoint:=/nope')
+    assert process.communicate(timeout=60)[0] == (
+        "run: checkpoint is '/nope', but there is no file or folder /nope\n")
+    assert process.returncode == 2
+
+
+@pytest.mark.usefixtures('isolated')
+def test_a_graph_whose_nodes_run_already_is_refused_and_the_first_one_goes_on():
+    context = Context()
+    rclpy.init(context=context)
+    first = rclpy.create_node('apt_policy', context=context)
+    try:
+        second = run('aloha', 'robot:=sim', 'use_cameras:=false')
+        output = second.communicate(timeout=60)[0]
+    finally:
+        first.destroy_node()
+        rclpy.shutdown(context=context)
+    assert output.startswith('run: running already: /apt_policy;') and 'namespace:=' in output
+    assert second.returncode == 2
+
+
+@pytest.mark.usefixtures('isolated')
+def test_of_two_nodes_with_one_name_none_is_brought_up():
+    context = Context()
+    rclpy.init(context=context)
+    nodes = [rclpy.create_node(name, context=context) for name in ('twin', 'twin', 'asker')]
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(nodes[-1])
+    try:
+        with pytest.raises(BringUpError, match='two nodes /twin'):
+            bring_up(nodes[-1], executor, '/twin', give_up=lambda: False)
+    finally:
+        executor.shutdown()
+        for node in nodes:
+            node.destroy_node()
+        rclpy.shutdown(context=context)

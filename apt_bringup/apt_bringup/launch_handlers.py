@@ -1,0 +1,51 @@
+"""Brings a managed node up under ``ros2 launch``: once, and a refusal ends the launch.
+
+What follows the first activation is the operator's: a later configure stays inactive, and one that fails ends nothing.
+Only launch files import it, since only a ROS distribution has ``launch``.
+"""
+
+from launch import Event, LaunchContext
+from launch.actions import EmitEvent, OpaqueFunction, RegisterEventHandler, UnregisterEventHandler
+from launch.event_handlers import OnProcessStart
+from launch.events import matches_action
+from launch_ros.actions import LifecycleNode
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState, StateTransition
+from lifecycle_msgs.msg import Transition
+
+_REFUSALS = {('configuring', 'unconfigured'): 'configure', ('activating', 'inactive'): 'activate',
+             ('errorprocessing', 'unconfigured'): 'start', ('errorprocessing', 'finalized'): 'start'}
+
+
+class BringUpRefused(RuntimeError):
+    """Ends the launch with exit status 1; the message names node and transition."""
+
+
+def bring_up(node: LifecycleNode, full_name: str) -> list[RegisterEventHandler]:
+    """The handlers that configure and activate a node once its process runs; list them before the node itself.
+
+    Args:
+        full_name: of the node, for messages.
+    """
+    def change(transition: int) -> EmitEvent:
+        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
+
+    def is_refusal(event: Event) -> bool:
+        return (isinstance(event, StateTransition) and event.action is node
+                and (event.start_state, event.goal_state) in _REFUSALS)
+
+    def refuse(context: LaunchContext) -> None:
+        # A signal breaks a transition off too.
+        if not context.is_shutdown:
+            event = context.locals.event
+            verb = _REFUSALS[event.start_state, event.goal_state]
+            raise BringUpRefused(f'{full_name} refused to {verb}; its log says why')
+
+    refused = OnStateTransition(matcher=is_refusal, entities=[OpaqueFunction(function=refuse)])
+    return [RegisterEventHandler(handler) for handler in (
+        OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)]),
+        OnStateTransition(target_lifecycle_node=node, start_state='configuring', goal_state='inactive',
+                          entities=[change(Transition.TRANSITION_ACTIVATE)], handle_once=True),
+        refused,
+        OnStateTransition(target_lifecycle_node=node, goal_state='active',
+                          entities=[UnregisterEventHandler(refused)], handle_once=True))]
