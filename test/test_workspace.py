@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = {'.git', '.venv', 'build', 'install', 'log', 'out',
@@ -16,6 +17,12 @@ UNDERLAY = {path.parent.name: path for path in ROOT.glob('underlay/*/package.xml
 MANIFESTS = {'apt_suite': ROOT / 'package.xml', **PACKAGES, **UNDERLAY}
 ROS_MODULE = re.compile(
     r'\w+_(msgs|srvs|interfaces|ros)|apt_\w+|rclpy|launch|ament_index_python|domain_coordinator|cv_bridge')
+# cv_bridge is imported by its name as text, where it exists.
+IMPORTED = re.compile(r"^\s*(?:from|import) (\w+)|'(cv_bridge)'", re.MULTILINE)
+ROSDEP = yaml.safe_load((ROOT / 'test' / 'rosdep_keys.yaml').read_text())
+KEYS = {*ROSDEP['distribution'], *ROSDEP['python'], *ROSDEP['skipped']}
+KEY_OF_MODULE = {module: key for key, module in ROSDEP['python'].items()} | {
+    skipped['module']: key for key, skipped in ROSDEP['skipped'].items()}
 # Written in pieces, so that this file does not find itself.
 FOREIGN = re.compile('|'.join((
     r'(^|[^\w.])/(work|farm|root)' + '/', r'(^|[^\w.])/home' + r'/\w+', r'\.\./sha' + 'red',
@@ -64,14 +71,26 @@ def test_manifest_names_its_package_and_the_licence(name):
     assert root.findtext('version') == ET.parse(MANIFESTS['apt_suite']).getroot().findtext('version')
 
 
+def test_rosdep_knows_every_dependency_or_is_told_to_skip_it():
+    needed = set().union(*map(dependencies, MANIFESTS.values())) - PACKAGES.keys()
+    assert needed == KEYS
+
+
+def test_the_documented_rosdep_command_skips_what_it_must():
+    page = (ROOT / 'docs' / 'workspace.md').read_text()
+    commands = re.findall(r'rosdep install .*--skip-keys "(.*)"', page)
+    assert [set(skipped.split()) for skipped in commands] == [ROSDEP['skipped'].keys()]
+
+
 @pytest.mark.parametrize('name', [n for n in PACKAGES if (ROOT / n / 'setup.py').exists()])
 def test_manifest_lists_what_the_package_imports(name):
-    """Of ROS; other Python packages stand in requirements/."""
+    """Of ROS, and of what has a rosdep key; other Python packages stand in requirements/."""
     imported = set()
     for path in (ROOT / name).rglob('*.py'):
-        imported |= set(re.findall(r'^\s*(?:from|import) (\w+)', path.read_text(), re.MULTILINE))
-    ros = {i for i in imported if ROS_MODULE.fullmatch(i)}
-    assert ros - {name} <= dependencies(PACKAGES[name])
+        imported |= {module for found in IMPORTED.findall(path.read_text()) for module in found if module}
+    ros = {module for module in imported if ROS_MODULE.fullmatch(module)} - {name}
+    others = {KEY_OF_MODULE[module] for module in imported if module in KEY_OF_MODULE}
+    assert (ros | others) - dependencies(PACKAGES[name]) == set()
 
 
 def test_files_name_no_machine_and_no_registry():
