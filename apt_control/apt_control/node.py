@@ -3,11 +3,8 @@
 import os
 import sys
 
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
-
 from apt_policy.core.stop import stop_requests
+from apt_policy.ros.missing import explain_missing
 
 _LOOK_UP_S = 0.1
 
@@ -16,7 +13,11 @@ def main() -> int:
     """Run until SIGINT or SIGTERM; the exit status is 1 if the bridge could not start."""
     # Kinematics draws nothing, so MuJoCo need not look for OpenGL when it is imported.
     os.environ['MUJOCO_GL'] = 'disabled'
-    with stop_requests() as stop:
+    with stop_requests() as stop, explain_missing('ik_bridge'):
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.signals import SignalHandlerOptions
+
         from apt_control.ik_bridge import IkBridge
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         try:

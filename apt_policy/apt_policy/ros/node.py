@@ -7,13 +7,16 @@ process cleanly at any moment; the node itself is ``policy_node``.
 import sys
 from typing import TYPE_CHECKING
 
-from apt_policy.core.stop import handle_stop_signals
+from apt_policy.core.stop import StopRequest, handle_stop_signals
+from apt_policy.ros.missing import explain_missing
 
 if TYPE_CHECKING:
     from apt_policy.ros.policy_node import MakeFactory
 
 _SPIN_S = 0.2
 _SWITCH_INTERVAL_S = 0.001
+# Of the worker, which starts when the node is configured.
+_IMPORTED_LATER = ('torch', 'transformers', 'diffusers', 'safetensors')
 
 
 def main(args: list[str] | None = None, make_factory: 'MakeFactory | None' = None) -> int:
@@ -27,6 +30,11 @@ def main(args: list[str] | None = None, make_factory: 'MakeFactory | None' = Non
         0 after SIGINT or SIGTERM at any moment, 1 if a parameter cannot be used.
     """
     stop = handle_stop_signals()
+    with explain_missing('apt_policy', later=() if make_factory else _IMPORTED_LATER):
+        return _run(stop, args, make_factory)
+
+
+def _run(stop: StopRequest, args: list[str] | None, make_factory: 'MakeFactory | None') -> int:
     import cv2
     import rclpy
     from rclpy.signals import SignalHandlerOptions

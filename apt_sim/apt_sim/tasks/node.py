@@ -4,11 +4,8 @@ import os
 import sys
 import time
 
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
-
 from apt_policy.core.stop import stop_requests
+from apt_policy.ros.missing import explain_missing
 
 _LOOK_UP_S = 0.1
 # The last mark must leave the process before its publisher does.
@@ -23,7 +20,11 @@ def main() -> int:
     """
     # Kinematics draws nothing, so MuJoCo need not look for OpenGL when it is imported.
     os.environ['MUJOCO_GL'] = 'disabled'
-    with stop_requests() as stop:
+    with stop_requests() as stop, explain_missing('demonstrator'):
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.signals import SignalHandlerOptions
+
         from apt_sim.tasks.demonstrator_node import DemonstratorNode
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         try:

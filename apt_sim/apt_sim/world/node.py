@@ -3,10 +3,8 @@
 import os
 import sys
 
-import rclpy
-from rclpy.signals import SignalHandlerOptions
-
 from apt_policy.core.stop import stop_requests
+from apt_policy.ros.missing import explain_missing
 from apt_sim.world.assets import AssetsMissing
 from apt_sim.world.graphics import GraphicsError
 
@@ -16,7 +14,10 @@ def main() -> int:
     # MuJoCo would look for OpenGL when imported, and fail in a way that explains nothing where there is
     # none; the cameras open their own context.
     os.environ['MUJOCO_GL'] = 'disabled'
-    with stop_requests() as stop:
+    with stop_requests() as stop, explain_missing('aloha_sim'):
+        import rclpy
+        from rclpy.signals import SignalHandlerOptions
+
         from apt_sim.world.simulator import Simulator
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         try:
