@@ -233,7 +233,7 @@ def test_a_policy_that_refuses_its_first_configuration_ends_the_launch(tmp_path)
     no_weights = tmp_path / 'weights.pt'
     no_weights.write_text('not a checkpoint')
     service = launched(f'checkpoint:={no_weights}')
-    output = service.communicate(timeout=120)[0]
+    output = service.communicate(timeout=240)[0]
     assert service.returncode == 1
     assert '/apt_policy refused to configure' in output
     assert output.count('process has finished cleanly') == 3, output

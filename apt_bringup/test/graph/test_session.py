@@ -149,7 +149,7 @@ def test_a_policy_that_refuses_ends_the_simulator_and_the_bridge_too(tmp_path):
     with run('aloha', 'robot:=sim', 'use_cameras:=false', f'checkpoint:={no_weights}') as runner:
         wait_until(lambda: children_of(runner).keys() == set(NODES), 'three nodes')
         family = children_of(runner)
-        output = runner.communicate(timeout=120)[0]
+        output = runner.communicate(timeout=240)[0]
     assert runner.returncode == 1, output
     assert '/apt_policy refused to configure' in output
     assert not [pid for pid in family.values() if Path(f'/proc/{pid}').exists()]
