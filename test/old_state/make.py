@@ -134,6 +134,7 @@ def packed() -> dict[str, Any]:
 def done_marks() -> None:
     """What ``make tutorial`` and ``make study`` note of steps that are done; programs that do nothing did them."""
     from apt_bringup.steps.runner import Runner
+
     from apt_bringup.study import plan as study
     from apt_bringup.tutorial import plan as tutorial
     marks = {}

@@ -217,7 +217,7 @@ def test_a_configuration_that_fails_after_the_bring_up_ends_nothing(asker):
     try:
         wait_for_state(asker, '/apt_policy', 'active')
         clean_up(asker, '/apt_policy')
-        nowhere = Parameter('checkpoint', value='/nope').to_parameter_msg()
+        nowhere = Parameter('contract', value='/nope').to_parameter_msg()
         answer(*asker, SetParameters, '/apt_policy/set_parameters', SetParameters.Request(parameters=[nowhere]))
         request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
         assert not answer(*asker, ChangeState, '/apt_policy/change_state', request).success
