@@ -218,7 +218,7 @@ def test_bfloat16_plans_near_float32(make_planner, observation):
 
 
 CPU, GPU = torch.device('cpu'), torch.device('cuda')
-SHIPPED = CONFIG.parents[1] / 'checkpoints' / 'aloha_small'
+SHIPPED = CONFIG.parents[2] / 'apt_sim' / 'checkpoints' / 'aloha_small'
 
 
 @pytest.mark.parametrize(('name', 'device', 'recorded', 'expected'), [
