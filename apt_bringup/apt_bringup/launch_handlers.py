@@ -1,4 +1,4 @@
-"""Brings a managed node up under ``ros2 launch``: once, and a refusal ends the launch.
+"""Brings a managed node up under ``ros2 launch``: once, and a refusal ends the launch, unless that would end drivers.
 
 What follows the first activation is the operator's: a later configure stays inactive, and one that fails ends nothing.
 Only launch files import it, since only a ROS distribution has ``launch``.
@@ -8,6 +8,7 @@ from launch import Event, LaunchContext
 from launch.actions import EmitEvent, OpaqueFunction, RegisterEventHandler, UnregisterEventHandler
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
+from launch.logging import get_logger
 from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState, StateTransition
@@ -21,11 +22,13 @@ class BringUpRefused(RuntimeError):
     """Ends the launch with exit status 1; the message names node and transition."""
 
 
-def bring_up(node: LifecycleNode, full_name: str) -> list[RegisterEventHandler]:
+def bring_up(node: LifecycleNode, full_name: str, *, with_drivers: bool) -> list[RegisterEventHandler]:
     """The handlers that configure and activate a node once its process runs; list them before the node itself.
 
     Args:
         full_name: of the node, for messages.
+        with_drivers: this launch runs the drivers of a robot too. A driver that ends drops the arms, so a refusal is
+            then an error in the log, and all else goes on.
     """
     def change(transition: int) -> EmitEvent:
         return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
@@ -39,7 +42,10 @@ def bring_up(node: LifecycleNode, full_name: str) -> list[RegisterEventHandler]:
         if not context.is_shutdown:
             event = context.locals.event
             verb = _REFUSALS[event.start_state, event.goal_state]
-            raise BringUpRefused(f'{full_name} refused to {verb}; its log says why')
+            refusal = f'{full_name} refused to {verb}; its log says why'
+            if not with_drivers:
+                raise BringUpRefused(refusal)
+            get_logger('launch').error(f'{refusal}. The drivers go on, because the arms drop when they end')
 
     refused = OnStateTransition(matcher=is_refusal, entities=[OpaqueFunction(function=refuse)])
     return [RegisterEventHandler(handler) for handler in (

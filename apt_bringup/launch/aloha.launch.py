@@ -42,11 +42,11 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     drivers = [IncludeLaunchDescription(
         PythonLaunchDescriptionSource([FindPackageShare(include.package), f'/launch/{include.launch_file}']),
         launch_arguments=include.arguments.items()) for include in described.includes]
-    nodes = [action for spec in described.nodes for action in actions(spec)]
+    nodes = [action for spec in described.nodes for action in actions(spec, with_drivers=bool(described.includes))]
     return [*environment, *drivers, *nodes]
 
 
-def actions(spec: graph.NodeSpec) -> list[LaunchDescriptionEntity]:
+def actions(spec: graph.NodeSpec, *, with_drivers: bool) -> list[LaunchDescriptionEntity]:
     """One node; a managed one with the handlers that bring it up."""
     # Without a declared type, launch_ros would read a prompt such as "on" or "2: left" as YAML.
     parameters = {name: ParameterValue(value, value_type=type(value))
@@ -55,4 +55,4 @@ def actions(spec: graph.NodeSpec) -> list[LaunchDescriptionEntity]:
         package=spec.package, executable=spec.executable, name=spec.name, namespace=spec.namespace,
         parameters=[*filter(None, [spec.params_file]), parameters], remappings=spec.remappings,
         output='screen', sigterm_timeout='8', sigkill_timeout='4')
-    return [*bring_up(node, spec.full_name), node] if spec.lifecycle else [node]
+    return [*bring_up(node, spec.full_name, with_drivers=with_drivers), node] if spec.lifecycle else [node]

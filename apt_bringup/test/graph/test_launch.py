@@ -51,6 +51,29 @@ def generate_launch_description():
 '''
 
 
+RUNNING_DRIVERS = '''
+from launch import LaunchDescription
+from launch.actions import ExecuteProcess
+def generate_launch_description():
+    return LaunchDescription([ExecuteProcess(cmd=['sleep', '600'], name='driver')])
+'''
+
+
+@pytest.fixture
+def interbotix(tmp_path, monkeypatch):
+    """A package ``aloha`` whose launch file has this text; the folder of the file."""
+    def install(text):
+        share = tmp_path / 'share' / 'aloha' / 'launch'
+        share.mkdir(parents=True)
+        (share / 'aloha_bringup.launch.py').write_text(text)
+        index = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages'
+        index.mkdir(parents=True)
+        (index / 'aloha').touch()
+        monkeypatch.setenv('AMENT_PREFIX_PATH', f'{tmp_path}:{os.environ["AMENT_PREFIX_PATH"]}')
+        return share
+    return install
+
+
 @pytest.fixture(scope='module')
 def launch_file():
     spec = importlib.util.spec_from_file_location('aloha_launch', LAUNCH)
@@ -105,14 +128,8 @@ def test_a_checkpoint_that_does_not_exist_is_refused_before_anything_starts():
     assert service.returncode == 1
 
 
-def test_the_interbotix_drivers_get_their_arguments(launch_file, tmp_path, monkeypatch):
-    share = tmp_path / 'share' / 'aloha' / 'launch'
-    share.mkdir(parents=True)
-    (share / 'aloha_bringup.launch.py').write_text(DRIVERS)
-    index = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages'
-    index.mkdir(parents=True)
-    (index / 'aloha').touch()
-    monkeypatch.setenv('AMENT_PREFIX_PATH', f'{tmp_path}:{os.environ["AMENT_PREFIX_PATH"]}')
+def test_the_interbotix_drivers_get_their_arguments(launch_file, interbotix):
+    share = interbotix(DRIVERS)
     drivers = [a for a in started(launch_file, robot='aloha', use_cameras='false')
                if isinstance(a, launch_actions.IncludeLaunchDescription)]
     service = launch.LaunchService(noninteractive=True)
@@ -237,3 +254,23 @@ def test_a_policy_that_refuses_its_first_configuration_ends_the_launch(tmp_path)
     assert service.returncode == 1
     assert '/apt_policy refused to configure' in output
     assert output.count('process has finished cleanly') == 3, output
+
+
+@pytest.mark.usefixtures('isolated')
+def test_a_refused_bring_up_never_ends_the_drivers_because_the_arms_would_drop(interbotix, tmp_path):
+    interbotix(RUNNING_DRIVERS)
+    no_weights = tmp_path / 'weights.pt'
+    no_weights.write_text('not a checkpoint')
+    service = launched('robot:=aloha', f'checkpoint:={no_weights}')
+    said = []
+    for line in service.stdout:
+        said.append(line)
+        if 'The drivers go on' in line:
+            break
+    time.sleep(3)
+    still_running = service.poll() is None
+    service.send_signal(signal.SIGINT)
+    rest = service.communicate(timeout=60)[0]
+    assert still_running, ''.join(said) + rest
+    assert '/apt_policy refused to configure' in said[-1]
+    assert not any('process has' in line and 'driver' in line for line in said), ''.join(said)
