@@ -31,8 +31,8 @@ QWEN3_VL_2B_TEXT: dict[str, Any] = {
 QWEN3_VL_2B_VISION: dict[str, Any] = {
     'depth': 24, 'hidden_size': 1024, 'intermediate_size': 4096, 'num_heads': 16, 'out_hidden_size': 2048,
     'num_position_embeddings': 2304, 'deepstack_visual_indexes': [5, 11, 17], 'initializer_range': 0.02}
-BASE_WEIGHTS = 2.2e9
-"""Of the VLM and the expert of ``base``, rounded up."""
+BASE_WEIGHTS = 2.3e9
+"""Of the VLM and the expert of ``base``, 2.23e9 rounded up."""
 
 
 @dataclass(frozen=True, kw_only=True)
