@@ -23,7 +23,7 @@ from apt_recorder.sink import Sink
 from apt_recorder.streams import streams_of
 from apt_sim.tasks.demonstrator_node import DemonstratorNode
 from apt_sim.world.simulator import Simulator
-from apt_training.convert import settings
+from apt_training.convert.rosbag import settings
 from apt_training.convert.rosbag.reading import BagTopic
 from apt_training.convert.rosbag.wiring import routes_of
 from apt_training.convert.source import ConvertError

@@ -21,12 +21,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from apt_bringup.steps.runner import Runner
 from rich.console import Console
 from safetensors.torch import load_file
 
-from apt_bringup.study import plan as study
-from apt_bringup.tutorial import plan as tutorial
+from apt_demos.steps.runner import Runner
+from apt_demos.study import plan as study
+from apt_demos.tutorial import plan as tutorial
 from apt_policy.core.contract import contract_to_dict, load_contract
 from apt_training.evaluate.main import main as evaluate
 

@@ -45,13 +45,17 @@ def bring_up(node: LifecycleNode, full_name: str, *, with_drivers: bool) -> list
             refusal = f'{full_name} refused to {verb}; its log says why'
             if not with_drivers:
                 raise BringUpRefused(refusal)
+            # What an operator does next is his: nothing is activated behind his back.
+            for handler in (activation, refused):
+                context.unregister_event_handler(handler)
             get_logger('launch').error(f'{refusal}. The drivers go on, because the arms drop when they end')
 
+    activation = OnStateTransition(target_lifecycle_node=node, start_state='configuring', goal_state='inactive',
+                                   entities=[change(Transition.TRANSITION_ACTIVATE)], handle_once=True)
     refused = OnStateTransition(matcher=is_refusal, entities=[OpaqueFunction(function=refuse)])
     return [RegisterEventHandler(handler) for handler in (
         OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)]),
-        OnStateTransition(target_lifecycle_node=node, start_state='configuring', goal_state='inactive',
-                          entities=[change(Transition.TRANSITION_ACTIVATE)], handle_once=True),
+        activation,
         refused,
         OnStateTransition(target_lifecycle_node=node, goal_state='active',
                           entities=[UnregisterEventHandler(refused)], handle_once=True))]

@@ -20,4 +20,5 @@ MOVED = {
 def main() -> int:
     """Run what the called executable became."""
     name = Path(sys.argv[0]).name
-    return run_moved(f'apt_bringup/{name}', MOVED[name])
+    module = MOVED[name]
+    return run_moved(f'apt_bringup {name}', f'{module.partition(".")[0]} {name}', module)

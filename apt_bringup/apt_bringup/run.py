@@ -21,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from apt_bringup import arguments, graph
 from apt_bringup.managed import BringUpError, BrokenOff, bring_up, running_nodes
 from apt_bringup.session import Session, StartError
-from apt_policy.core.stop import stop_requests
+from apt_policy.core.stop import handle_stop_signals
 
 GRAPHS: Mapping[str, Callable[[Mapping[str, str], Path], graph.Graph]] = {
     'aloha': graph.aloha, 'demonstration': graph.demonstration}
@@ -45,6 +45,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(arguments.describe(DECLARED[options.graph]))
         return 0
     share = Path(get_package_share_directory('apt_bringup'))
+    # Never given back: a last impatient Ctrl-C, when all has ended, must not become this program's exit status.
+    stop = handle_stop_signals()
     try:
         described = GRAPHS[options.graph](arguments.parse(options.arguments), share)
         session = Session(described)
@@ -52,8 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except (arguments.ArgumentError, StartError) as error:
         print(f'run: {error}', file=sys.stderr)
         return 2
-    with stop_requests() as stop:
-        return _run(session, stop)
+    return 0 if stop.is_set() else _run(session, stop)
 
 
 def _check_alone(described: graph.Graph) -> None:

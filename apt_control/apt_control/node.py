@@ -24,6 +24,7 @@ def main() -> int:
             node = IkBridge()
         except ValueError as error:
             sys.stderr.write(f'ik_bridge: {error}\n')
+            rclpy.try_shutdown()
             return 1
         executor = SingleThreadedExecutor()
         executor.add_node(node)

@@ -5,11 +5,12 @@ import sys
 from importlib.util import find_spec
 
 
-def run_moved(old: str, module: str) -> int:
+def run_moved(old: str, new: str, module: str) -> int:
     """Run ``module.main()`` in the place of a program of another name.
 
     Args:
-        old: what the user called, as he typed it.
+        old: what was called, as it is typed.
+        new: what to call in its place, as it is typed.
         module: dotted name of the module that has the program now.
 
     Returns:
@@ -19,6 +20,6 @@ def run_moved(old: str, module: str) -> int:
     if find_spec(package) is None:
         print(f'{old} moved to the package {package}, which is not installed here', file=sys.stderr)
         return 2
-    print(f'{old} is now {module}; the old name ends with release 0.3', file=sys.stderr)
+    print(f'{old} is now {new}; the old name ends with release 0.3', file=sys.stderr)
     status: int | None = importlib.import_module(module).main()
     return status or 0

@@ -5,4 +5,4 @@ import sys
 from apt_policy.moved import run_moved
 
 if __name__ == '__main__':
-    sys.exit(run_moved('apt_bringup.questions.main', 'apt_sim.vqa.main'))
+    sys.exit(run_moved('apt_bringup.questions.main', 'apt_sim.vqa.main', 'apt_sim.vqa.main'))

@@ -173,8 +173,10 @@ def test_a_graph_whose_nodes_run_already_is_refused_and_the_first_one_goes_on():
     finally:
         first.destroy_node()
         rclpy.shutdown(context=context)
-    assert output.startswith('run: running already: /apt_policy;') and 'namespace:=' in output
-    assert second.returncode == 2
+    # A busy machine discovers the first one only while it brings up the second.
+    early = 'run: running already: /apt_policy;' in output and 'namespace:=' in output
+    late = 'there are two nodes /apt_policy; end the other one first' in output
+    assert (second.returncode, early, late) in ((2, True, False), (1, False, True)), output
 
 
 @pytest.mark.usefixtures('isolated')

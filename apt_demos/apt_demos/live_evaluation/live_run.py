@@ -7,6 +7,7 @@ import rclpy
 from domain_coordinator import domain_id
 from rclpy.signals import SignalHandlerOptions
 
+from apt_bringup.arguments import ArgumentError
 from apt_bringup.managed import BringUpError
 from apt_bringup.session import Session, StartError
 from apt_demos.live_evaluation.live import LiveEvaluator, trial_graph
@@ -36,5 +37,5 @@ def run_live(settings: EvaluationSettings, policy: LivePolicy, plans: tuple[Tria
                     evaluator.close()
                 finally:
                     rclpy.shutdown()
-        except (StartError, BringUpError, LiveError) as error:
+        except (ArgumentError, StartError, BringUpError, LiveError) as error:
             raise CrewError(str(error)) from error

@@ -34,10 +34,11 @@ def policy(checkpoint=''):
     return LivePolicy(planner=planner, speed=0.5)
 
 
-def test_the_node_is_started_with_what_was_asked_for():
-    graph = trial_graph(EvaluationSettings(contract=CONTRACT, replan_s=0.4), policy('weights'))
+def test_the_node_is_started_with_what_was_asked_for(tmp_path):
+    weights = str(tmp_path)
+    graph = trial_graph(EvaluationSettings(contract=CONTRACT, replan_s=0.4), policy(weights))
     [node] = [node for node in graph.nodes if node.name == 'apt_policy']
-    asked = {'checkpoint': 'weights', 'device': 'cpu', 'denoising_steps': 2, 'noise_scale': 0.5, 'seed': 0,
+    asked = {'checkpoint': weights, 'device': 'cpu', 'denoising_steps': 2, 'noise_scale': 0.5, 'seed': 0,
              'replan_period_s': 0.4}
     assert {name: node.parameters[name] for name in asked} == asked
 
@@ -55,5 +56,12 @@ def test_a_live_trial_is_the_one_of_its_number():
 
 def test_a_policy_that_cannot_be_loaded_ends_the_run(tmp_path):
     settings = EvaluationSettings(contract=CONTRACT)
+    no_weights = tmp_path / 'weights.pt'
+    no_weights.write_text('not a checkpoint')
     with pytest.raises(CrewError, match=r'/apt_policy refused to configure|apt_policy .*ended'):
-        list(run_live(settings, policy(str(tmp_path / 'none')), PLANS, 1, range(1)))
+        list(run_live(settings, policy(str(no_weights)), PLANS, 1, range(1)))
+
+
+def test_a_checkpoint_that_does_not_exist_starts_nothing(tmp_path):
+    with pytest.raises(CrewError, match='there is no file or folder'):
+        list(run_live(EvaluationSettings(contract=CONTRACT), policy(str(tmp_path / 'none')), PLANS, 1, range(1)))

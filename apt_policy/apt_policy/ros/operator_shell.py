@@ -9,16 +9,16 @@ import difflib
 import os
 import select
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from apt_policy.ros.operator_client import VERBS, Interrupted, OperateError, Operator
 
 WELCOME = ('Enter alone stops the arms (disable). Verbs: ' + ', '.join(VERBS) + ', help.\n'
            'q or Ctrl-D leaves the policy as it is; Ctrl-C stops the arms, then leaves.')
-_STOP = ('', 'disable')
 _LEAVE = ('q', 'quit', 'exit')
 _HELP = ('help', '?')
 _BLOCK = 4096
+_PUNCTUATION = '.,:;!?'
 
 
 class LineReader:
@@ -44,9 +44,9 @@ class LineReader:
                 lines = [self._rest] if self._rest else []
             self.lines.extend(line.decode(errors='replace').strip() for line in lines)
 
-    def drop_until(self, wanted: Sequence[str]) -> bool:
-        """Forget everything up to the last line that is one of ``wanted``; False if there is none."""
-        last = max((place for place, line in enumerate(self.lines, 1) if line in wanted), default=0)
+    def drop_until(self, is_wanted: Callable[[str], bool]) -> bool:
+        """Forget everything up to the last line that is wanted; False if there is none."""
+        last = max((place for place, line in enumerate(self.lines, 1) if is_wanted(line)), default=0)
         for _ in range(last):
             self.lines.popleft()
         return last > 0
@@ -88,13 +88,13 @@ class OperatorShell:
         """The next line, one that stops first; None at the end."""
         self._write(self._prompt)
         self._reader.read(wait=not self._reader.lines)
-        if self._reader.drop_until(_STOP):
-            return _STOP[0]
+        if self._reader.drop_until(means_stop):
+            return ''
         return self._reader.lines.popleft() if self._reader.lines else None
 
     def _obey(self, line: str) -> None:
         verb, _, text = line.partition(' ')
-        if line in _STOP:
+        if means_stop(line):
             self._stop()
         elif verb in _HELP:
             self._write(f'{WELCOME}\n' + ''.join(f'  {name:9}{what}\n' for name, what in VERBS.items()))
@@ -129,7 +129,7 @@ class OperatorShell:
 
     def _stop_is_wanted(self) -> bool:
         self._reader.read(wait=False)
-        return self._reader.drop_until(_STOP)
+        return self._reader.drop_until(means_stop)
 
     def _more_stops(self) -> bool:
         self._stop_is_wanted()
@@ -142,6 +142,15 @@ class OperatorShell:
     def _fail(self, words: str) -> None:
         self._failed = True
         self._write(f'{words}\n')
+
+
+def means_stop(line: str) -> bool:
+    """Whether a line stops the arms: an empty one, or one that begins with ``disable``, however it is written.
+
+    Who types "DISABLE!" in haste must not be told about verbs while the arms move on.
+    """
+    word = line.split(maxsplit=1)[0].strip(_PUNCTUATION).casefold() if line.strip(_PUNCTUATION + ' ') else ''
+    return word in ('', 'disable')
 
 
 def _unquoted(text: str) -> str:

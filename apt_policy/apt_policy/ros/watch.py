@@ -24,6 +24,7 @@ _OBJECTIONS = {'RELIABILITY': 'reliable subscription', 'DURABILITY': 'transient 
 
 
 _DISCOVERY_NS = 1_000_000_000
+_UNDISCOVERED_NS = 10 * 10**9
 
 # As rmw calls a node of which it knows endpoints and not the name.
 _UNNAMED = ('_NODE_NAME_UNKNOWN_', '_NODE_NAMESPACE_UNKNOWN_')
@@ -118,14 +119,18 @@ class GoalClient:
         self._expected_ns = self._seen_ns = steady_ns
 
     def gone_s(self, steady_ns: int) -> float:
-        """How long none of them has listened any more [s]; call it regularly."""
+        """How long none of them has listened any more [s]; call it regularly.
+
+        One that was never discovered is given ten seconds more.
+        """
         present = {tuple(end.endpoint_gid) for end in self._node.get_subscriptions_info_by_topic(self._topic)}
-        # The request may arrive before the rest of its sender is discovered.
-        if steady_ns - self._expected_ns < _DISCOVERY_NS:
+        # The request may arrive before the rest of its sender is discovered; on a busy machine long before.
+        if not self._known or steady_ns - self._expected_ns < _DISCOVERY_NS:
             self._known |= present
         if self._known & present:
             self._seen_ns = steady_ns
-        return (steady_ns - self._seen_ns) / 1e9
+        patience_ns = 0 if self._known else _UNDISCOVERED_NS
+        return max(0, steady_ns - self._seen_ns - patience_ns) / 1e9
 
 
 def _difference(end: TopicEndpointInfo, kind: str, offered: QoSProfile,

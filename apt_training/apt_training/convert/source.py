@@ -135,7 +135,7 @@ class Unit(Protocol):
 
 
 class Source(Protocol):
-    """A kind of input, as a module: ``bag_source`` and ``lerobot_source``, chosen with ``--from``."""
+    """A kind of input, as a module: ``rosbag.source`` and ``lerobot.source``, chosen with ``--from``."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add a group of flags of its own; the inputs themselves are the positional ``inputs``."""

@@ -2,7 +2,7 @@
 
 Decoder layers 0, 3, 6 .. are read by hooks at their own output, so before the DeepStack
 residual that the language model adds behind its first layers. Layers behind the deepest
-tap are removed. Which model that is, ``vlm_load`` decides; what the features are for, the
+tap are removed. Which model that is, ``load`` decides; what the features are for, the
 expert.
 
 Letters: B batch, C cameras, L tokens, V vision tokens per camera, d width, N taps.

@@ -1,7 +1,7 @@
 """``apt-convert --from lerobot``: LeRobotDataset folders as a source of episodes.
 
-Cuts datasets into units and reports what was assumed; reading is ``lerobot_folder``'s, what the
-columns mean ``lerobot_map``'s and ``lerobot_robot``'s.
+Cuts datasets into units and reports what was assumed; reading is ``folder``'s, what the
+columns mean ``map``'s and ``robot``'s.
 """
 
 import hashlib

@@ -221,7 +221,7 @@ def _installed(kind: str) -> _Definition | None:
     Raises:
         ConvertError: the file cannot be used.
     """
-    if not _KIND.fullmatch(kind):
+    if not _KIND.fullmatch(kind) or kind.split('/')[1] != 'msg':
         return None
     package, _, name = kind.split('/')
     for prefix in filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)):

@@ -1,6 +1,6 @@
 """Reading a rosbag2 bag: a folder or a single file, whole or damaged, as topics, times and bytes.
 
-What reads a file stands behind the port in ``bag_readers``; ``salvage`` reads what is not whole. What
+What reads a file stands behind the port in ``readers``; ``salvage`` reads what is not whole. What
 topics mean is not known here, and nothing is decoded unless asked for.
 """
 
