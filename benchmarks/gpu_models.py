@@ -92,5 +92,5 @@ def _random_policy(size: Size, device: torch.device, dtype: str) -> Policy:
 
 
 def _checkpoint(name: str) -> Path:
-    found = [folder / 'checkpoints' / name for folder in share_folders('apt_bringup')]
+    found = [folder / 'checkpoints' / name for folder in share_folders('apt_sim')]
     return next((path for path in found if path.is_dir()), Path(name))

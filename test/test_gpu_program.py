@@ -89,6 +89,11 @@ def test_the_table_and_the_memory_of_every_size_are_printed(ran):
     assert all(line['weights_mb'] > 1 and line['peak_mb'] is None for line in report['memory'])
 
 
+def test_the_shipped_checkpoint_is_the_simulators():
+    models = load('gpu_models')
+    assert [path.name for path in models._checkpoint('aloha_small').iterdir() if path.name == 'checkpoint.json']
+
+
 def test_the_work_of_a_step_is_that_of_its_products(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / 'benchmarks')
     models, floors = load('gpu_models'), load('gpu_floors')

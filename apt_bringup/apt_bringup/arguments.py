@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from apt_policy.moved import current_checkpoint
+
 BOOLEAN = ('true', 'false')
 
 
@@ -74,14 +76,15 @@ DEMONSTRATION = (
 
 
 def resolve(given: Mapping[str, str], declared: Sequence[Argument] = ALOHA) -> dict[str, str]:
-    """Defaults filled in, everything checked.
+    """Defaults filled in, everything checked; a checkpoint of an old place is the one at its new place.
 
     Raises:
         ArgumentError: an unknown name (with the nearest valid one), a value that is not a choice, or a path that does
             not exist.
     """
     known = {argument.name: argument for argument in declared}
-    for name, value in given.items():
+    values = {name: _current(name, value) for name, value in given.items()}
+    for name, value in values.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(known)}'
@@ -91,7 +94,11 @@ def resolve(given: Mapping[str, str], declared: Sequence[Argument] = ALOHA) -> d
             raise ArgumentError(f'{name} is {value!r}, expected one of {", ".join(choices)}')
         if known[name].is_path and value and not Path(value).exists():
             raise ArgumentError(f'{name} is {value!r}, but there is no file or folder {Path(value).absolute()}')
-    return {name: given.get(name, argument.default) for name, argument in known.items()}
+    return {name: values.get(name, argument.default) for name, argument in known.items()}
+
+
+def _current(name: str, value: str) -> str:
+    return str(current_checkpoint(value)) if name == 'checkpoint' and value else value
 
 
 def parse(words: Iterable[str]) -> dict[str, str]:

@@ -87,6 +87,13 @@ def test_the_shipped_parameter_file_holds_the_defaults_of_the_code():
     assert shipped.keys() == declared.keys() - from_arguments
 
 
+def test_a_checkpoint_of_the_old_place_is_the_one_at_the_new_place(tmp_path):
+    new = tmp_path / 'share' / 'apt_sim' / 'checkpoints' / 'aloha_small'
+    new.mkdir(parents=True)
+    old = tmp_path / 'share' / 'apt_bringup' / 'checkpoints' / 'aloha_small'
+    assert aloha(checkpoint=str(old)).nodes[-1].parameters['checkpoint'] == str(new)
+
+
 @pytest.mark.parametrize(('given', 'complaint'), [
     ({'promt': 'x'}, "no argument 'promt'; did you mean 'prompt'"),
     ({'zzz': 'x'}, 'there are robot, prompt'),

@@ -35,6 +35,7 @@ from apt_policy.model.config import (
     policy_config_to_dict,
 )
 from apt_policy.model.published import averaged_weights, expert_names, numpy_numbers
+from apt_policy.moved import current_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def read_checkpoint(path: str | Path, *, use_ema: bool = False) -> Checkpoint:
     Raises:
         CheckpointError: absent, corrupt, holding code, not a checkpoint, or without the average that is asked for.
     """
-    path = Path(path)
+    path = current_checkpoint(path)
     if path.is_file():
         return _read_published(path, use_ema=use_ema)
     path = _newest_of_run(path)
