@@ -4,13 +4,15 @@
 
 Closed loop in simulation, faster than real time: a plan is there at once, or ``--delay`` simulated seconds
 after its observation. The same seed gives the same result, whatever the number of jobs.
+What was done before Ctrl-C, or beside a trial that was lost, is reported and written; ``episodes`` is the number done.
 """
 
 import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from apt_policy.console import complain
 from apt_policy.core.contract import ContractError, load_contract
 from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.moved import current_checkpoint
 from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
 from apt_sim.evaluation.live import LivePolicy, live_runner
 from apt_sim.evaluation.score import scores, shares, table, write_json
@@ -41,6 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         splits = tuple(dict.fromkeys(_splits(options.split)))
         skills = skills_named(options.skills)
         plans = tuple(TrialPlan(split=split, skills=skills, seed=options.seed) for split in splits)
+        options.checkpoint = options.checkpoint and str(current_checkpoint(options.checkpoint))
         if options.checkpoint and not Path(options.checkpoint).exists():
             raise ValueError(f'there is no checkpoint {options.checkpoint}; expected a folder that apt-train wrote, '
                              'or a published file')
@@ -57,13 +61,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     if not options.checkpoint:
         console.print('no checkpoint: the policy is UNTRAINED and will fail', style='yellow')
-    run = _Run(console, plans, options.episodes)
-    try:
-        do = _live if options.ros else _in_processes
-        return run.finish(partial(do, settings, planner, plans, options), options.json)
-    except KeyboardInterrupt:
-        console.print('apt-sim-eval: interrupted; no result was written')
-        return 130
+    do = _live if options.ros else _in_processes
+    return _Run(console, plans, options.episodes).finish(partial(do, settings, planner, plans, options), options.json)
 
 
 class _Run:
@@ -74,33 +73,41 @@ class _Run:
         self._results: dict[int, TrialResult] = {}
         self._losses: list[str] = []
 
-    def finish(self, do: Callable[[range], Iterator[Done | Lost]], target: Path | None) -> int:
-        """Have all of them done; the exit status."""
-        began_s, failure = time.monotonic(), ''
+    def finish(self, do: Callable[[range], Generator[Done | Lost]], target: Path | None) -> int:
+        """Have all of them done, report what was done, and write it to ``target``; the exit status."""
+        began_s, status, failure = time.monotonic(), 0, ''
         try:
             self._evaluate(do)
+        except KeyboardInterrupt:
+            status, failure = 130, 'interrupted'
         except CrewError as error:
-            failure = str(error)
-        results = [self._results[job] for job in sorted(self._results)]
-        if results and not failure:
-            self._report(results, time.monotonic() - began_s)
+            status, failure = 1, str(error)
         for words in (*self._losses, *filter(None, [failure])):
             complain(self._console, f'apt-sim-eval: {words}')
-        if failure or self._losses:
-            if target is not None:
-                complain(self._console, f'apt-sim-eval: {target} was not written')
-            return 1
-        if target is not None:
-            write_json(scores(results), target)
-        return 0
+        self._conclude(target, time.monotonic() - began_s)
+        return status or (1 if self._losses else 0)
 
-    def _evaluate(self, do: Callable[[range], Iterator[Done | Lost]]) -> None:
+    def _conclude(self, target: Path | None, elapsed_s: float) -> None:
+        """Report and write the trials that were done, and say how many are missing."""
+        results = [self._results[job] for job in sorted(self._results)]
+        wanted = len(self._plans) * self._episodes
+        if results:
+            self._report(results, elapsed_s)
+            if target is not None:
+                write_json(scores(results), target)
+        if len(results) == wanted:
+            return
+        kept = '' if target is None else f'; {target} holds these' if results else f'; {target} was not written'
+        complain(self._console, f'apt-sim-eval: INCOMPLETE: {len(results)} of {wanted} trials were done{kept}')
+
+    def _evaluate(self, do: Callable[[range], Generator[Done | Lost]]) -> None:
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                    TextColumn('{task.fields[tally]}'), TimeRemainingColumn())
         total = len(self._plans) * self._episodes
-        with Progress(*columns, console=self._console) as progress:
+        # Left half-way, the workers end before the results are told.
+        with closing(do(range(total))) as outcomes, Progress(*columns, console=self._console) as progress:
             bar = progress.add_task('trials', total=total, tally='')
-            for outcome in do(range(total)):
+            for outcome in outcomes:
                 if isinstance(outcome, Done):
                     self._results[outcome.number] = outcome.result
                 else:
@@ -111,21 +118,21 @@ class _Run:
                 progress.update(bar, advance=1, tally=f'{done} succeeded')
 
     def _report(self, results: Sequence[TrialResult], elapsed_s: float) -> None:
-        self._console.print(table(results))
+        self._console.print(table(results, {plan.split.value: self._episodes for plan in self._plans}))
         simulated_s = sum(result.duration_s for result in results)
         parts = [f'{what} {100 * share:.0f} %' for what, share in shares(results).items()]
         self._console.print(', '.join([f'{simulated_s:.0f} simulated s in {elapsed_s:.0f} s', *parts]), highlight=False)
 
 
 def _in_processes(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
-                  options: argparse.Namespace, todo: range) -> Iterator[Done | Lost]:
+                  options: argparse.Namespace, todo: range) -> Generator[Done | Lost]:
     factory = partial(Evaluator, settings, partial(policy_planner, planner), plans, options.episodes)
     with Crew(factory, options.jobs) as crew:
         yield from crew.do(todo)
 
 
 def _live(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
-          options: argparse.Namespace, todo: range) -> Iterator[Done]:
+          options: argparse.Namespace, todo: range) -> Generator[Done]:
     yield from live_runner()(settings, LivePolicy(planner=planner, speed=options.speed), plans, options.episodes, todo)
 
 

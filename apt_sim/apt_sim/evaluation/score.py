@@ -70,17 +70,29 @@ def write_json(found: Mapping[str, Score], path: Path) -> None:
     write_text(path, json.dumps(fields, indent=2, sort_keys=True) + '\n', overwrite=True)
 
 
-def table(results: Sequence[TrialResult]) -> Table:
-    """Success, interval and the commonest failures of each split."""
+def table(results: Sequence[TrialResult], wanted: Mapping[str, int] | None = None) -> Table:
+    """Success, interval and the commonest failures of each split.
+
+    Args:
+        results: of the trials that were done.
+        wanted: how many trials each split should have had, by its name; None: as many as were done.
+    """
+    found = scores(results)
+    wanted = wanted or {split: score.episodes for split, score in found.items()}
     shown = Table(title=f'{len(results)} trials')
     for heading, justify in (('split', 'left'), ('episodes', 'right'), ('success', 'right'), ('95 %', 'right'),
                              ('went to it', 'right'), ('failures', 'left')):
         shown.add_column(heading, justify='left' if justify == 'left' else 'right')
-    for split, score in scores(results).items():
+    for split, planned in wanted.items():
+        score = found.get(split)
+        if score is None:
+            shown.add_row(split, f'0 of {planned}', '', '', '', '')
+            continue
         kinds = Counter(result.failure for result in results if result.split == split and result.failure)
         failures = ', '.join(f'{count} {kind.value}' for kind, count in kinds.most_common(3))
-        shown.add_row(split, str(score.episodes), f'{100 * score.success:.0f} %',
-                      f'{100 * score.low:.0f} .. {100 * score.high:.0f} %', f'{100 * score.approached:.0f} %', failures)
+        done = str(planned) if score.episodes == planned else f'{score.episodes} of {planned}'
+        shown.add_row(split, done, f'{100 * score.success:.0f} %', f'{100 * score.low:.0f} .. {100 * score.high:.0f} %',
+                      f'{100 * score.approached:.0f} %', failures)
     return shown
 
 

@@ -1,21 +1,28 @@
 """Trials in closed loop."""
 
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import av
 import pytest
+from rich.console import Console
 from trial_workers import hover
 
 from apt_policy.inference.fakes import Fault
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.model.checkpoint import CheckpointError
 from apt_sim.evaluation import main as sim_eval
-from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, policy_planner
+from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
 from apt_sim.evaluation.splits import Split, skills_named
 from apt_sim.evaluation.trial import TrialPlan
-from apt_training.bulk.crew import Crew
+from apt_training.bulk.crew import Crew, CrewError, Done, Lost
 
 CONTRACT = Path(__file__).parents[3] / 'apt_bringup' / 'config' / 'aloha_small.yaml'
 
@@ -80,8 +87,63 @@ def test_the_command_writes_what_it_found(tmp_path, capfd):
     assert 'UNTRAINED' in said and 'inference' in said
 
 
+def test_an_interrupted_evaluation_writes_what_was_done(tmp_path):
+    words = ['--contract', str(CONTRACT), '--split', 'seen,unseen_wording', '--skills', 'pick', '--episodes', '200',
+             '--jobs', '1', '--patience', '0.1', '--denoising-steps', '1', '--json', str(tmp_path / 'score.json'),
+             '--videos', str(tmp_path / 'films')]
+    process = subprocess.Popen([sys.executable, '-m', 'apt_sim.evaluation.main', *words], text=True,
+                               stderr=subprocess.PIPE, env={**os.environ, 'COLUMNS': '200'}, start_new_session=True)
+    deadline = time.monotonic() + 200
+    # Each failure is filmed, one after the other: with the third film the first two trials are done.
+    while not (tmp_path / 'films' / 'seen_0002.mp4').exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    # As a terminal does it: to all processes of the group.
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    found = json.loads((tmp_path / 'score.json').read_text())
+    assert list(found) == ['seen'] and found['seen'].keys() == {'episodes', 'success', 'low', 'high', 'approached'}
+    done = found['seen']['episodes']
+    assert 2 <= done < 200 and f'{done} of 200' in said and '0 of 200' in said
+    assert 'apt-sim-eval: interrupted' in said and 'Traceback' not in said
+    assert f'INCOMPLETE: {done} of 400 trials were done; {tmp_path}/score.json holds these' in said
+
+
+@pytest.mark.parametrize('ends_with', [Lost(number=1, reason='its process ended', pids=(1, 2)),
+                                       CrewError('no memory')])
+def test_trials_beside_a_lost_one_are_reported_and_written(ends_with, tmp_path):
+    done = TrialResult(split='seen', number=0, seed=0, instructions=('go',), success=True, approached=True,
+                       failure=None, reason='', duration_s=1.0, spent_s={})
+
+    def outcomes(_):
+        yield Done(number=0, result=done)
+        if isinstance(ends_with, CrewError):
+            raise ends_with
+        yield ends_with
+
+    written = io.StringIO()
+    run = sim_eval._Run(Console(file=written, width=200), (plan(Split.SEEN),), 2)
+    assert run.finish(outcomes, tmp_path / 'score.json') == 1
+    found = json.loads((tmp_path / 'score.json').read_text())
+    assert (found['seen']['episodes'], found['seen']['success']) == (1, 1.0)
+    said = written.getvalue()
+    assert getattr(ends_with, 'reason', str(ends_with)) in said and 'INCOMPLETE: 1 of 2 trials were done' in said
+
+
+def test_where_nothing_was_done_nothing_is_written(tmp_path):
+    def outcomes(_):
+        yield Lost(number=0, reason='its process ended', pids=(1,))
+
+    written = io.StringIO()
+    run = sim_eval._Run(Console(file=written, width=200), (plan(Split.SEEN),), 1)
+    assert run.finish(outcomes, tmp_path / 'score.json') == 1 and not any(tmp_path.iterdir())
+    assert f'INCOMPLETE: 0 of 1 trials were done; {tmp_path}/score.json was not written' in written.getvalue()
+
+
 @pytest.mark.parametrize(('words', 'expected'), [
     (['--checkpoint', '/none'], 'there is no checkpoint /none'),
+    (['--checkpoint', 'apt_bringup/checkpoints/gone'], 'there is no checkpoint apt_bringup/checkpoints/gone'),
     (['--split', 'sene'], "did you mean 'seen'?"),
     (['--split', 'unseen_container', '--skills', 'pick'], 'needs the skill place'),
     (['--replan', '99'], 'replan_s is 99.0; expected 0 .. 10'),

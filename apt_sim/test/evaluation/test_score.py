@@ -55,3 +55,12 @@ def test_failures_are_counted_by_kind_however_they_are_worded():
     written = io.StringIO()
     Console(file=written, width=200).print(table(results))
     assert '2 wrong object, 1 not done in time' in written.getvalue()
+
+
+def test_a_table_of_a_run_that_was_cut_short_says_how_many_of_how_many():
+    written = io.StringIO()
+    found = [result('seen', 0, success=True), result('seen', 1, success=True), result('train', 0, success=True)]
+    Console(file=written, width=200).print(table(found, {'seen': 5, 'composed': 5, 'train': 1}))
+    rows = {words[0]: words[1:4] for line in written.getvalue().splitlines()
+            if (words := [cell.strip() for cell in line.split('│') if cell.strip()])}
+    assert rows['seen'][:2] == ['2 of 5', '100 %'] and rows['composed'] == ['0 of 5'] and rows['train'][0] == '1'
