@@ -24,6 +24,7 @@ _SLOWEST = 0.1
 # After an instruction is done, for the film [s].
 _REST_S = 1.0
 _DRAWN = 2
+NOT_SCORED = 'Records a video. Success is not scored for a custom prompt: it is not a task of this scene.'
 
 
 class DemoError(RuntimeError):
@@ -37,7 +38,7 @@ class Part:
     errand: Errand
     recording: Recording
     verdict: Verdict | None
-    """None where nobody but the user knows what was meant."""
+    """None where the instruction is no task of the scene: it is not scored."""
 
     @property
     def done(self) -> bool:
@@ -83,7 +84,7 @@ class Director:
             bring_up(self._robot, self._robot.spinner, node.full_name, give_up=self._broken)
         laid_out = self._robot.reset(scene)
         self._say(f'scene {scene}: {", ".join(laid_out.objects)}')
-        errands = typed(prompts) or drawn(self._contract, laid_out, count=_DRAWN, seed=scene)
+        errands = typed(self._contract, laid_out, prompts) or drawn(self._contract, laid_out, count=_DRAWN, seed=scene)
         parts = tuple(self._follow(errand, seconds, scene=scene, speed=speed) for errand in errands)
         assert self._watcher.intrinsics is not None, 'waited for'
         return Performance(parts=parts, intrinsics=self._watcher.intrinsics)
@@ -92,6 +93,8 @@ class Director:
         watcher, robot = self._watcher, self._robot
         before = robot.reset(scene)
         self._say(f'instruction: "{errand.prompt}"')
+        if errand.assignment is None:
+            self._say(NOT_SCORED)
         self._until(lambda: watcher.active_prompt == errand.prompt, 'the policy to take the instruction',
                     meanwhile=lambda: watcher.instruct(errand.prompt))
         self._until(lambda: watcher.status is not None and watcher.intrinsics is not None, 'status and images')
@@ -114,7 +117,8 @@ class Director:
         deadline = time.monotonic() + patience_s
         while self._watcher.elapsed_s() < until_s:
             if time.monotonic() > deadline:
-                raise DemoError(f'waited {patience_s:.0f} s for {seconds:g} s on the robot clock')
+                raise DemoError(f'waited {patience_s:.0f} s for {seconds:g} s on the robot clock: this machine is too '
+                                'slow or too busy to simulate; end other programs')
             now = self._robot.look(after_ns=now_ns)
             now_ns = now.stamp_ns
             if referee is None or verdict is not None:

@@ -1,7 +1,7 @@
-"""What the demonstration asks for: instructions given in one scene, and what is known of how each ends.
+"""What the demonstration asks for: instructions given in one scene, and the task that each of them means.
 
-Instructions that a user types are followed and filmed; what they amount to, only a person can say. Those that are
-drawn for the scene are judged.
+Instructions that are drawn for the scene are scored, and so are those that a user types where they are a wording of
+a task that the scene allows. Any other is followed and filmed only.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from apt_policy.core.contract import RobotContract
 from apt_sim.evaluation.splits import Split, allows, wordings
 from apt_sim.tasks.draw import NoTaskError, TaskDrawer
 from apt_sim.tasks.episode import Assignment
-from apt_sim.tasks.language import draw_phrase
-from apt_sim.tasks.task import Situation, Skill
+from apt_sim.tasks.language import draw_phrase, parse
+from apt_sim.tasks.task import Situation, Skill, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,21 @@ class Errand:
 
     prompt: str
     assignment: Assignment | None = None
-    """What it means, where that is known."""
+    """The task that it means, in the same words; None where it is no task of the scene."""
 
 
-def typed(prompts: Sequence[str]) -> tuple[Errand, ...]:
-    """Of a user."""
+def typed(contract: RobotContract, scene: Situation, prompts: Sequence[str]) -> tuple[Errand, ...]:
+    """Understand the instructions of a user, as far as they are tasks of the scene."""
+    drawer = TaskDrawer(contract)
+    tasks = [task for skill in Skill for task in drawer.possible(skill, scene)]
+    return tuple(_understood(prompt, tasks) for prompt in prompts)
+
+
+def _understood(prompt: str, tasks: Sequence[Task]) -> Errand:
     # As the node shows it: white space is one space.
-    return tuple(Errand(prompt=' '.join(prompt.split())) for prompt in prompts)
+    shown = ' '.join(prompt.split())
+    task = parse(shown, tasks)
+    return Errand(prompt=shown, assignment=None if task is None else Assignment(task=task, instruction=shown))
 
 
 def drawn(contract: RobotContract, scene: Situation, *, count: int, seed: int) -> tuple[Errand, ...]:

@@ -6,11 +6,13 @@ and the film read it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
 
 from apt_policy.core.geometry import angle_between
+from apt_policy.core.sample import HoldReason
 
 # A loop slower than this share of the contract's rate does not count as running at that rate.
 RATE_FRACTION = 0.95
@@ -18,6 +20,25 @@ RATE_FRACTION = 0.95
 FOLLOWED_WITHIN_M = 0.02
 # Arms that moved less than this prove nothing by standing still.
 MOVED_AT_LEAST_M = 0.02
+# Why a loop waits when images, plans or the clock come late, which they do on a machine that cannot keep up.
+LATENESS = frozenset(reason.name for reason in (
+    HoldReason.STALE_STREAM, HoldReason.NO_CHUNK, HoldReason.CHUNK_EXPIRED, HoldReason.CLOCK_JUMP))
+
+
+class Cause(Enum):
+    """What a shortcoming is put down to."""
+
+    SLOW_MACHINE = auto()
+    """Things came late, so that targets are missing; a lower speed may mend it. What else was measured counts not."""
+    FAULT = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortcoming:
+    """One thing that did not go as it should."""
+
+    cause: Cause
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,12 +122,43 @@ class Recording:
         """Targets a second, on the clock of the stamps."""
         return self.targets_sent / self.duration_s if self.duration_s > 0 else 0.0
 
-    def shortcomings(self) -> list[str]:
-        """Why the demonstration failed; empty when it succeeded."""
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds on the clock of the stamps per second on the wall."""
+        return self.duration_s / self.wall_s if self.wall_s > 0 else 0.0
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether targets are missing, and no more than a few of them for another reason than lateness.
+
+        A tick that a running loop missed altogether counts as late: it says that the loop got no processor time.
+        """
+        wanted = self.duration_s * self.control_rate_hz
+        otherwise = sum(ticks for reason, ticks in self.holds.items() if reason not in LATENESS)
+        runs = self.targets_sent > 0 or LATENESS & self.holds.keys()
+        return self._short_of_targets and bool(runs) and otherwise <= (1 - RATE_FRACTION) * wanted
+
+    def shortcomings(self) -> list[Shortcoming]:
+        """Why the demonstration did not succeed; empty when it did."""
+        if self.too_slow:
+            held = ', '.join(f'{ticks} ticks held for {reason}' for reason, ticks in self.holds.items())
+            return [Shortcoming(cause=Cause.SLOW_MACHINE, text=f'{self._flow}; real-time factor '
+                                f'{self.real_time_factor:.2f}, {held or "no tick held, so the loop missed ticks"}')]
+        return [Shortcoming(cause=Cause.FAULT, text=text) for text in self._faults()]
+
+    @property
+    def _short_of_targets(self) -> bool:
+        return self.target_rate_hz < RATE_FRACTION * self.control_rate_hz
+
+    @property
+    def _flow(self) -> str:
+        return (f'targets flowed at {self.target_rate_hz:.1f} Hz; the contract asks for '
+                f'{self.control_rate_hz:.1f} Hz')
+
+    def _faults(self) -> list[str]:
         wrong = []
-        if self.target_rate_hz < RATE_FRACTION * self.control_rate_hz:
-            wrong.append(f'targets flowed at {self.target_rate_hz:.1f} Hz; the contract asks for '
-                         f'{self.control_rate_hz:.1f} Hz')
+        if self._short_of_targets:
+            wrong.append(self._flow)
         for name, track in self.arms.items():
             if not len(track.stamp_ns):
                 wrong.append(f'arm {name} received no target')

@@ -10,24 +10,44 @@ from rich.console import Console
 from rich.table import Table
 
 from apt_demos.demo.director import Part
-from apt_demos.demo.recording import ArmTrack, Recording
+from apt_demos.demo.recording import ArmTrack, Cause, Recording
+from apt_policy.console import complain
 
 _AXES = 'xyz'
+SLOWEST_SPEED = 0.1
+"""Of the simulation that a demonstration may be asked for [simulated seconds per second]."""
 
 
 def print_outcomes(parts: Sequence[Part], console: Console) -> None:
-    """Say what became of each instruction that could be judged."""
+    """Say what became of each instruction."""
     for part in parts:
-        if part.outcome:
-            console.print(f'"{part.errand.prompt}": {part.outcome}', style='green' if part.done else 'yellow',
-                          markup=False, highlight=False)
+        console.print(f'"{part.errand.prompt}": {part.outcome or "not scored"}',
+                      style='green' if part.done else 'yellow', markup=False, highlight=False)
+
+
+def print_conclusion(recordings: Sequence[Recording], console: Console, *, speed: float) -> None:
+    """Say whether it worked, and tell a machine that was too slow from a failure."""
+    shortcomings = [each for recording in recordings for each in recording.shortcomings()]
+    for each in shortcomings:
+        complain(console, f'{"TOO SLOW" if each.cause is Cause.SLOW_MACHINE else "FAILED"}: {each.text}')
+    if any(each.cause is Cause.SLOW_MACHINE for each in shortcomings):
+        advice = (f'simulate slower: DEMO_SPEED={slower(speed):g}' if slower(speed) < speed
+                  else 'end other programs, or take a machine with more cores')
+        complain(console, f'This machine did not keep up with the simulation at speed {speed:g}, so this run says '
+                          f'nothing about the policy. To see it work, {advice}')
+    if not shortcomings:
+        console.print('OK: targets flowed at the control rate, and the arms followed them.', style='green')
+
+
+def slower(speed: float) -> float:
+    """Return the speed to try after one at which a machine did not keep up."""
+    return max(SLOWEST_SPEED, speed / 2)
 
 
 def print_table(recording: Recording, console: Console, *, title: str) -> None:
     """Print rates, latencies, holds and tracking errors."""
-    factor = recording.duration_s / recording.wall_s
     table = Table(title=f'"{title}": {recording.duration_s:.1f} s on the robot clock, {recording.wall_s:.1f} s on the '
-                        f'wall (real-time factor {factor:.2f})')
+                        f'wall (real-time factor {recording.real_time_factor:.2f})')
     table.add_column('what')
     table.add_column('measured', justify='right')
     table.add_column('expected', justify='right')

@@ -12,6 +12,7 @@ from apt_sim.tasks.draw import NoTaskError
 from apt_sim.tasks.stage import Stage
 from apt_sim.world.physics import Simulation
 from apt_sim.world.scene import LIGHTS
+from apt_sim.world.things import ALL_OBJECTS
 
 CONTRACT = load_contract(Path(__file__).resolve().parents[3] / 'apt_bringup' / 'config' / 'aloha_small.yaml')
 
@@ -42,5 +43,20 @@ def test_a_scene_with_too_little_to_ask_for_says_so(stage):
         drawn(CONTRACT, stage.reset(1), count=50, seed=1)
 
 
-def test_what_a_user_types_is_not_judged():
-    assert [(errand.prompt, errand.assignment) for errand in typed(['dance'])] == [('dance', None)]
+def test_an_instruction_that_a_user_types_is_scored_where_it_is_a_task_of_the_scene(stage):
+    for seed in range(5):
+        scene = stage.reset(seed)
+        for asked in drawn_or_none(scene, seed):
+            there, gone = typed(CONTRACT, scene, [f' {asked.prompt.capitalize()}.', 'dance'])
+            assert there.assignment.task == asked.assignment.task
+            assert there.prompt == there.assignment.instruction == f'{asked.prompt.capitalize()}.'
+            assert (gone.prompt, gone.assignment) == ('dance', None)
+        absent = next(name for name in ALL_OBJECTS if name not in scene.objects)
+        assert typed(CONTRACT, scene, [f'pick up the {absent}'])[0].assignment is None
+
+
+def drawn_or_none(scene, seed):
+    try:
+        return drawn(CONTRACT, scene, count=2, seed=seed)
+    except NoTaskError:
+        return ()

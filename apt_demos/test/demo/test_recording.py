@@ -1,11 +1,14 @@
 """What counts as a demonstration that worked."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from apt_demos.demo.recording import ArmTrack, Recording, StreamRate
+from apt_demos.demo.recording import ArmTrack, Cause, Recording, StreamRate
+from apt_demos.demo.report import print_conclusion
 
 RATE = 50.0
 
@@ -43,10 +46,45 @@ def test_position_error_of_a_trailing_arm_is_speed_times_delay():
 
 
 @pytest.mark.parametrize(('change', 'complaint'), [
-    ({'targets_sent': 150}, 'targets flowed at 37.5 Hz'),
     ({'arms': {'left': track(radius=0.0)}}, 'no arm went farther than 0 mm'),
     ({'arms': {'left': track(trail_s=1.0)}}, 'arm left trailed its targets by 71 mm'),
     ({'arms': {'left': track(seconds=0.0)}}, 'arm left received no target'),
-], ids=['slow', 'still', 'trailing', 'silent'])
+    ({'targets_sent': 150, 'holds': {'FAR_FROM_CURRENT': 50}}, 'targets flowed at 37.5 Hz'),
+    ({'targets_sent': 120, 'holds': {'STALE_STREAM': 60, 'INFERENCE_FAILED': 20}}, 'targets flowed at 30.0 Hz'),
+    ({'targets_sent': 0}, 'targets flowed at 0.0 Hz'),
+], ids=['still', 'trailing', 'silent', 'refused', 'failed beside slow', 'dead'])
 def test_a_failed_demonstration_says_why(recording, change, complaint):
-    assert any(complaint in line for line in dataclasses.replace(recording, **change).shortcomings())
+    failed = dataclasses.replace(recording, **change)
+    assert not failed.too_slow
+    assert any(complaint in each.text and each.cause is Cause.FAULT for each in failed.shortcomings())
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    ({'holds': {'STALE_STREAM': 30, 'CHUNK_EXPIRED': 20}}, '30 ticks held for STALE_STREAM, 20 ticks held for CHUNK'),
+    ({'wall_s': 8.0}, 'real-time factor 0.50, no tick held, so the loop missed ticks'),
+    ({'holds': {'NO_CHUNK': 45, 'FAR_FROM_CURRENT': 5}}, '45 ticks held for NO_CHUNK'),
+    ({'holds': {'STALE_STREAM': 50}, 'arms': {'left': track(trail_s=1.0)}}, '50 ticks held for STALE_STREAM')])
+def test_a_machine_that_was_slow_is_no_failure_of_the_policy(recording, change, words):
+    late = dataclasses.replace(recording, targets_sent=150, **change)
+    assert late.too_slow
+    (only,) = late.shortcomings()
+    assert only.cause is Cause.SLOW_MACHINE
+    assert only.text.startswith('targets flowed at 37.5 Hz; the contract asks for 50.0 Hz; ') and words in only.text
+
+
+def concluded(recordings, speed):
+    written = io.StringIO()
+    print_conclusion(recordings, Console(file=written, width=200), speed=speed)
+    return written.getvalue()
+
+
+def test_the_conclusion_tells_slow_from_failed_and_from_well_done(recording):
+    late = dataclasses.replace(recording, targets_sent=150)
+    still = dataclasses.replace(recording, arms={'left': track(radius=0.0)})
+    assert concluded([recording], 0.5).startswith('OK: targets flowed')
+    said = concluded([recording, late], 0.5)
+    assert said.startswith('TOO SLOW: targets flowed at 37.5 Hz') and 'DEMO_SPEED=0.25' in said
+    assert 'FAILED' not in said and 'OK' not in said
+    assert 'end other programs' in concluded([late], 0.1)
+    said = concluded([still], 0.5)
+    assert said.startswith('FAILED: no arm went farther') and 'SPEED' not in said and 'slow' not in said.lower()

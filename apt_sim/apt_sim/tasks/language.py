@@ -1,10 +1,10 @@
-"""Instructions in many wordings: a small grammar from tasks to sentences.
+"""Instructions in many wordings: a small grammar from tasks to sentences, and back.
 
 A wording is a number: the same number gives the same sentence for the same task, so that a study can
-hold wordings out. Nothing is parsed here.
+hold wordings out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -49,9 +49,28 @@ def phrase(task: Task, wording: int) -> str:
     wordings = _wordings(task)
     if not 0 <= wording < len(wordings):
         raise IndexError(f'wording {wording} of {task.skill.value}; there are {len(wordings)}')
-    side = task.side.value if task.side else ''
-    return wordings[wording].format(tray=task.tray, arm=task.arm, receiver=task.receiver,
-                                    side=side)
+    return _filled(wordings[wording], task)
+
+
+def parse(instruction: str, tasks: Iterable[Task]) -> Task | None:
+    """Find the task that an instruction asks for; the inverse of :func:`phrase`.
+
+    Capitals, repeated spaces and a mark at the end make no difference.
+
+    Args:
+        instruction: as a person types it.
+        tasks: that it may mean, such as those that are possible in a scene.
+
+    Returns:
+        None where the instruction is no wording of any of them.
+    """
+    said = _plain(instruction)
+    return next((task for task in tasks if said in (_plain(_filled(wording, task)) for wording in _wordings(task))),
+                None)
+
+
+def _plain(instruction: str) -> str:
+    return ' '.join(instruction.lower().split()).rstrip('.! ')
 
 
 def draw_phrase(task: Task, random: np.random.Generator, *, among: Sequence[int] | None = None) -> str:
@@ -73,6 +92,11 @@ def _wordings(task: Task) -> list[str]:
     plain = [s for s in sentences if not s.startswith(('please', 'the '))]
     return [form.replace('{s}', sentence).replace('{h}', hand)
             for form, hand, sentence in product(_WITH_ARM, _HANDS, plain)]
+
+
+def _filled(wording: str, task: Task) -> str:
+    side = task.side.value if task.side else ''
+    return wording.format(tray=task.tray, arm=task.arm, receiver=task.receiver, side=side)
 
 
 def _names(name: str) -> tuple[str, ...]:

@@ -115,6 +115,48 @@ def test_no_sentence_serves_two_tasks():
         assert not first & second
 
 
+def scene_tasks():
+    """Every task that could be asked for with three objects, two trays and two arms."""
+    for name, arm in itertools.product(('red cube', 'red cup', 'blue bar'), ('left', 'right')):
+        # The other arm would have to be named.
+        for said in (True, False) if arm == 'left' else (True,):
+            yield Task(skill=Skill.PICK, object=name, arm=arm, arm_named=said)
+            yield from (Task(skill=Skill.PLACE, object=name, arm=arm, arm_named=said, tray=tray)
+                        for tray in ('white', 'red'))
+            yield from (Task(skill=Skill.PUSH, object=name, arm=arm, arm_named=said, side=side) for side in Side)
+        if arm == 'left':
+            yield Task(skill=Skill.HAND_OVER, object=name, arm='left', receiver='right')
+
+
+def test_every_wording_of_every_task_is_understood_as_that_task():
+    tasks = list(scene_tasks())
+    random = np.random.default_rng(0)
+    for task in tasks:
+        # Among all others it is understood just so, whichever wording is drawn, and without it not at all.
+        instruction = language.draw_phrase(task, random)
+        assert language.parse(instruction, tasks) == task
+        assert language.parse(instruction, [other for other in tasks if other != task]) is None
+    # One task of each kind in every wording, taught and held out.
+    for task in TASKS:
+        for number in range(language.count(task)):
+            assert language.parse(language.phrase(task, number), [task]) == task
+
+
+def test_no_two_tasks_of_a_scene_share_a_wording():
+    said = [language.phrase(task, number) for task in scene_tasks() for number in range(language.count(task))]
+    assert len(set(said)) == len(said)
+
+
+@pytest.mark.parametrize('typed', ['Pick up the red cube', ' pick  up the red block. ', 'PICK UP THE RED CUBE!'])
+def test_a_person_may_type_an_instruction_as_people_do(typed):
+    assert language.parse(typed, [PUSH, PICK]) == PICK
+
+
+@pytest.mark.parametrize('typed', ['dance', '', 'pick up the red cube and dance', 'pick up the blue cube', 'pick up'])
+def test_what_is_no_wording_is_not_guessed_at(typed):
+    assert language.parse(typed, [PICK, PLACE, HAND, PUSH]) is None
+
+
 def test_wordings_can_be_held_out():
     random = np.random.default_rng(0)
     drawn = {language.draw_phrase(PICK, random, among=[0, 1, 2]) for _ in range(100)}
