@@ -9,7 +9,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -70,7 +71,7 @@ def main(words: Sequence[str] | None = None) -> int:
     with domain_id() as domain, stop_requests() as stop:
         os.environ['ROS_DOMAIN_ID'] = str(domain)
         try:
-            performance = _perform_in_time(options, stop, console)
+            performance, speed = _perform_as_asked(options, stop, console)
         except (ArgumentError, StartError, ContractError, ValueError) as error:
             complain(console, f'demo: {error}')
             return 2
@@ -78,7 +79,7 @@ def main(words: Sequence[str] | None = None) -> int:
             reason = 'interrupted' if stop.is_set() else str(error)
             complain(console, f'demo: {reason}')
             return 130 if stop.is_set() else 1
-    return _report(options, performance, console)
+    return _report(options, performance, speed, console)
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
@@ -105,9 +106,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(words)
     if not 1.0 <= options.seconds <= 3600.0:
         parser.error(f'--seconds is {options.seconds:g}, expected 1 to 3600')
-    options.may_slow_down = options.speed is None
-    options.speed = _affordable_speed() if options.speed is None else options.speed
-    if not SLOWEST_SPEED <= options.speed <= 1.0:
+    if options.speed is not None and not SLOWEST_SPEED <= options.speed <= 1.0:
         parser.error(f'--speed is {options.speed:g}, expected {SLOWEST_SPEED:g} to 1')
     if not all(prompt.strip() for prompt in options.prompt):
         parser.error('--prompt is empty; give an instruction')
@@ -144,35 +143,50 @@ def _affordable_speed() -> float:
     return max(SLOWEST_SPEED, min(1.0, len(os.sched_getaffinity(0)) / _CORES_FOR_REAL_TIME))
 
 
-def _graph(options: argparse.Namespace) -> graph.Graph:
+def _graph(options: argparse.Namespace, speed: float) -> graph.Graph:
     weights = '' if options.checkpoint == UNTRAINED else options.checkpoint
     if options.table == CUBES:
         return graph.aloha({'robot': 'sim', 'checkpoint': weights, 'seed': str(options.seed),
-                            'speed': str(options.speed), 'contract': options.contract}, _share())
+                            'speed': str(speed), 'contract': options.contract}, _share())
     planner = PlannerSettings(checkpoint=weights, denoising_steps=_DENOISING_STEPS, seed=options.seed)
-    return trial_graph(EvaluationSettings(contract=options.contract), LivePolicy(planner=planner, speed=options.speed))
+    return trial_graph(EvaluationSettings(contract=options.contract), LivePolicy(planner=planner, speed=speed))
 
 
-def _perform_in_time(options: argparse.Namespace, stop: Event, console: Console) -> Performance:
-    """Perform, and once more at half the speed where the machine did not keep up and no speed was asked for."""
-    performance = _perform(options, stop, console)
+def perform_in_time(perform: Callable[[float], Performance], speed: float,
+                    console: Console) -> tuple[Performance, float]:
+    """Perform, and once more at half the speed where the machine did not keep up.
+
+    Args:
+        perform: at the speed that it is given.
+        speed: to begin with.
+
+    Returns:
+        The last performance, and its speed.
+    """
+    performance = perform(speed)
     late = [part.recording for part in performance.parts if part.recording.too_slow]
-    if not late or not options.may_slow_down or slower(options.speed) == options.speed or stop.is_set():
-        return performance
-    console.print(f'demo: this machine does not keep up with speed {options.speed:g} (targets at '
+    if not late or slower(speed) == speed:
+        return performance, speed
+    console.print(f'demo: this machine does not keep up with speed {speed:g} (targets at '
                   f'{late[0].target_rate_hz:.1f} of {late[0].control_rate_hz:.1f} Hz, real-time factor '
-                  f'{late[0].real_time_factor:.2f}); once more at speed {slower(options.speed):g}',
-                  style='yellow', markup=False, highlight=False)
-    options.speed = slower(options.speed)
-    return _perform(options, stop, console)
+                  f'{late[0].real_time_factor:.2f}); once more at speed {slower(speed):g}',
+                  style='yellow', markup=False, highlight=False, soft_wrap=True)
+    return perform(slower(speed)), slower(speed)
 
 
-def _perform(options: argparse.Namespace, stop: Event, console: Console) -> Performance:
-    with Session(_graph(options)) as session:
+def _perform_as_asked(options: argparse.Namespace, stop: Event, console: Console) -> tuple[Performance, float]:
+    """Perform at the speed that was asked for, whether the machine keeps up or not; without one, adapt it."""
+    if options.speed is not None:
+        return _perform(options, stop, console, options.speed), options.speed
+    return perform_in_time(partial(_perform, options, stop, console), _affordable_speed(), console)
+
+
+def _perform(options: argparse.Namespace, stop: Event, console: Console, speed: float) -> Performance:
+    with Session(_graph(options, speed)) as session:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
             director = Director(load_contract(options.contract), session, stop, console)
-            return director.run(options.prompt, options.seconds, scene=options.scene, speed=options.speed)
+            return director.run(options.prompt, options.seconds, scene=options.scene, speed=speed)
         except NoTaskError as error:
             raise DemoError(f'{error}; give another --scene, or a --prompt') from error
         finally:
@@ -180,7 +194,7 @@ def _perform(options: argparse.Namespace, stop: Event, console: Console) -> Perf
             console.print('demo: stopping, the policy first')
 
 
-def _report(options: argparse.Namespace, performance: Performance, console: Console) -> int:
+def _report(options: argparse.Namespace, performance: Performance, speed: float, console: Console) -> int:
     recordings = [part.recording for part in performance.parts]
     for part in performance.parts:
         print_table(part.recording, console, title=part.errand.prompt)
@@ -200,7 +214,7 @@ def _report(options: argparse.Namespace, performance: Performance, console: Cons
     if options.checkpoint == UNTRAINED:
         console.print('The weights are untrained: the arms circle, but they do no work.', style='yellow')
     print_outcomes(performance.parts, console)
-    print_conclusion(recordings, console, speed=options.speed)
+    print_conclusion(recordings, console, speed=speed)
     return 1 if any(recording.shortcomings() for recording in recordings) else 0
 
 

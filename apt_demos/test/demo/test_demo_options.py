@@ -52,9 +52,8 @@ def test_untrained_weights_get_an_instruction():
     assert _options(['--checkpoint', 'untrained']).prompt == ['put the red cube into the white tray']
 
 
-def test_only_a_speed_that_was_not_asked_for_is_lowered():
-    assert _options([]).may_slow_down and 0.1 <= _options([]).speed <= 1.0
-    assert (_options(['--speed', '0.5']).may_slow_down, _options(['--speed', '0.5']).speed) == (False, 0.5)
+def test_only_a_speed_that_was_asked_for_is_kept():
+    assert _options([]).speed is None and _options(['--speed', '0.5']).speed == 0.5
 
 
 def test_weights_of_the_old_place_are_those_of_the_new_one(weights, tmp_path):

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from apt_demos.demo.director import Part, Performance
+from apt_demos.demo.errand import Errand
+from apt_demos.demo.main import perform_in_time
 from apt_demos.demo.recording import ArmTrack, Cause, Recording, StreamRate
 from apt_demos.demo.report import print_conclusion
 
@@ -88,3 +91,22 @@ def test_the_conclusion_tells_slow_from_failed_and_from_well_done(recording):
     assert 'end other programs' in concluded([late], 0.1)
     said = concluded([still], 0.5)
     assert said.startswith('FAILED: no arm went farther') and 'SPEED' not in said and 'slow' not in said.lower()
+
+
+@pytest.mark.parametrize(('keeps_up_at', 'begin', 'tried'), [
+    (0.5, 0.5, [0.5]), (0.25, 0.5, [0.5, 0.25]), (0.01, 0.5, [0.5, 0.25]), (0.01, 0.15, [0.15, 0.1]),
+    (0.01, 0.1, [0.1])])
+def test_a_machine_that_does_not_keep_up_tries_once_more_at_half_the_speed(recording, keeps_up_at, begin, tried):
+    speeds, written = [], io.StringIO()
+
+    def perform(speed):
+        speeds.append(speed)
+        seen = dataclasses.replace(recording, targets_sent=200 if speed <= keeps_up_at else 150)
+        return Performance(intrinsics=np.eye(3), parts=(
+            Part(errand=Errand(prompt='dance'), recording=seen, verdict=None),))
+
+    performance, speed = perform_in_time(perform, begin, Console(file=written, width=200))
+    assert (speeds, speed) == (tried, tried[-1])
+    assert performance.parts[0].recording.too_slow is (tried[-1] > keeps_up_at)
+    said = written.getvalue()
+    assert ('does not keep up with speed' in said and f'once more at speed {speed:g}' in said) is (len(tried) == 2)
