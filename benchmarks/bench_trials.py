@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from apt_training.bulk.crew import ONE_THREAD
+from apt_training.bulk.pool import ONE_THREAD
 
 # Pictures need no window system; the rest as programs in bulk have it, and before libraries look.
 os.environ.update(ONE_THREAD, MUJOCO_GL='disabled')

@@ -54,6 +54,7 @@ ONLY_IN = {
     'h5py': ('apt_training.episodes',),
     'deepspeed': ('apt_training.train.deepspeed_backend',),
     'ray': ('apt_training.convert.executors',),
+    'pebble': ('apt_training.bulk.pool',),
     'pyarrow': ('apt_training.convert.lerobot.files',),
     'rerun': ('apt_training.inspect.rerun_export',),
 }

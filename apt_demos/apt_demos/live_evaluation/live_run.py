@@ -15,7 +15,7 @@ from apt_demos.live_evaluation.live_robot import LiveError
 from apt_sim.evaluation.evaluate import EvaluationSettings
 from apt_sim.evaluation.live import LivePolicy
 from apt_sim.evaluation.trial import TrialPlan
-from apt_training.bulk.crew import CrewError, Done
+from apt_training.bulk.pool import CrewError, Done
 
 
 def run_live(settings: EvaluationSettings, policy: LivePolicy, plans: tuple[TrialPlan, ...], episodes: int,

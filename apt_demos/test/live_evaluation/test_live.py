@@ -12,7 +12,7 @@ from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator
 from apt_sim.evaluation.live import LivePolicy
 from apt_sim.evaluation.splits import Split, skills_named
 from apt_sim.evaluation.trial import TrialPlan
-from apt_training.bulk.crew import CrewError
+from apt_training.bulk.pool import CrewError
 
 pytestmark = pytest.mark.live
 

@@ -27,8 +27,8 @@ from apt_sim.evaluation.splits import SplitError, skills_named, split_named
 from apt_sim.evaluation.trial import TrialPlan
 from apt_sim.options import add_shared, contract_path, natural, positive
 from apt_sim.tasks.task import Skill
-from apt_training.bulk.crew import Crew, CrewError, Done, Lost
 from apt_training.bulk.folder import FolderError, claim
+from apt_training.bulk.pool import Crew, CrewError, Done, Lost
 
 
 def main(words: Sequence[str] | None = None) -> int:

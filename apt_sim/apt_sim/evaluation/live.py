@@ -11,7 +11,7 @@ from typing import Protocol
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_sim.evaluation.evaluate import EvaluationSettings
 from apt_sim.evaluation.trial import TrialPlan
-from apt_training.bulk.crew import Done
+from apt_training.bulk.pool import Done
 
 RUNNERS = 'apt_sim.trial_runners'
 

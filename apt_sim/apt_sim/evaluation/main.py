@@ -29,7 +29,7 @@ from apt_sim.evaluation.score import scores, shares, table, write_json
 from apt_sim.evaluation.splits import TESTS, Split, SplitError, skills_named, split_named
 from apt_sim.evaluation.trial import TrialPlan
 from apt_sim.options import add_shared, contract_path, positive
-from apt_training.bulk.crew import Crew, CrewError, Done, Lost
+from apt_training.bulk.pool import Crew, CrewError, Done, Lost
 
 
 def main(words: Sequence[str] | None = None) -> int:

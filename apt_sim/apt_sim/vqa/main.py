@@ -20,8 +20,8 @@ from apt_policy.console import complain
 from apt_policy.core.contract import ContractError
 from apt_sim.options import add_contract, contract_path, natural, positive
 from apt_sim.vqa.generate import QuestionSettings, SheetWriter, sheet_folder
-from apt_training.bulk.crew import Crew, CrewError, Done
 from apt_training.bulk.folder import FolderError, claim
+from apt_training.bulk.pool import Crew, CrewError, Done
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from apt_sim.evaluation import main as sim_eval
 from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
 from apt_sim.evaluation.splits import Split, skills_named
 from apt_sim.evaluation.trial import TrialPlan
-from apt_training.bulk.crew import Crew, CrewError, Done, Lost
+from apt_training.bulk.pool import Crew, CrewError, Done, Lost
 
 CONTRACT = Path(__file__).parents[3] / 'apt_bringup' / 'config' / 'aloha_small.yaml'
 

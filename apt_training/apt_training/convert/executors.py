@@ -1,32 +1,26 @@
 """Converting many units at once: in this process, in several on this machine, or on a Ray cluster.
 
 Each takes units and yields what became of them, as they finish. A process that dies takes
-nothing with it but the unit that it was at.
+nothing with it but the unit that it was at, and another goes on with that once.
 """
 
 import logging
-import multiprocessing
 import os
-import signal
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from itertools import takewhile
 from typing import Any
 
 import cv2
 
 from apt_policy.core.stop import heed_parent_only
+from apt_training.bulk.pool import Crew, CrewError, Done
+from apt_training.bulk.process import tell
 from apt_training.convert.source import ConvertError, Unit
 from apt_training.convert.write_unit import Output, UnitOutcome, convert_unit
 
 Progress = Callable[[str, float, int], None]
 """Told a unit's name, the share of it that was read, and how many frames came out."""
-
-_STOP_S = 10.0
-"""How long a process may take to leave when told to."""
 
 
 def run_here(units: Sequence[Unit], output: Output, progress: Progress) -> Iterator[UnitOutcome]:
@@ -38,36 +32,52 @@ def run_here(units: Sequence[Unit], output: Output, progress: Progress) -> Itera
             return
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Job:
-    """A process at work."""
-
-    unit: Unit
-    process: BaseProcess
-    connection: Connection
-
-
 def run_processes(units: Sequence[Unit], output: Output, progress: Progress, *, jobs: int) -> Iterator[UnitOutcome]:
-    """In up to ``jobs`` processes at once, each unit in one of its own."""
-    context = multiprocessing.get_context('forkserver')
-    # So that a unit does not wait for imports.
-    context.set_forkserver_preload([__name__])
-    waiting, running = deque(units), list[_Job]()
+    """In up to ``jobs`` processes at once.
+
+    Raises:
+        ConvertError: no process can convert anything.
+    """
+    full: list[UnitOutcome] = []
+
+    def pass_on(number: int, news: tuple[float, int]) -> None:
+        progress(units[number].name, *news)
+
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                running.append(_started(context, waiting.popleft(), output))
-            ready = set(wait([job.connection for job in running]))
-            for job in [job for job in running if job.connection in ready]:
-                outcome = _heard(job, progress)
-                if outcome is None:
-                    continue
-                running.remove(job)
-                yield outcome
-                if outcome.disk_full:
-                    waiting.clear()
-    finally:
-        _stop(running)
+        with Crew(partial(_Converter, units, output), jobs, on_news=pass_on) as crew:
+            for outcome in crew.do(takewhile(lambda _: not full, range(len(units)))):
+                converted = outcome.result if isinstance(outcome, Done) else _lost(
+                    units[outcome.number], f'{outcome.reason}; its whole episodes are kept: run the same command again '
+                                           'to go on (out of memory? fewer --jobs)')
+                progress(converted.name, 1.0, converted.frames)
+                if converted.disk_full:
+                    full.append(converted)
+                yield converted
+    except CrewError as error:
+        raise ConvertError(str(error)) from error
+
+
+class _Converter:
+    """Converts units in a process of the pool."""
+
+    def __init__(self, units: Sequence[Unit], output: Output) -> None:
+        self._units, self._output = units, output
+        cv2.setNumThreads(1)
+        self._stop = heed_parent_only()
+
+    def __call__(self, number: int) -> UnitOutcome:
+        unit = self._units[number]
+        try:
+            return convert_unit(unit, self._output, self._tell)
+        # It is this unit's, and the others can be converted.
+        except Exception as error:
+            return _lost(unit, f'{type(error).__name__}: {error}')
+
+    def _tell(self, share: float, frames: int) -> None:
+        # Here, not in the handler: a file that is just being opened must not be left behind.
+        if self._stop.is_set():
+            raise SystemExit(1)
+        tell((share, frames))
 
 
 def run_ray(units: Sequence[Unit], output: Output, progress: Progress, *, address: str | None,
@@ -117,61 +127,6 @@ def run_ray(units: Sequence[Unit], output: Output, progress: Progress, *, addres
 def _on_ray(unit: Unit, output: Output) -> UnitOutcome:
     cv2.setNumThreads(1)
     return convert_unit(unit, output, lambda share, frames: None)
-
-
-def _started(context: Any, unit: Unit, output: Output) -> _Job:
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(unit, output, sending), name=f'apt-convert {unit.name}', daemon=True)
-    process.start()
-    # The parent's end must not keep the pipe open when the process dies.
-    sending.close()
-    return _Job(unit=unit, process=process, connection=receiving)
-
-
-def _work(unit: Unit, output: Output, sending: Connection) -> None:
-    """What a process does."""
-    stop = heed_parent_only()
-    cv2.setNumThreads(1)
-
-    def tell(share: float, frames: int) -> None:
-        # Here, not in the handler: a file that is just being opened must not be left behind.
-        if stop.is_set():
-            raise SystemExit(1)
-        sending.send((share, frames))
-
-    try:
-        outcome = convert_unit(unit, output, tell)
-    except Exception as error:
-        outcome = _lost(unit, f'{type(error).__name__}: {error}')
-    sending.send(outcome)
-
-
-def _heard(job: _Job, progress: Progress) -> UnitOutcome | None:
-    """What a process says; None if it goes on."""
-    try:
-        said = job.connection.recv()
-    except (EOFError, OSError):
-        job.process.join()
-        code = job.process.exitcode or 0
-        how = f'was killed by {signal.Signals(-code).name}' if code < 0 else f'ended with status {code}'
-        return _lost(job.unit, f'the process that converted it {how}; its whole episodes are kept: run the same '
-                               'command again to go on (out of memory? fewer --jobs)')
-    if isinstance(said, UnitOutcome):
-        progress(job.unit.name, 1.0, said.frames)
-        job.process.join()
-        return said
-    progress(job.unit.name, *said)
-    return None
-
-
-def _stop(running: Sequence[_Job]) -> None:
-    for job in running:
-        job.process.terminate()
-    for job in running:
-        job.process.join(_STOP_S)
-        if job.process.is_alive():
-            job.process.kill()
-            job.process.join()
 
 
 def _lost(unit: Unit, why: str) -> UnitOutcome:

@@ -259,18 +259,44 @@ def test_after_kill_9_in_the_middle_it_resumes_and_ends_with_the_same_bytes(long
     assert not list(out.glob('.*.partial'))
 
 
-def test_a_killed_job_costs_its_bag_only_and_is_named(long_bag, bag, robot, write_bag, start, convert, tmp_path):
+def kill_who_reads(process, bag, out):
+    """Kill the one that converts a bag, in the middle of it."""
+    def victims():
+        return [child for child in psutil.Process(process.pid).children(recursive=True) if reads(child)]
+
+    def reads(child):
+        try:
+            return any(str(file.path).endswith(f'{bag.name}.mcap') for file in child.open_files())
+        except psutil.Error:
+            return False
+
+    there = len(list(out.glob(f'{bag.name}_*.h5')))
+    wait_for(lambda: len(list(out.glob(f'{bag.name}_*.h5'))) >= there + 2 and len(victims()) == 1,
+             'the next episodes of the long bag')
+    victims()[0].kill()
+
+
+def test_the_bag_of_a_killed_process_is_gone_on_with_by_another(long_bag, bag, start, convert, tmp_path):
+    process = start(long_bag, bag, '--jobs', '2')
+    kill_who_reads(process, long_bag, tmp_path / 'out')
+    _, said = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, said
+    assert convert(long_bag, bag, out=tmp_path / 'one')[0] == 0
+    assert digests(tmp_path / 'out') == digests(tmp_path / 'one') and len(digests(tmp_path / 'one')) == 43
+    assert not list((tmp_path / 'out').glob('.*.partial'))
+
+
+def test_a_job_that_is_killed_again_costs_its_bag_only_and_is_named(long_bag, bag, robot, write_bag, start, convert,
+                                                                    tmp_path):
     other = write_bag(tmp_path / 'other', robot.messages(1.5))
     process = start(long_bag, bag, other, '--jobs', '2')
     out = tmp_path / 'out'
-    wait_for(lambda: len(list(out.glob('long_*.h5'))) >= 2, 'the first episodes of the long bag')
-    victims = [child for child in psutil.Process(process.pid).children(recursive=True)
-               if any(str(file.path).endswith('long.mcap') for file in child.open_files())]
-    assert len(victims) == 1
-    victims[0].kill()
+    for _ in range(2):
+        kill_who_reads(process, long_bag, out)
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
-    assert f'error: {long_bag}: the process that converted it was killed by SIGKILL; its whole episodes' in said
+    assert (f'error: {long_bag}: its process was ended by signal 9 (SIGKILL), 2 times; its whole episodes are kept'
+            in said)
     names = set(digests(out))
     assert {'session_0000.h5', 'session_0001.h5', 'session_0002.h5', 'other_0000.h5'} <= names
     assert convert(long_bag)[0] == 0
