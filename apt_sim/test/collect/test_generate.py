@@ -1,6 +1,7 @@
 """Episodes in bulk: true, reproducible, and not to be spoilt."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -159,6 +160,19 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     before = digests(tmp_path)
     assert sim_data.main(words(tmp_path, there + 1, '--jobs', '1')) == 0
     assert len(digests(tmp_path)) == there + 1 and digests(tmp_path).items() >= before.items()
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_file_costs_a_retry_and_no_byte(disturbed, tmp_path):
+    command = [sys.executable, '-m', 'apt_sim.collect.main', *words(tmp_path, 3, '--jobs', '2', '--disturb', '0.01')]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + DEADLINE_S
+    while not (half := list(tmp_path.glob('.*.partial'))) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.002)
+    # Half-written files are named after who writes them.
+    os.kill(int(half[0].name.split('.')[-2]), signal.SIGKILL)
+    _, said = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, said
+    assert digests(tmp_path) == digests(disturbed) and not list(tmp_path.glob('.*.partial'))
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

@@ -17,9 +17,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from types import ModuleType
 from typing import Any
-
-from pebble import CONSTS, ProcessExpired, ProcessPool
 
 from apt_training.bulk.process import Failed, Ready, WorkerFactory, begin, build, do, words_of
 
@@ -98,11 +97,16 @@ class Crew:
         self._answered: SimpleQueue[_Member] = SimpleQueue()
 
     def __enter__(self) -> 'Crew':
+        """Start nothing yet.
+
+        Raises:
+            CrewError: pebble is not installed.
+        """
+        _library().CONSTS.term_timeout = _END_S
         return self
 
     def __exit__(self, *_: object) -> None:
         members, self._members = self._members, []
-        CONSTS.term_timeout = _END_S
         # All at once: each may take its time to close files.
         with ThreadPoolExecutor(max(1, len(members))) as ending:
             list(ending.map(_Member.end, members))
@@ -175,7 +179,9 @@ class _Member:
         """``answered`` is called from another thread."""
         context = multiprocessing.get_context('spawn')
         self._hears, self._tells = context.Pipe(duplex=False)
-        self._pool = ProcessPool(max_workers=1, initializer=begin, initargs=(self._tells,), context=context)
+        self._pebble = _library()
+        self._pool = self._pebble.ProcessPool(max_workers=1, initializer=begin, initargs=(self._tells,),
+                                              context=context)
         self._answered = answered
         self.job: int | None = None
         self.pid: int | None = None
@@ -195,7 +201,7 @@ class _Member:
         """What the process answered, or that it did not."""
         try:
             return self._future.result()
-        except ProcessExpired as error:
+        except self._pebble.ProcessExpired as error:
             return _Ended(status=error.exitcode)
         # The process was gone before pebble heard that it had begun.
         except BrokenProcessPool:
@@ -225,6 +231,15 @@ class _Member:
             self._future = Future()
             self._future.set_exception(BrokenProcessPool(str(error)))
         self._future.add_done_callback(lambda _: self._answered(self))
+
+
+def _library() -> ModuleType:
+    # Here, so that all that needs no processes works without it.
+    try:
+        import pebble
+    except ImportError as error:
+        raise CrewError('work in processes needs pebble: pip install -r requirements/python.txt') from error
+    return pebble
 
 
 @contextmanager

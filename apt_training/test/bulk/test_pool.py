@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from functools import partial
 
@@ -134,3 +135,9 @@ def test_jobs_are_asked_for_when_a_process_is_free(tmp_path):
 def test_what_cannot_be_pickled_is_said_in_one_sentence(tmp_path):
     with pytest.raises(CrewError, match='[Pp]ickle'), Crew(lambda: None, 1) as crew:
         list(crew.do([0]))
+
+
+def test_where_the_library_is_missing_a_sentence_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pebble', None)
+    with pytest.raises(CrewError, match='needs pebble: pip install -r requirements'):
+        Crew(complainer, 1).__enter__()
