@@ -256,8 +256,7 @@ def test_a_policy_that_refuses_its_first_configuration_ends_the_launch(tmp_path)
     assert output.count('process has finished cleanly') == 3, output
 
 
-@pytest.mark.usefixtures('isolated')
-def test_a_refused_bring_up_never_ends_the_drivers_because_the_arms_would_drop(interbotix, tmp_path):
+def test_a_refused_bring_up_never_ends_the_drivers_because_the_arms_would_drop(asker, interbotix, tmp_path):
     interbotix(RUNNING_DRIVERS)
     no_weights = tmp_path / 'weights.pt'
     no_weights.write_text('not a checkpoint')
@@ -267,10 +266,14 @@ def test_a_refused_bring_up_never_ends_the_drivers_because_the_arms_would_drop(i
         said.append(line)
         if 'The drivers go on' in line:
             break
+    # What comes now is the operator's: he mends the cause and configures, and nothing is activated behind his back.
+    untrained = Parameter('checkpoint', value='').to_parameter_msg()
+    answer(*asker, SetParameters, '/apt_policy/set_parameters', SetParameters.Request(parameters=[untrained]))
+    change(asker, '/apt_policy', Transition.TRANSITION_CONFIGURE, 'inactive')
     time.sleep(3)
-    still_running = service.poll() is None
+    reached, still_running = state(asker, '/apt_policy'), service.poll() is None
     service.send_signal(signal.SIGINT)
     rest = service.communicate(timeout=60)[0]
-    assert still_running, ''.join(said) + rest
+    assert (reached, still_running) == ('inactive', True), ''.join(said) + rest
     assert '/apt_policy refused to configure' in said[-1]
     assert not any('process has' in line and 'driver' in line for line in said), ''.join(said)

@@ -145,12 +145,13 @@ class OperatorShell:
 
 
 def means_stop(line: str) -> bool:
-    """Whether a line stops the arms: an empty one, or one that begins with ``disable``, however it is written.
+    """Whether a line stops the arms: an empty one, or one whose first word is nearest to ``disable`` of all verbs.
 
-    Who types "DISABLE!" in haste must not be told about verbs while the arms move on.
+    Who types "DISABEL!" in haste must not be told about verbs while the arms move on.
     """
-    word = line.split(maxsplit=1)[0].strip(_PUNCTUATION).casefold() if line.strip(_PUNCTUATION + ' ') else ''
-    return word in ('', 'disable')
+    words = line.strip(_PUNCTUATION + ' ').casefold().split()
+    first = words[0].strip(_PUNCTUATION) if words else ''
+    return not first or difflib.get_close_matches(first, VERBS, n=1) == ['disable']
 
 
 def _unquoted(text: str) -> str:

@@ -14,6 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import SetBool
 
 from apt_policy.core.sample import HoldReason
+from apt_policy.ros.operator_shell import means_stop
 
 COMMAND = [sys.executable, '-m', 'apt_policy.ros.operate']
 
@@ -246,3 +247,13 @@ def test_a_mistyped_line_is_named_and_does_nothing(half_policy, domain):
                       'prompt needs an instruction', "there is no verb 'lift'; expected one of enable, disable"):
         assert complaint in done.stdout
     assert done.returncode == 1 and half_policy.told == []
+
+
+@pytest.mark.parametrize('line', ['', 'disable', 'Disable', 'DISABLE!', 'disable now', 'disable!', '  ', '.', 'diable', 'disabel'])
+def test_a_stop_is_heard_however_it_is_written(line):
+    assert means_stop(line)
+
+
+@pytest.mark.parametrize('line', ['enable', 'prompt disable the alarm', 'reset', 'q', 'enabel', 'help'])
+def test_nothing_else_is_a_stop(line):
+    assert not means_stop(line)

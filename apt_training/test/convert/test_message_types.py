@@ -191,6 +191,13 @@ def test_an_installed_file_that_cannot_be_parsed_is_named(bag_of, install):
         only_message(bag_of(word('hello')))
 
 
+def test_a_service_is_not_looked_for_among_the_messages(bag_of, install):
+    path = install(TEXT, '???\n')
+    with pytest.raises(ConvertError) as raised:
+        only_message(bag_of(b'', kind='std_msgs/srv/String', text='???'))
+    assert str(path) not in str(raised.value) and 'std_msgs/srv/String' in str(raised.value)
+
+
 def test_definitions_as_this_machine_has_them_agree_with_those_of_a_bag_of_the_same_distribution(bag_of):
     """Else bags of the same distribution would be refused."""
     store = get_typestore(Stores.LATEST)
