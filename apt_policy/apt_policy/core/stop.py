@@ -5,12 +5,16 @@ with it initialises ``rclpy`` without handlers of its own, so that its context s
 """
 
 import _thread
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LOOK_S = 1.0
+"""How long a wait goes without looking at the count: where no thread can be started, nothing else says it."""
 
 
 class StopRequest(threading.Event):
@@ -38,7 +42,13 @@ class StopRequest(threading.Event):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is asked for, at most ``timeout`` [s]; whether it was."""
-        return self.count > 0 or super().wait(timeout) or self.count > 0
+        end_s = math.inf if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left_s = end_s - time.monotonic()
+            super().wait(max(0.0, min(_LOOK_S, left_s)))
+            if left_s <= _LOOK_S:
+                break
+        return self.is_set()
 
 
 def handle_stop_signals() -> StopRequest:

@@ -36,6 +36,18 @@ while not stop.wait(0.05):
     pass
 raise SystemExit(3)
 """
+# No stack is that big, so from there on no thread can be started, as where the process may have no more of them.
+WITHOUT_THREADS = """
+import _thread, threading
+from apt_policy.core.stop import handle_stop_signals
+stop = handle_stop_signals()
+threading.stack_size(2**62)
+try:
+    _thread.start_new_thread(print, ())
+except RuntimeError:
+    print('ready', flush=True)
+raise SystemExit(3 if stop.wait() else 4)
+"""
 
 
 def python(code, **options):
@@ -81,6 +93,26 @@ def test_a_signal_in_the_midst_of_a_wait_does_not_block_for_ever():
     process = python(PESTERED, stderr=subprocess.PIPE)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said[-2000:]
+
+
+def test_a_wait_without_an_end_ends_where_no_thread_can_be_started():
+    process = python(WITHOUT_THREADS, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == 'ready\n'
+        # Let it be in the midst of the wait.
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 3
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_wait_lasts_as_long_as_it_is_told():
+    with stop_requests() as stop:
+        begun = time.monotonic()
+        assert not stop.wait(1.3) and 1.3 <= time.monotonic() - begun < 10
+        assert not stop.wait(-1)
 
 
 def test_a_worker_leaves_ctrl_c_to_its_parent_and_ends_when_that_says_so():
