@@ -29,7 +29,7 @@ def record(*, name: str, value: float, unit: str, goal: str, command: str, path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = [other for other in _read(path) if other['name'] != name]
         text = json.dumps(sorted([*kept, entry], key=lambda e: str(e['name'])), indent=2) + '\n'
-        write_text(path, text, overwrite=True)
+        write_text(path, text)
     print(f'{name}: {value:.4g} {unit}' + (f' (goal {goal})' if goal else ''), flush=True)
 
 

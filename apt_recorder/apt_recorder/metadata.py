@@ -67,7 +67,7 @@ def write(folder: Path, description: Mapping[str, Any]) -> None:
     """Write the description of the bag in ``folder``, whole or not at all."""
     text = yaml.safe_dump({'rosbag2_bagfile_information': dict(description)}, sort_keys=False)
     # After each file of the bag anew.
-    write_text(folder / NAME, text, overwrite=True)
+    write_text(folder / NAME, text)
 
 
 def _topic(connection: Connection) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def keep_to(note: Path, wanted: Mapping[str, Any]) -> None:
         _compare(note, wanted)
         return
     # Of several processes each writes the same.
-    write_text(note, json.dumps(wanted, indent=2, sort_keys=True) + '\n', overwrite=True, shared=True)
+    write_text(note, json.dumps(wanted, indent=2, sort_keys=True) + '\n', shared=True)
 
 
 def _compare(note: Path, wanted: Mapping[str, Any]) -> None:

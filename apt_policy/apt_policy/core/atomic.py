@@ -1,8 +1,8 @@
 """Files and folders that appear whole or not at all.
 
-What is written grows beside its target, under a hidden name that says which process writes it, and takes the target's
-place by renaming. An error on the way leaves the target as it was and nothing beside it; a process that is killed
-leaves a hidden rest, which the next writer of the same target removes. What is in it is not known here.
+What is written grows beside its target, under a hidden name that says which thread of which process writes it, and
+takes the target's place by renaming. An error on the way leaves the target as it was and nothing beside it; a process
+that is killed leaves a hidden rest, which the next writer of the same target removes. What is in it is not known here.
 """
 
 import errno
@@ -20,10 +20,10 @@ _SUFFIX = '.partial'
 class PartialFile:
     """A file on its way to its place, for writers whose life is no ``with`` block; see :func:`atomic_file`."""
 
-    def __init__(self, target: Path, *, overwrite: bool, durable: bool = False, shared: bool = False) -> None:
+    def __init__(self, target: Path, *, durable: bool = False, shared: bool = False) -> None:
         """Name it; nothing is done before :meth:`begin`."""
         self.target, self.path = target, _partial_of(target)
-        self._overwrite, self._durable, self._shared = overwrite, durable, shared
+        self._durable, self._shared = durable, shared
 
     def begin(self) -> None:
         """Remove what killed writers left; :attr:`path` may be written then."""
@@ -34,20 +34,13 @@ class PartialFile:
         """Put the complete file in place.
 
         Raises:
-            FileExistsError: the target is there, and is not to be overwritten.
-            OSError: it cannot be renamed.
+            OSError: it cannot be renamed, or not be brought to the disk.
         """
         if self._durable:
             _sync(self.path)
-        if self._overwrite:
-            os.replace(self.path, self.target)
-            return
-        try:
-            # Unlike a renaming, a link never takes the place of another file.
-            os.link(self.path, self.target)
-        except FileExistsError as error:
-            raise _exists(self.target) from error
-        self.path.unlink()
+        os.replace(self.path, self.target)
+        if self._durable:
+            _sync(self.target.parent)
 
     def discard(self) -> None:
         """Remove what was not published."""
@@ -61,7 +54,8 @@ class PartialFolder:
         """Name it; nothing is done before :meth:`begin`.
 
         Args:
-            many_writers: several processes fill it together, so its name is no single one's.
+            many_writers: several processes fill it together, so its name is no single one's. Exactly one of them
+                calls :meth:`begin`, before the others write: it removes what is there under that name.
         """
         self.target = target
         self._around = target.with_name(f'.{target.name}{_SUFFIX}') if many_writers else _partial_of(target)
@@ -70,21 +64,31 @@ class PartialFolder:
         self._overwrite, self._durable = overwrite, durable
 
     def begin(self) -> None:
-        """Remove what killed writers left; a folder may be made at :attr:`path` then."""
+        """Remove what killed writers left; a folder may be made at :attr:`path` then.
+
+        A folder that one of them had put aside, and nothing in its place, is in its place again.
+        """
+        _put_back(self.target)
         _remove_rests(self.target)
+        # That of many writers says nothing of who lives, so it is removed under this very name only.
+        _remove(self._around)
+        made = [folder for folder in self._around.parents if not folder.exists()]
         self._around.mkdir(parents=True)
+        if self._durable:
+            for folder in made:
+                _sync(folder.parent)
 
     def publish(self) -> None:
         """Put the complete folder in place.
 
         Raises:
             FileExistsError: the target is there and holds something, and is not to be overwritten.
-            OSError: it cannot be renamed; the target is as it was.
+            OSError: it cannot be renamed, and the target is as it was; or it cannot be brought to the disk.
         """
         if self._durable:
-            for file in self.path.rglob('*'):
-                if file.is_file():
-                    _sync(file)
+            for path in (self.path, *self.path.rglob('*')):
+                if path.is_file() or path.is_dir():
+                    _sync(path)
         if self._overwrite and self.target.exists():
             self._take_place()
         else:
@@ -95,7 +99,10 @@ class PartialFolder:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise _exists(self.target) from error
                 raise
-        _remove(previous_of(self.target))
+        if self._durable:
+            _sync(self.target.parent)
+        if self._overwrite:
+            _remove(previous_of(self.target))
 
     def discard(self) -> None:
         """Remove what was not published."""
@@ -104,29 +111,29 @@ class PartialFolder:
     def _take_place(self) -> None:
         previous = previous_of(self.target)
         _remove(previous)
-        os.rename(self.target, previous)
         try:
+            os.rename(self.target, previous)
             os.rename(self.path, self.target)
-        except OSError:
-            os.rename(previous, self.target)
+        except BaseException:
+            _put_back(self.target)
             raise
 
 
 @contextmanager
-def atomic_file(target: Path, *, overwrite: bool, durable: bool = False, shared: bool = False) -> Iterator[Path]:
+def atomic_file(target: Path, *, durable: bool = False, shared: bool = False) -> Iterator[Path]:
     """Yield a path to write to, which becomes ``target`` when the block ends without an error.
 
     Args:
-        target: in a folder that is there.
-        overwrite: whether a file that is there by then is replaced; if not, that is an error.
-        durable: have the content on the disk before it is in place, so that it survives a loss of power.
-        shared: others may be writing the same target now, and what they have begun is left alone.
+        target: in a folder that is there; a file that is there by then is replaced.
+        durable: have the content on the disk before it is in place, and its name at the end, so that both survive a
+            loss of power.
+        shared: others may be writing the same target now, on other machines too, and what they have begun is left
+            alone. If not, only what a living process of this machine has begun is.
 
     Raises:
-        FileExistsError: the target is there, and is not to be overwritten.
         OSError: it cannot be written.
     """
-    partial = PartialFile(target, overwrite=overwrite, durable=durable, shared=shared)
+    partial = PartialFile(target, durable=durable, shared=shared)
     partial.begin()
     try:
         yield partial.path
@@ -144,7 +151,7 @@ def atomic_folder(target: Path, *, overwrite: bool, durable: bool = False) -> It
     Args:
         target: folders above it are made.
         overwrite: whether a folder that is there by then is replaced; if not, one that holds something is an error.
-        durable: as of :func:`atomic_file`, for every file in it.
+        durable: as of :func:`atomic_file`, for all that is in it.
 
     Raises:
         FileExistsError: the target is there and holds something, and is not to be overwritten.
@@ -159,9 +166,9 @@ def atomic_folder(target: Path, *, overwrite: bool, durable: bool = False) -> It
         partial.discard()
 
 
-def write_text(target: Path, text: str, *, overwrite: bool, durable: bool = False, shared: bool = False) -> None:
+def write_text(target: Path, text: str, *, durable: bool = False, shared: bool = False) -> None:
     """Write a text file by :func:`atomic_file`."""
-    with atomic_file(target, overwrite=overwrite, durable=durable, shared=shared) as path:
+    with atomic_file(target, durable=durable, shared=shared) as path:
         path.write_text(text)
 
 
@@ -172,20 +179,41 @@ def previous_of(folder: Path) -> Path:
 
 def remove_rests_of(pid: int, folder: Path) -> None:
     """Remove from ``folder`` what a process that was killed had begun."""
-    for rest in folder.glob(f'.*.{pid}{_SUFFIX}'):
+    for rest in folder.glob(f'.*.p{pid}{_SUFFIX}'):
         _remove(rest)
 
 
 def _partial_of(target: Path) -> Path:
-    thread = '' if threading.current_thread() is threading.main_thread() else f'.{threading.get_native_id()}'
-    return target.with_name(f'.{target.name}{thread}.{os.getpid()}{_SUFFIX}')
+    return target.with_name(f'.{target.name}.t{threading.get_native_id()}.p{os.getpid()}{_SUFFIX}')
 
 
 def _remove_rests(target: Path) -> None:
-    named = re.compile(rf'\.{re.escape(target.name)}(\.\d+)*{re.escape(_SUFFIX)}')
+    # The letters keep them apart from those of targets whose names go on with a number, as ``a.1`` beside ``a``.
+    named = re.compile(rf'\.{re.escape(target.name)}\.t(\d+)\.p(\d+){re.escape(_SUFFIX)}')
     if target.parent.is_dir():
-        for name in filter(named.fullmatch, os.listdir(target.parent)):
-            _remove(target.with_name(name))
+        for match in filter(None, map(named.fullmatch, os.listdir(target.parent))):
+            if not _lives(thread=int(match[1]), pid=int(match[2])):
+                _remove(target.with_name(match[0]))
+
+
+def _lives(*, thread: int, pid: int) -> bool:
+    """Whether a writer is still at it, other than the calling thread, which has only now begun."""
+    if pid == os.getpid():
+        return thread != threading.get_native_id() and thread in {one.native_id for one in threading.enumerate()}
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        # It is another user's.
+        return True
+    return True
+
+
+def _put_back(target: Path) -> None:
+    """Undo the first of the two renamings by which a folder takes another one's place, where the second is missing."""
+    if not os.path.lexists(target) and previous_of(target).is_dir():
+        os.rename(previous_of(target), target)
 
 
 def _remove(rest: Path) -> None:
@@ -196,9 +224,17 @@ def _remove(rest: Path) -> None:
             rest.unlink()
 
 
-def _sync(file: Path) -> None:
-    with file.open('rb') as handle:
-        os.fsync(handle.fileno())
+def _sync(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems do this for files only.
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
 
 
 def _exists(target: Path) -> FileExistsError:

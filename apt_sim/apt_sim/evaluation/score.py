@@ -67,7 +67,7 @@ def write_json(found: Mapping[str, Score], path: Path) -> None:
     fields = {split: {'episodes': score.episodes, **{name: round(getattr(score, name), 6) for name in _SHARES}}
               for split, score in found.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(fields, indent=2, sort_keys=True) + '\n', overwrite=True)
+    write_text(path, json.dumps(fields, indent=2, sort_keys=True) + '\n')
 
 
 def table(results: Sequence[TrialResult], wanted: Mapping[str, int] | None = None) -> Table:

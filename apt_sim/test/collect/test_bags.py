@@ -129,7 +129,7 @@ def test_half_a_bag_is_made_again(bagged, tmp_path):
     shutil.copytree(bagged, tmp_path, dirs_exist_ok=True)
     bag, before = bag_folder(tmp_path, 0), digests(tmp_path, '**/*.*')
     (bag / 'metadata.yaml').unlink()
-    left = bag.with_name('.episode_000000.7.partial')
+    left = bag.with_name(f'.episode_000000.t7.p{2**22 + 1}.partial')
     left.mkdir()
     (left / 'x').touch()
     assert not is_whole(bag) and missing(tmp_path, 2, bags=1) == [0]
@@ -145,7 +145,7 @@ def test_a_process_killed_in_the_midst_of_a_bag_leaves_none(bagged, tmp_path):
     process = subprocess.Popen(command, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
         [str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')])})
     deadline = time.monotonic() + DEADLINE_S
-    partial = tmp_path / 'bags' / f'.episode_000000.{process.pid}.partial'
+    partial = tmp_path / 'bags' / f'.episode_000000.t{process.pid}.p{process.pid}.partial'
     while not list(partial.glob('*/*.mcap')) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)

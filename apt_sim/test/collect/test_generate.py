@@ -177,9 +177,9 @@ def test_a_process_that_is_killed_in_the_middle_of_a_file_costs_a_retry_and_no_b
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
     for pid in (7, 77):
-        (tmp_path / f'.episode_000000.h5.{pid}.partial').touch()
+        (tmp_path / f'.episode_000000.h5.t{pid}.p{pid}.partial').touch()
     sweep(tmp_path, 7)
-    assert [file.name for file in tmp_path.iterdir()] == ['.episode_000000.h5.77.partial']
+    assert [file.name for file in tmp_path.iterdir()] == ['.episode_000000.h5.t77.p77.partial']
 
 
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path):

@@ -184,7 +184,7 @@ def _read_journal(path: Path) -> dict[str, Any]:
 
 def _write_journal(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(content, sort_keys=True, indent=1) + '\n', overwrite=True)
+    write_text(path, json.dumps(content, sort_keys=True, indent=1) + '\n')
 
 
 def _outcome(fields: Any) -> UnitOutcome | None:

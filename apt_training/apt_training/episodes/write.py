@@ -39,7 +39,7 @@ class EpisodeWriter:
         self._path = Path(path)
         check_facts(facts, str(self._path))
         self._facts, self._storage, self._quality = facts, storage, jpeg_quality
-        self._partial = PartialFile(self._path, overwrite=True)
+        self._partial = PartialFile(self._path)
         self._frames: list[Frame] = []
         self._file: h5py.File | None = None
         self._cameras: list[CameraWriter] = []

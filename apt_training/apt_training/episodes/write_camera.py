@@ -146,7 +146,7 @@ class VideoCamera(CameraWriter):
         super().__init__(name, group, path)
         self._rate_hz = rate_hz
         self._target = path.with_name(f'{path.stem}.{name}.mp4')
-        self._partial = PartialFile(self._target, overwrite=True)
+        self._partial = PartialFile(self._target)
         self._video: VideoWriter | None = None
         self._partial.begin()
 

@@ -26,7 +26,7 @@ def write_json(evaluation: Evaluation, checkpoint: Checkpoint, path: Path) -> No
     facts = {'checkpoint': checkpoint.source, 'stage': checkpoint.expert.stage.value,
              'iteration': checkpoint.iteration, 'git_revision': checkpoint.git_revision}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(facts | evaluation.to_dict(), indent=2) + '\n', overwrite=True)
+    write_text(path, json.dumps(facts | evaluation.to_dict(), indent=2) + '\n')
 
 
 def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:

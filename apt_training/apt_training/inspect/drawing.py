@@ -52,7 +52,7 @@ def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, overwrite=True) as fresh:
+    with atomic_file(path) as fresh:
         figure.savefig(fresh, dpi=dpi, format='png', metadata={'Software': None})
 
 

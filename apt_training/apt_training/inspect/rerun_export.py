@@ -36,7 +36,7 @@ def write_rerun(episode: Episode, target: Path) -> None:
     rerun = _rerun()
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(target, overwrite=True) as fresh:
+    with atomic_file(target) as fresh:
         recording = rerun.RecordingStream('apt_inspect', recording_id=episode.path.stem)
         recording.save(fresh)
         _log_constants(rerun, recording, episode)

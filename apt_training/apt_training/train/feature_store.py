@@ -47,7 +47,7 @@ class TensorStore:
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with atomic_file(path, overwrite=True, shared=True) as fresh:
+            with atomic_file(path, shared=True) as fresh:
                 save_file({part: tensor.contiguous() for part, tensor in tensors.items()}, fresh)
         except SafetensorError as error:
             raise OSError(f'cannot write {path}: {error}') from error

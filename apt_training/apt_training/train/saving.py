@@ -82,7 +82,7 @@ class RunFolder:
 
     def point_to(self, iteration: int) -> None:
         """Make ``iteration`` the latest."""
-        write_text(self.folder / LATEST_FILE, f'{self.checkpoint(iteration).name}\n', overwrite=True, durable=True)
+        write_text(self.folder / LATEST_FILE, f'{self.checkpoint(iteration).name}\n', durable=True)
 
     def _state_on_its_way(self, iteration: int) -> PartialFolder:
         return PartialFolder(self.state(iteration), overwrite=True, many_writers=True)

@@ -31,7 +31,7 @@ def test_pictures_come_red_first(write_sheet, tmp_path):
 
 def test_a_folder_that_is_being_written_is_passed_over(write_sheet, tmp_path):
     write_sheet(tmp_path / 'sheet', count=2)
-    partial = tmp_path / '.sheet_00001.77.partial'
+    partial = tmp_path / '.sheet_00001.t77.p77.partial'
     partial.mkdir()
     (partial / 'conversations.jsonl').write_text('{"images": ["0')
     assert len(Conversations([tmp_path])) == 2
