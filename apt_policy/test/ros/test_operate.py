@@ -249,7 +249,8 @@ def test_a_mistyped_line_is_named_and_does_nothing(half_policy, domain):
     assert done.returncode == 1 and half_policy.told == []
 
 
-@pytest.mark.parametrize('line', ['', 'disable', 'Disable', 'DISABLE!', 'disable now', 'disable!', '  ', '.', 'diable', 'disabel'])
+@pytest.mark.parametrize('line', [
+    '', 'disable', 'Disable', 'DISABLE!', 'disable now', 'disable!', '  ', '.', 'diable', 'disabel'])
 def test_a_stop_is_heard_however_it_is_written(line):
     assert means_stop(line)
 
