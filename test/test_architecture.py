@@ -6,6 +6,7 @@ functions count as well (that is where cycles usually hide).
 """
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,8 +64,8 @@ LAZY_DOORS = {'apt_policy': ('apt_policy.inference.traj_planner',)}
 CORE_USES = {'numpy', 'scipy', 'cv2', 'pydantic', 'annotated_types', 'yaml', 'rosbags'}
 # What describes the graph is read by launch files and documentation, without ROS.
 WITHOUT_ROS = ('apt_bringup.graph', 'apt_bringup.arguments', 'apt_bringup.transport')
-PACKAGES = tuple(path.parent.name for path in sorted(ROOT.glob('apt_*/package.xml'))
-                 if 'ament_python' in path.read_text())
+PACKAGES = tuple(subprocess.run([sys.executable, ROOT / 'scripts' / 'packages'], stdout=subprocess.PIPE, text=True,
+                                check=True).stdout.split())
 
 
 def find_modules():

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MADE = {'.git', '.venv', 'build', 'install', 'log', 'out',
         '__pycache__', '.pytest_cache', '.ruff_cache', '.mypy_cache'}
 PACKAGES = {path.parent.name: path for path in ROOT.glob('apt_*/package.xml')}
+PYTHON_PACKAGES = subprocess.run([sys.executable, ROOT / 'scripts' / 'packages'], stdout=subprocess.PIPE, text=True,
+                                 check=True).stdout.split()
 UNDERLAY = {path.parent.name: path for path in ROOT.glob('underlay/*/package.xml')}
 MANIFESTS = {'apt_suite': ROOT / 'package.xml', **PACKAGES, **UNDERLAY}
 ROS_MODULE = re.compile(
@@ -84,7 +86,7 @@ def test_the_documented_rosdep_command_skips_what_it_must():
     assert [set(skipped.split()) for skipped in commands] == [ROSDEP['skipped'].keys()]
 
 
-@pytest.mark.parametrize('name', [n for n in PACKAGES if (ROOT / n / 'setup.py').exists()])
+@pytest.mark.parametrize('name', PYTHON_PACKAGES)
 def test_manifest_lists_what_the_package_imports(name):
     """Of ROS, and of what has a rosdep key; other Python packages stand in requirements/."""
     imported = set()
