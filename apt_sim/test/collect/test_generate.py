@@ -169,7 +169,7 @@ def test_a_process_that_is_killed_in_the_middle_of_a_file_costs_a_retry_and_no_b
     while not (half := list(tmp_path.glob('.*.partial'))) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.002)
     # Half-written files are named after who writes them.
-    os.kill(int(half[0].name.split('.')[-2]), signal.SIGKILL)
+    os.kill(int(half[0].name.split('.')[-2].removeprefix('p')), signal.SIGKILL)
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, said
     assert digests(tmp_path) == digests(disturbed) and not list(tmp_path.glob('.*.partial'))
