@@ -73,12 +73,14 @@ class HoldLog:
         """Log through ``node``."""
         self._logger = node.get_logger()
         self._clock = clock or SteadyClock()
-        self._told_ns: dict[tuple[HoldReason, str | None], int] = {}
+        self._told_ns: dict[tuple[HoldReason, str | None, str], int] = {}
 
     def tell(self, hold: Hold) -> None:
         """``hold`` began; reason NONE tells that targets flow."""
         now_ns = self._clock.now_ns()
-        cause = (hold.reason, hold.stream)
+        # Another fault of the same stream is news; how old a stale one is, is not.
+        fault = hold.detail if hold.reason is HoldReason.BAD_INPUT else ''
+        cause = (hold.reason, hold.stream, fault)
         if now_ns - self._told_ns.get(cause, -10**12) < _REPEAT_S * 1e9:
             return
         self._told_ns[cause] = now_ns

@@ -49,4 +49,4 @@ def test_a_camera_costs_at_most_one_copy_of_its_image_before_the_resize(contract
     one_image = WIDTH * HEIGHT * 3
     assert stored < 0.2 * one_image, 'storing keeps a reference; other threads allocate a little'
     # One camera is decoded after the other; what halving makes is a third of an image.
-    assert peak < (copies + 0.5) * one_image
+    assert peak < (copies + 0.7) * one_image, 'one more copy would be a whole image; other threads allocate a little'
