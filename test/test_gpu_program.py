@@ -116,7 +116,8 @@ def test_the_work_of_a_step_is_that_of_its_products(monkeypatch):
 
 
 def test_without_a_gpu_make_gpu_says_what_is_needed_and_builds_nothing():
-    ran = subprocess.run(['make', 'gpu', f'PYTHON={sys.executable}'], cwd=ROOT, capture_output=True, text=True,
+    command = ['make', '--no-print-directory', 'gpu', f'PYTHON={sys.executable}']
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
                          env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''}, timeout=500, check=False)
     said = [line for line in ran.stderr.splitlines() if not line.startswith('make')]
     assert ran.returncode == 2 and not ran.stdout

@@ -14,6 +14,7 @@ class Callbacks:
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         self._stop = stop
+        self._is_ending = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._spin, name='callbacks', daemon=True)
 
@@ -24,6 +25,9 @@ class Callbacks:
             pass
         # Whatever it is must end the program, not just this thread.
         except BaseException as error:
+            # An executor that is shut down in the middle of a callback stumbles over what is put away (rclpy 7.1.6).
+            if self._is_ending and isinstance(error, AttributeError):
+                return
             self._failure = error
             self._stop.set()
 
@@ -31,6 +35,7 @@ class Callbacks:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
+        self._is_ending = True
         self._executor.shutdown(timeout_sec=1.0)
         self._thread.join(timeout=2.0)
         if self._failure is not None:
