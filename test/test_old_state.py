@@ -183,7 +183,7 @@ def test_a_half_done_collection_goes_on_to_the_same_bits(collected, old, alike):
     for number in range(2):
         name = f'episode_{number:06d}.h5'
         assert_same_episode(old / 'collection' / name, old / 'demonstrations' / name)
-    # The zeros of /tf have another sign since transforms come from the contract's chain: a bag is equal in numbers only.
+    # The zeros of /tf have another sign since transforms come from the contract's chain: bags agree in numbers.
     digests = {name: digest for name, digest in EXPECTED['collection'].items() if not name.endswith('.mcap')}
     assert digests and (not alike['pictures'] or same_bits(old / 'collection', digests))
 
