@@ -1,6 +1,7 @@
 """A node's callbacks in a thread of their own, for programs whose main thread does something else."""
 
 import threading
+import traceback
 
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -25,8 +26,8 @@ class Callbacks:
             pass
         # Whatever it is must end the program, not just this thread.
         except BaseException as error:
-            # An executor that is shut down in the middle of a callback stumbles over what is put away (rclpy 7.1.6).
-            if self._is_ending and isinstance(error, AttributeError):
+            # rclpy 7.1.6 reads attributes of entities that a shutdown beside it has put away; a node's own are its failure.
+            if self._is_ending and isinstance(error, AttributeError) and _raised_by_rclpy(error):
                 return
             self._failure = error
             self._stop.set()
@@ -40,3 +41,8 @@ class Callbacks:
         self._thread.join(timeout=2.0)
         if self._failure is not None:
             raise self._failure
+
+
+def _raised_by_rclpy(error: BaseException) -> bool:
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get('__name__')).partition('.')[0] == 'rclpy'

@@ -85,7 +85,7 @@ class RunFolder:
         write_text(self.folder / LATEST_FILE, f'{self.checkpoint(iteration).name}\n', durable=True)
 
     def _state_on_its_way(self, iteration: int) -> PartialFolder:
-        return PartialFolder(self.state(iteration), overwrite=True, many_writers=True)
+        return PartialFolder(self.state(iteration), overwrite=True, durable=True, many_writers=True)
 
     def tidy(self, keep: KeepConfig) -> None:
         """Remove what ``keep`` does not name: old checkpoints, and training state behind milestones."""

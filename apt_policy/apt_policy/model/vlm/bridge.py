@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from apt_policy.model.batch import Images, VlFeatures
@@ -127,6 +126,8 @@ class VlmBridge(nn.Module):
         mode = self.config.mode
         self.model.requires_grad_(mode is VlmMode.FULL)
         if mode is VlmMode.LORA:
+            # Only adapters need it, and it takes a second to import.
+            from peft import LoraConfig, inject_adapter_in_model
             inject_adapter_in_model(LoraConfig(**LORA), self.model)
         if mode is VlmMode.FULL:
             for name, parameter in self.model.named_parameters():
