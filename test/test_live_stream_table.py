@@ -16,11 +16,11 @@ from apt_policy.core.stream_spec import QUALITIES, Need, Reliability, StreamKind
 from apt_policy.core.stream_table import StreamTable
 from apt_policy.inference.fakes import HoverPlanner
 from apt_policy.ros.policy_node import PolicyNode
-from apt_recorder.bag import Bag, BagSettings
-from apt_recorder.marks import Marker
+from apt_recorder.bag_writer import BagConfig, BagWriter
+from apt_recorder.episode_marker import EpisodeMarker
 from apt_recorder.recorder import Recorder
-from apt_recorder.sink import Sink
-from apt_recorder.streams import streams_of
+from apt_recorder.streams import recorded_streams
+from apt_recorder.writer_thread import WriterThread
 from apt_sim.tasks.demonstrator_node import DemonstratorNode
 from apt_sim.world.simulator import Simulator
 from apt_training.convert.rosbag import settings
@@ -97,19 +97,19 @@ def test_the_policy_node_hears_a_switch_and_a_clock_where_it_is_told_to(contract
 
 
 def test_the_recorder_hears_the_streams_that_it_needs_and_no_others(contract, tmp_path):
-    recorder = Recorder(streams_of(contract), marker=Marker(), min_rate=0.8, unstamped=(), report=print)
-    sink = Sink(Bag(tmp_path / 'bag', BagSettings()), capacity_bytes=2**20, report=print)
+    recorder = Recorder(recorded_streams(contract), marker=EpisodeMarker(), min_rate=0.8, unstamped=(), report=print)
+    writer = WriterThread(BagWriter(tmp_path / 'bag', BagConfig()), capacity_bytes=2**20, report=print)
     needed = [spec for spec in StreamTable(contract) if spec.need.recorder is not None]
     deep = partial(expected, depth=lambda spec: max(QUALITIES[spec.role].depth, 30 if spec.role.value == 'sensor' else
                                                     100))
     try:
-        # Who waits for a recorder takes a subscriber of marks for the sign to begin.
+        # Other nodes take the subscription to episode marks as the sign that recording began.
         assert ends(recorder.subscriptions) == deep([one for one in needed if one.kind is not StreamKind.EPISODE_MARK])
-        recorder.start(sink)
+        recorder.start(writer)
         assert ends(recorder.subscriptions) == deep(needed)
     finally:
         recorder.stop()
-        sink.close(dict)
+        writer.close(dict)
         recorder.destroy_node()
 
 

@@ -1,4 +1,4 @@
-"""``metadata.yaml``, which makes a folder of files a rosbag2 bag."""
+"""``metadata.yaml`` of a rosbag2 bag."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,63 +11,76 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.rosbag2.metadata import dump_qos_v8
 
 from apt_policy.core.atomic import write_text
-from apt_recorder.storage import Compression, Storage
+from apt_recorder.storage import BagStorage, Compression
 
-NAME = 'metadata.yaml'
-# 8 writes qualities of service as text, which older rosbag2 reads too.
-VERSION = 8
+METADATA_FILE = 'metadata.yaml'
+# Version 8 writes quality of service as text, which older rosbag2 reads too.
+METADATA_VERSION = 8
 _NEVER_NS = 2**63 - 1
 
 
 @dataclass(kw_only=True)
-class PartFacts:
-    """What one file of a bag holds."""
+class BagFileInfo:
+    """Name, message counts and time range of one file of a bag."""
 
     name: str
     counts: dict[str, int] = field(default_factory=dict)
-    """Messages by topic."""
+    """Number of messages by topic."""
     start_ns: int = _NEVER_NS
+    """Receive time of the first message [ns]."""
     end_ns: int = 0
+    """Receive time of the last message [ns]."""
 
     @property
     def messages(self) -> int:
-        """In the whole file."""
+        """Number of messages in the file."""
         return sum(self.counts.values())
 
     @property
     def duration_ns(self) -> int:
-        """From the first to the last message."""
+        """Time from the first to the last message [ns]."""
         return max(0, self.end_ns - self.start_ns)
 
 
-def describe(parts: Sequence[PartFacts], connections: Sequence[Connection], *, storage: Storage,
-             compression: Compression, notes: Mapping[str, str]) -> dict[str, Any]:
-    """The description of a bag of these files, in plain types."""
-    start_ns = min((part.start_ns for part in parts), default=_NEVER_NS)
+def build_metadata(files: Sequence[BagFileInfo], connections: Sequence[Connection], *, storage: BagStorage,
+                   compression: Compression, notes: Mapping[str, str]) -> dict[str, Any]:
+    """Return the metadata of a bag as plain types.
+
+    Args:
+        files: its files, in order.
+        connections: its topics.
+        storage: format of the files.
+        compression: compression of the messages.
+        notes: ``custom_data``.
+    """
+    start_ns = min((file.start_ns for file in files), default=_NEVER_NS)
     by_message = compression is Compression.MESSAGE
     return {
-        'version': VERSION, 'storage_identifier': storage.value,
-        'duration': {'nanoseconds': max([0, *(part.end_ns - start_ns for part in parts)])},
+        'version': METADATA_VERSION, 'storage_identifier': storage.value,
+        'duration': {'nanoseconds': max([0, *(file.end_ns - start_ns for file in files)])},
         'starting_time': {'nanoseconds_since_epoch': start_ns},
-        'message_count': sum(part.messages for part in parts),
+        'message_count': sum(file.messages for file in files),
         'topics_with_message_count': [
             {'topic_metadata': _topic(connection),
-             'message_count': sum(part.counts.get(connection.topic, 0) for part in parts)}
+             'message_count': sum(file.counts.get(connection.topic, 0) for file in files)}
             for connection in connections],
         'compression_format': 'zstd' if by_message else '',
         'compression_mode': 'message' if by_message else '',
-        'relative_file_paths': [part.name for part in parts],
-        'files': [{'path': part.name, 'message_count': part.messages,
-                   'starting_time': {'nanoseconds_since_epoch': part.start_ns},
-                   'duration': {'nanoseconds': part.duration_ns}} for part in parts],
+        'relative_file_paths': [file.name for file in files],
+        'files': [{'path': file.name, 'message_count': file.messages,
+                   'starting_time': {'nanoseconds_since_epoch': file.start_ns},
+                   'duration': {'nanoseconds': file.duration_ns}} for file in files],
         'custom_data': dict(notes) or None, 'ros_distro': os.environ.get('ROS_DISTRO', 'jazzy')}
 
 
-def write(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write the description of the bag in ``folder``, whole or not at all."""
-    text = yaml.safe_dump({'rosbag2_bagfile_information': dict(description)}, sort_keys=False)
-    # After each file of the bag anew.
-    write_text(folder / NAME, text)
+def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write ``metadata.yaml`` of the bag in ``folder`` atomically.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    text = yaml.safe_dump({'rosbag2_bagfile_information': dict(metadata)}, sort_keys=False)
+    write_text(folder / METADATA_FILE, text)
 
 
 def _topic(connection: Connection) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apt_policy.core.shipped import shipped_contract
-from apt_recorder.bag import BagSettings
-from apt_recorder.storage import Compression, Storage
+from apt_recorder.bag_writer import BagConfig
+from apt_recorder.storage import BagStorage, Compression
 
 _MIB = 2**20
 _EXAMPLES = """
@@ -28,7 +28,7 @@ class Options:
     folder: Path
     recover: bool
     contract: Path
-    bag: BagSettings
+    bag: BagConfig
     queue_bytes: int
     duration_s: float
     """0: until stopped."""
@@ -49,8 +49,8 @@ def parse(words: Sequence[str]) -> Options:
     parser = _parser()
     given = parser.parse_args(words)
     try:
-        bag = BagSettings(
-            storage=Storage(given.storage), compression=Compression(given.compress),
+        bag = BagConfig(
+            storage=BagStorage(given.storage), compression=Compression(given.compress),
             max_bytes=round(given.max_size * _MIB), max_ns=round(given.split * 1e9),
             min_free_bytes=round(given.min_free * _MIB))
         contract = given.contract or shipped_contract('aloha.yaml')
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('bag', nargs='?', type=Path, help='folder to make; named after the time if left out')
     parser.add_argument('--contract', type=Path, help='robot contract; the shipped aloha.yaml if left out')
-    parser.add_argument('--storage', choices=[one.value for one in Storage], default='mcap')
+    parser.add_argument('--storage', choices=[one.value for one in BagStorage], default='mcap')
     parser.add_argument('--compress', choices=[one.value for one in Compression], default='none',
                         help='zstd on chunks of about 1 MiB (mcap), or on each message (default: %(default)s)')
     parser.add_argument('--max-size', type=float, default=0.0, metavar='MIB', help='begin a new file beyond this size')

@@ -1,7 +1,7 @@
-"""Makes files readable whose recording was killed, and bags of them.
+"""Recovery of bags whose recording was killed.
 
-An MCAP file is cut behind its last whole record and given an end; SQLite undoes by itself what was not
-committed. What was on disk stays, in place, without a second copy.
+An MCAP file is cut behind its last complete record and given an end; SQLite rolls back what was not committed. Files
+are repaired in place.
 """
 
 import re
@@ -16,109 +16,115 @@ from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.errors import ReaderError
 
 from apt_recorder import metadata
-from apt_recorder.metadata import PartFacts
-from apt_recorder.storage import MAGIC, Compression, Storage
+from apt_recorder.metadata import BagFileInfo
+from apt_recorder.storage import MAGIC, BagStorage, Compression
 
+# Opcodes of MCAP records (mcap.dev/spec).
 _FOOTER, _DATA_END, _LAST_KIND = 0x02, 0x0F, 0x0F
+# A data section without checksum, a footer without summary, and the magic bytes.
 _END = struct.pack('<BQI', _DATA_END, 4, 0) + struct.pack('<BQQQI', _FOOTER, 20, 0, 0, 0) + MAGIC
+# First bytes of zstd frames (RFC 8878).
 _ZSTD = b'\x28\xb5\x2f\xfd'
 
 
 class RepairError(ValueError):
-    """A folder or file in which there is nothing to save; the message says which."""
+    """Error of a folder or file from which nothing can be recovered."""
 
 
-def repair(path: Path) -> PartFacts:
-    """Make one file readable and say what it holds; a whole file stays as it is.
+def repair_file(path: Path) -> BagFileInfo:
+    """Make a storage file readable and return its content; a complete file is not changed.
 
     Raises:
-        RepairError: not even its beginning is there.
+        RepairError: it is no storage file, or its beginning is damaged.
     """
-    facts, _ = _mended(path)
-    return facts
+    info, _ = _repair(path)
+    return info
 
 
-def recover(folder: Path) -> tuple[PartFacts, ...]:
-    """Make a bag of what a killed recording left behind in ``folder``.
+def recover_bag(folder: Path) -> tuple[BagFileInfo, ...]:
+    """Repair the files in ``folder`` and write its ``metadata.yaml``.
+
+    Returns:
+        The files of the bag.
 
     Raises:
-        RepairError: no file in it can be read.
+        RepairError: the folder has no readable file.
     """
     files = sorted((path for path in folder.glob('*') if path.suffix in ('.mcap', '.db3')), key=_number)
     if not files:
-        raise RepairError(f'{folder} holds neither .mcap nor .db3 files: it is no bag')
-    parts: list[PartFacts] = []
+        raise RepairError(f'{folder} is no bag: it has neither .mcap nor .db3 files')
+    recovered: list[BagFileInfo] = []
     connections: dict[str, Connection] = {}
     failures = []
     for path in files:
         try:
-            facts, found = _mended(path)
+            info, found = _repair(path)
         except RepairError as error:
             failures.append(str(error))
             continue
-        parts.append(facts)
+        recovered.append(info)
         connections |= {connection.topic: connection for connection in found}
-    if not parts:
+    if not recovered:
         raise RepairError('; '.join(failures))
     (folder / '.ballast').unlink(missing_ok=True)
-    storage = Storage.MCAP if files[0].suffix == '.mcap' else Storage.SQLITE3
-    metadata.write(folder, metadata.describe(
-        parts, list(connections.values()), storage=storage, compression=_compression(folder / parts[0].name),
+    storage = BagStorage.MCAP if files[0].suffix == '.mcap' else BagStorage.SQLITE3
+    metadata.write_metadata(folder, metadata.build_metadata(
+        recovered, list(connections.values()), storage=storage, compression=_compression(folder / recovered[0].name),
         notes={'recovered': 'the recording was killed'}))
-    return tuple(parts)
+    return tuple(recovered)
 
 
-def _mended(path: Path) -> tuple[PartFacts, list[Connection]]:
+def _repair(path: Path) -> tuple[BagFileInfo, list[Connection]]:
     try:
         if path.suffix == '.mcap':
-            _end_mcap(path)
+            _finish_mcap(path)
         else:
-            _settle_sqlite(path)
+            _roll_back_sqlite(path)
         with Reader(path) as reader:
             counts = {connection.topic: connection.msgcount for connection in reader.connections}
-            facts = PartFacts(name=path.name, counts=counts)
+            info = BagFileInfo(name=path.name, counts=counts)
             if reader.message_count:
-                facts = replace(facts, start_ns=reader.start_time, end_ns=reader.end_time - 1)
-            return facts, list(reader.connections)
+                info = replace(info, start_ns=reader.start_time, end_ns=reader.end_time - 1)
+            return info, list(reader.connections)
     except (ReaderError, sqlite3.Error, OSError) as error:
-        raise RepairError(f'{path} cannot be saved: {error}') from error
+        raise RepairError(f'cannot recover {path}: {error}') from error
 
 
-def _end_mcap(path: Path) -> None:
+def _finish_mcap(path: Path) -> None:
     with path.open('r+b') as file:
         if file.read(len(MAGIC)) != MAGIC:
-            raise RepairError(f'{path} cannot be saved: it does not begin like an MCAP file')
-        if _is_whole(file):
+            raise RepairError(f'cannot recover {path}: it does not begin with the MCAP magic bytes')
+        if _is_complete(file):
             return
         file.seek(len(MAGIC))
-        file.truncate(_last_whole(file))
+        file.truncate(_last_record_end(file))
         file.seek(0, 2)
         file.write(_END)
 
 
-def _is_whole(file: BinaryIO) -> bool:
+def _is_complete(file: BinaryIO) -> bool:
     size = file.seek(0, 2)
     file.seek(max(size - len(MAGIC), len(MAGIC)))
     return file.read() == MAGIC
 
 
-def _last_whole(file: BinaryIO) -> int:
-    """Where the last complete record of the data ends; ``file`` stands behind the magic."""
+def _last_record_end(file: BinaryIO) -> int:
+    """Return the offset behind the last complete record of the data section [B]."""
     size, end = file.seek(0, 2), len(MAGIC)
     while end + 9 <= size:
         file.seek(end)
         kind, length = struct.unpack('<BQ', file.read(9))
-        # The disk of a machine that lost its power may hold zeros.
+        # After a power failure the rest of a file may be zeros.
         if not 0 < kind < _LAST_KIND or kind == _FOOTER or end + 9 + length > size:
             break
         end += 9 + length
     return end
 
 
-def _settle_sqlite(path: Path) -> None:
+def _roll_back_sqlite(path: Path) -> None:
     connection = sqlite3.connect(path)
     try:
-        # Whatever was not committed is rolled back by the first look.
+        # The first query rolls back what was not committed.
         connection.execute('SELECT count(*) FROM messages').fetchone()
     finally:
         connection.close()

@@ -1,8 +1,7 @@
-"""One file of a bag, MCAP or SQLite, written by ``rosbags`` so that what is on disk survives a crash.
+"""Storage files of a bag, MCAP or SQLite, written with ``rosbags`` so that they survive a crash.
 
-Beyond what ``rosbags`` offers: the file has its final name from the start, big messages are copied once
-rather than five times, and :meth:`flush` bounds what a ``kill -9`` can lose. Which file of which bag is not
-known here.
+Beyond ``rosbags``: a file has its final name from the start, big messages are copied once rather than five times, and
+:meth:`StorageFile.flush` bounds what a ``kill -9`` can lose.
 """
 
 import sqlite3
@@ -21,7 +20,7 @@ from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 
 MAGIC = b'\x89MCAP0\r\n'
 HEADER, MESSAGE, CHUNK, MESSAGE_INDEX = 0x01, 0x05, 0x06, 0x07
-"""Kinds of MCAP records."""
+"""Opcodes of MCAP records (mcap.dev/spec)."""
 
 _MESSAGE = struct.Struct('<BQHIQQ')
 _INDEX = struct.Struct('<BQHI')
@@ -30,66 +29,67 @@ _CHUNK_BYTES = 2**20
 _NEVER_NS = 2**63 - 1
 
 
-class Storage(Enum):
-    """File formats of rosbag2."""
+class BagStorage(Enum):
+    """Storage formats of rosbag2."""
 
     MCAP = 'mcap'
     SQLITE3 = 'sqlite3'
 
     @property
     def suffix(self) -> str:
-        """Of a file's name."""
-        return '.mcap' if self is Storage.MCAP else '.db3'
+        """Suffix of file names."""
+        return '.mcap' if self is BagStorage.MCAP else '.db3'
 
 
 class Compression(Enum):
-    """What zstd is applied to."""
+    """Scope of zstd compression."""
 
     NONE = 'none'
     CHUNK = 'chunk'
-    """Blocks of about a megabyte; MCAP only."""
+    """Compresses chunks of about a megabyte; MCAP only."""
     MESSAGE = 'message'
-    """Each message by itself."""
+    """Compresses each message separately."""
 
 
 class StorageFile(Protocol):
-    """What a bag asks of a file of either format."""
+    """Storage file of either format."""
 
     def add_msgtype(self, connection: Connection) -> None:
-        """Store the definition of a message type, once per type."""
+        """Store the definition of a message type; called once per type."""
 
     def add_connection(self, connection: Connection, offered_qos_profiles: str) -> None:
-        """Announce a topic."""
+        """Add a topic."""
 
     def write(self, connection: Connection, timestamp: int, data: bytes) -> None:
         """Append a message."""
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
+        """Hand all messages to the operating system."""
 
     def close(self, version: int, metadata: str) -> None:
         """Finish the file."""
 
     def abort(self) -> None:
-        """Let go of the file as it is."""
+        """Close the file without finishing it."""
 
 
-def open_file(path: Path, storage: Storage, compression: Compression) -> StorageFile:
-    """Begin a file; it must not exist.
+def open_file(path: Path, storage: BagStorage, compression: Compression) -> StorageFile:
+    """Create a storage file, which must not exist.
 
     Raises:
-        OSError, sqlite3.Error: it cannot be made.
+        OSError: it exists or cannot be created.
+        sqlite3.Error: it cannot be created.
     """
-    if storage is Storage.MCAP:
-        return _LeanMcap(path, compress=compression is Compression.CHUNK)
-    return _SteadySqlite(path)
+    if storage is BagStorage.MCAP:
+        return _McapFile(path, compress=compression is Compression.CHUNK)
+    return _SqliteFile(path)
 
 
-class _LeanMcap(McapWriter):
-    """``rosbags``' writer, with chunks gathered from the messages as they are."""
+class _McapFile(McapWriter):
+    """MCAP writer of ``rosbags`` that copies each message once."""
 
     def __init__(self, path: Path, *, compress: bool) -> None:
-        # Not the inherited one: it names the file after its folder.
+        # The inherited constructor names the file after its folder.
         self.path = path
         self.bio = path.open('xb')
         header = _text('ros2') + _text(f'rosbags-{version("rosbags")}')
@@ -105,7 +105,7 @@ class _LeanMcap(McapWriter):
 
     def write(self, connection: Connection, timestamp: int, data: Any) -> None:
         """Append a message."""
-        self._gather()
+        self._append_buffered_records()
         chunk = self.chunk
         chunk.message_start_time = min(timestamp, chunk.message_start_time)
         chunk.message_end_time = max(timestamp, chunk.message_end_time)
@@ -113,21 +113,21 @@ class _LeanMcap(McapWriter):
         self.message_end_time = max(timestamp, self.message_end_time)
         self.channel_stats[connection.id] += 1
         chunk.msgs[connection.id].append((timestamp, self._size))
-        self._add(_MESSAGE.pack(MESSAGE, 22 + len(data), connection.id, 0, timestamp, timestamp))
-        self._add(data)
+        self._append(_MESSAGE.pack(MESSAGE, 22 + len(data), connection.id, 0, timestamp, timestamp))
+        self._append(data)
         if self._size > _CHUNK_BYTES:
             self.close_chunk()
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
-        self._gather()
+        """Hand all messages to the operating system."""
+        self._append_buffered_records()
         if self.chunk.msgs:
             self.close_chunk()
         self.bio.flush()
 
     def close_chunk(self) -> None:
         """Write the pending chunk and its index."""
-        self._gather()
+        self._append_buffered_records()
         chunk, size = self.chunk, self._size
         content = self.compressor(b''.join(self._pieces))
         compression = _text(self.compression) + struct.pack('<Q', len(content))
@@ -142,7 +142,7 @@ class _LeanMcap(McapWriter):
             offsets.append(struct.pack('<HQ', channel, self.bio.tell()))
             table = b''.join(struct.pack('<QQ', *entry) for entry in entries)
             self.bio.write(_INDEX.pack(MESSAGE_INDEX, 6 + len(table), channel, len(table)) + table)
-        # Complete records only: a crash after this loses nothing of the chunk.
+        # All records are complete here: a crash after this loses nothing of the chunk.
         self.bio.flush()
         index = BytesIO()
         index.write(struct.pack('<QQQQI', *times, start, end - start, 10 * len(offsets)) + b''.join(offsets))
@@ -151,33 +151,33 @@ class _LeanMcap(McapWriter):
         self.chunk, self._pieces, self._size = _empty_chunk(), [], 0
 
     def close(self, version: int, metadata: str) -> None:
-        """Write the rest and the summary."""
-        self._gather()
+        """Write the last chunk and the summary."""
+        self._append_buffered_records()
         if self._pieces:
             self.close_chunk()
         super().close(version, metadata)
 
-    def _gather(self) -> None:
-        """Take over the schemas and channels that the inherited methods left in the chunk's buffer."""
+    def _append_buffered_records(self) -> None:
+        """Append the schemas and channels that the inherited methods wrote to the chunk's buffer."""
         if self.chunk.bio.tell():
-            self._add(self.chunk.bio.getvalue())
+            self._append(self.chunk.bio.getvalue())
             self.chunk.bio = BytesIO()
 
-    def _add(self, piece: bytes) -> None:
+    def _append(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self._size += len(piece)
 
 
-class _SteadySqlite(Sqlite3Writer):
-    """``rosbags``' writer, which commits whenever it is flushed."""
+class _SqliteFile(Sqlite3Writer):
+    """SQLite writer of ``rosbags`` that commits when it is flushed."""
 
     def __init__(self, path: Path) -> None:
         if path.exists():
             raise FileExistsError(f'{path} exists')
         self.path = path
-        # Opened in one thread, written and closed in another, never by two at once.
+        # It is opened in one thread, and written and closed in another.
         self.conn = sqlite3.connect(f'file:{path}', uri=True, check_same_thread=False)
-        # A crash of the program loses nothing that was committed; syncing to the disk each time costs seconds.
+        # A crash of the program loses nothing that was committed; syncing each commit to the disk would cost seconds.
         self.conn.execute('PRAGMA synchronous=OFF')
         self.conn.executescript(self.SQLITE_SCHEMA)
         self.cursor = self.conn.cursor()
@@ -191,7 +191,7 @@ class _SteadySqlite(Sqlite3Writer):
             self.flush()
 
     def flush(self) -> None:
-        """Commit."""
+        """Commit the open transaction."""
         self.conn.commit()
         self._open_bytes = 0
 

@@ -1,7 +1,4 @@
-"""Which streams of a robot's table a recording holds.
-
-Who publishes them, and how well, is not known here.
-"""
+"""Selection of the streams to record from the stream table of a robot."""
 
 from collections.abc import Sequence
 
@@ -11,24 +8,25 @@ from apt_policy.core.stream_table import StreamTable
 
 
 class SelectionError(ValueError):
-    """A stream to leave out that does not exist; the message lists those that do."""
+    """Error of a stream to leave out that does not exist."""
 
 
-def streams_of(contract: RobotContract, *, without: Sequence[str] = ()) -> tuple[StreamSpec, ...]:
-    """Every stream of a robot that is recorded, a simulated clock among them.
+def recorded_streams(contract: RobotContract, *, without: Sequence[str] = ()) -> tuple[StreamSpec, ...]:
+    """Return the streams of a robot to record, a simulated clock included.
 
     Args:
-        without: labels of streams to leave out; a camera's or arm's name leaves out all of its streams.
+        contract: the robot.
+        without: labels of streams to leave out; the name of a camera or arm leaves out all of its streams.
 
     Raises:
-        SelectionError: ``without`` names what is not there.
+        SelectionError: ``without`` names an unknown stream.
     """
-    everything = [spec for spec in StreamTable(contract) if spec.need.recorder is not None]
-    known = {name for spec in everything for name in _names(spec)}
+    recorded = [spec for spec in StreamTable(contract) if spec.need.recorder is not None]
+    known = {name for spec in recorded for name in _names(spec)}
     if unknown := sorted(set(without) - known):
-        raise SelectionError(f'no stream {", ".join(map(repr, unknown))} to leave out; '
-                             f'there are {", ".join(sorted(known))}')
-    return tuple(spec for spec in everything if not set(_names(spec)) & set(without))
+        raise SelectionError(f'cannot leave out {", ".join(map(repr, unknown))}: no such stream; choose from '
+                             f'{", ".join(sorted(known))}')
+    return tuple(spec for spec in recorded if not set(_names(spec)) & set(without))
 
 
 def _names(spec: StreamSpec) -> tuple[str, ...]:

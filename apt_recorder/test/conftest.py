@@ -1,4 +1,4 @@
-"""Bags to write, and how to read them: with ``rosbags``' own reader."""
+"""Fixtures that write bags, and read them back with ``rosbags``."""
 
 import fcntl
 import os
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from apt_recorder.bag import Bag, BagSettings
-from apt_recorder.cdr import encoded_string
+from apt_recorder.bag_writer import BagConfig, BagWriter
+from apt_recorder.cdr import encode_string
 
 pytest_plugins = ('live_programs',)
 
@@ -29,9 +29,9 @@ def folder(tmp_path):
 
 @pytest.fixture
 def new_bag(folder):
-    """A bag with one topic of texts, made with these settings."""
+    """Return a function that makes a bag with one topic of texts."""
     def make(**settings):
-        bag = Bag(folder, BagSettings(**settings))
+        bag = BagWriter(folder, BagConfig(**settings))
         bag.add_topic('/text', 'std_msgs/msg/String', [])
         return bag
     return make
@@ -39,7 +39,7 @@ def new_bag(folder):
 
 @pytest.fixture(scope='session')
 def texts():
-    """What a bag holds: (topic, stamp, text) of every message, in order."""
+    """Return a function that reads a bag: (topic, stamp, text) of every message, in order."""
     def read(path: Path):
         with AnyReader([path]) as reader:
             return [(connection.topic, stamp, reader.deserialize(raw, connection.msgtype).data)
@@ -49,17 +49,17 @@ def texts():
 
 @pytest.fixture
 def fill():
-    """Writes numbered texts, one a second, each of about ``size`` bytes that no compression shrinks."""
+    """Return a function that writes numbered texts, one per second, each of about ``size`` incompressible bytes."""
     def write(bag, count, *, size=0, first=0):
         random = np.random.default_rng(0)
         for number in range(first, first + count):
             text = f'{number} ' + random.bytes(size // 2).hex()
-            bag.write('/text', number * 10**9, encoded_string(text))
+            bag.write('/text', number * 10**9, encode_string(text))
     return write
 
 
 class Running:
-    """A program on a DDS domain of its own; what it said is in :attr:`said`."""
+    """Program on a DDS domain of its own; its output is in :attr:`said`."""
 
     def __init__(self, words, domain, folder, stdin=subprocess.DEVNULL, terminal=False):
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
@@ -79,7 +79,7 @@ class Running:
         return self._process.poll() is None
 
     def until(self, text):
-        """Wait until it has said this."""
+        """Wait until its output contains ``text``."""
         deadline = time.monotonic() + HANG_S
         while text not in self.said:
             assert time.monotonic() < deadline and self.running, f'{text!r} was not said:\n{self.said}'
@@ -89,7 +89,7 @@ class Running:
         self._process.send_signal(number)
 
     def stop(self, number=signal.SIGINT):
-        """Exit status after a signal."""
+        """Send a signal and return the exit status."""
         if self.running:
             self._process.send_signal(number)
         return self.wait()
@@ -109,7 +109,7 @@ def _take_terminal():
 
 @pytest.fixture(scope='module')
 def run(domain, tmp_path_factory):
-    """Starts programs, ends them after the tests."""
+    """Return a function that starts programs, which end after the tests."""
     started, folder = [], tmp_path_factory.mktemp('programs')
 
     def start(*words, **options):
@@ -123,7 +123,7 @@ def run(domain, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def robot(run):
-    """A robot of which every stream flows, unless it is told otherwise."""
+    """Return a function that starts a robot that publishes every stream, unless its arguments say otherwise."""
     def start(*words):
         return run(Path(__file__).with_name('robot.py'), CONTRACT, *words)
     return start
@@ -131,7 +131,7 @@ def robot(run):
 
 @pytest.fixture
 def record(run, folder):
-    """``apt-record`` into the test's bag; a busy machine may be slow."""
+    """Return a function that starts ``apt-record`` into the bag of the test; a busy machine may be slow."""
     def start(*words, **options):
         return run('-m', 'apt_recorder.main', folder, '--contract', CONTRACT, '--min-rate', 0.2, '--wait', 20,
                    *words, **options)

@@ -1,7 +1,7 @@
-"""A robot that publishes every stream of a contract, or fails to: a program for the recorder's tests.
+"""Robot that publishes every stream of a contract, or fails to: a program for the tests of the recorder.
 
 ``python robot.py CONTRACT [--image 64x48] [--without cam_low] [--late cam_high:3.0] [--slow left:0.3]
-[--best-effort]``; SIGUSR1 silences cam_low, SIGUSR2 lets it speak again, on SIGINT it prints as JSON how
+[--best-effort]``; SIGUSR1 silences cam_low, SIGUSR2 publishes it again, on SIGINT it prints as JSON how
 often it published what.
 """
 

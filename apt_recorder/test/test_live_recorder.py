@@ -15,14 +15,14 @@ from std_msgs.msg import String
 from apt_policy.core import topics
 from apt_policy.core.decode import stamp_to_ns
 from apt_policy.ros.qos import Role, profile
-from apt_recorder.definitions import Definitions
 from apt_recorder.main import main
 from apt_recorder.recorder import EVENTS
-from apt_recorder.streams import streams_of
+from apt_recorder.streams import recorded_streams
+from apt_recorder.type_definitions import TypeDefinitions
 
 
 def contents(path):
-    """Every message of a bag: (topic, stamp, message)."""
+    """Return every message of a bag: (topic, stamp, message)."""
     with AnyReader([path]) as reader:
         return [(connection.topic, stamp, reader.deserialize(raw, connection.msgtype))
                 for connection, stamp, raw in reader.messages()]
@@ -35,7 +35,7 @@ def notes(path):
 
 @pytest.fixture(scope='module')
 def healthy(robot):
-    """A robot whose sensors are best effort, as real ones are."""
+    """Start a robot with best-effort sensors, like real ones."""
     return robot('--best-effort')
 
 
@@ -58,10 +58,10 @@ def test_every_stream_of_the_contract_is_in_the_bag_and_nothing_is_missing(healt
 
 
 def test_definitions_in_a_bag_are_those_that_ros_itself_uses(healthy, ear, contract):
-    """The hash of every recorded type is compared with the one that DDS announces."""
-    definitions, publishers = Definitions(), []
-    for spec in streams_of(contract):
-        digest = definitions.of(spec.type_name).digest
+    """Compare the hash of every recorded type with the one that DDS announces."""
+    definitions, publishers = TypeDefinitions(), []
+    for spec in recorded_streams(contract):
+        digest = definitions.definition(spec.type_name).digest
         ends = ear.node.get_publishers_info_by_topic(spec.topic)
         publishers += [str(end.topic_type_hash) for end in ends if end.topic_type == spec.type_name]
         assert all(str(end.topic_type_hash) == digest for end in ends if end.topic_type == spec.type_name)
@@ -119,13 +119,13 @@ def test_each_new_instruction_is_an_episode_if_wanted_and_ctrl_c_ends_the_last(h
     ear.node.destroy_publisher(prompts)
 
 
-def test_a_stream_that_dies_is_said_and_marked_and_so_is_its_return(healthy, record, folder):
+def test_a_stream_that_stops_and_returns_is_reported_and_marked(healthy, record, folder):
     program = record('--storage', 'sqlite3')
     program.until('recording into')
     healthy.send(signal.SIGUSR1)
-    program.until('cam_low has died: /cam_low/camera/color/image_rect_raw is silent for')
+    program.until('cam_low has stopped: no message on /cam_low/camera/color/image_rect_raw for')
     healthy.send(signal.SIGUSR2)
-    program.until('cam_low is back')
+    program.until('cam_low has returned')
     assert program.stop(signal.SIGTERM) == 0, program.said
     assert 'Traceback' not in program.said
     events = [m.data for topic, _, m in contents(folder) if topic == f'/{EVENTS}' and 'cam_low' in m.data]
@@ -137,7 +137,7 @@ def test_it_refuses_to_start_and_names_every_stream_that_is_not_well(robot, reco
     broken = robot('--without', 'cam_low', '--late', 'cam_high:2.0', '--slow', 'left:0.05')
     program = record('--wait', 6)
     assert program.wait() == 1
-    for complaint in ('cam_low: nobody publishes cam_low/camera/color/image_rect_raw', 'cam_low info: nobody',
+    for complaint in ('cam_low: cam_low/camera/color/image_rect_raw has no publisher', 'cam_low info: ',
                       'cam_high: messages on cam_high/camera/color/image_rect_raw are 2.', 'left joints: ',
                       '--without NAME leaves a stream out'):
         assert complaint in program.said
@@ -151,7 +151,7 @@ def test_it_refuses_to_start_and_names_every_stream_that_is_not_well(robot, reco
     (['--storage', 'zip'], "invalid choice: 'zip'"),
     (['--compress', 'chunk', '--storage', 'sqlite3'], 'sqlite3 has no chunks to compress'),
     (['--duration', '-1'], '--duration is -1, expected 0 or more'),
-    (['--without', 'cam_lwo'], "no stream 'cam_lwo' to leave out"),
+    (['--without', 'cam_lwo'], "cannot leave out 'cam_lwo'"),
     (['--contract', '/nowhere.yaml'], 'cannot read contract /nowhere.yaml')])
 def test_a_mistake_is_named_before_anything_starts(folder, capsys, words, complaint):
     try:

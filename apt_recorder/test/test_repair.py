@@ -1,4 +1,4 @@
-"""What survives a crash: programs that are really killed, files that are really cut."""
+"""Recovery after a crash: programs that are killed, files that are cut."""
 
 import subprocess
 import sys
@@ -7,22 +7,22 @@ import time
 import pytest
 
 from apt_recorder.main import main
-from apt_recorder.repair import RepairError, recover, repair
-from apt_recorder.storage import Storage
+from apt_recorder.repair import RepairError, recover_bag, repair_file
+from apt_recorder.storage import BagStorage
 
 # Writes half a second of texts, says so, and would go on.
 RECORDING = '''
 import sys, time
 from pathlib import Path
-from apt_recorder.bag import Bag, BagSettings
-from apt_recorder.cdr import encoded_string
-from apt_recorder.storage import Storage
-bag = Bag(Path(sys.argv[1]), BagSettings(storage=Storage(sys.argv[2]), max_ns=int(sys.argv[3])))
+from apt_recorder.bag_writer import BagWriter, BagConfig
+from apt_recorder.cdr import encode_string
+from apt_recorder.storage import BagStorage
+bag = BagWriter(Path(sys.argv[1]), BagConfig(storage=BagStorage(sys.argv[2]), max_ns=int(sys.argv[3])))
 bag.add_topic('/text', 'std_msgs/msg/String', [])
 for number in range(30):
-    bag.write('/text', number, encoded_string(f'{number} ' + 100_000 * 'x'))
+    bag.write('/text', number, encode_string(f'{number} ' + 100_000 * 'x'))
 bag.flush()
-bag.write('/text', 30, encoded_string('30 not flushed'))
+bag.write('/text', 30, encode_string('30 not flushed'))
 print('written', flush=True)
 time.sleep(60)
 '''
@@ -30,7 +30,7 @@ time.sleep(60)
 
 @pytest.fixture
 def killed(folder):
-    """A recording that was killed outright."""
+    """Return a function that makes a recording and kills it."""
     def record(storage, split=0):
         process = subprocess.Popen([sys.executable, '-c', RECORDING, str(folder), storage.value, str(split)],
                                    stdout=subprocess.PIPE, text=True)
@@ -46,21 +46,21 @@ def numbers(found):
 
 
 @pytest.mark.parametrize('split', [0, 12], ids=['one file', 'split'])
-@pytest.mark.parametrize('storage', Storage, ids=lambda kind: kind.value)
+@pytest.mark.parametrize('storage', BagStorage, ids=lambda kind: kind.value)
 def test_what_was_flushed_survives_a_kill(killed, texts, storage, split):
     folder = killed(storage, split)
-    parts = recover(folder)
+    parts = recover_bag(folder)
     assert numbers(texts(folder)) == list(range(30))
     assert sum(part.messages for part in parts) == 30
     assert not (folder / '.ballast').exists()
 
 
 def test_the_finished_files_of_a_split_bag_need_no_recovery(killed, texts):
-    assert numbers(texts(killed(Storage.MCAP, 12))) == list(range(24))
+    assert numbers(texts(killed(BagStorage.MCAP, 12))) == list(range(24))
 
 
 def test_the_program_recovers_and_says_what_it_found(killed, texts, capsys):
-    folder = killed(Storage.MCAP)
+    folder = killed(BagStorage.MCAP)
     assert main(['--recover', str(folder)]) == 0
     assert 'bag_0.mcap: 30 messages' in capsys.readouterr().err
     assert main(['--recover', str(folder)]) == 0, 'a second time changes nothing'
@@ -76,7 +76,7 @@ def test_a_file_cut_anywhere_yields_its_whole_chunks(new_bag, fill, texts, folde
     for share in (0.2, 0.5, 0.7, 0.9, 0.9999, 1.0):
         path = tmp_path / f'cut_{share}.mcap'
         path.write_bytes(data[:int(share * len(data))])
-        repair(path)
+        repair_file(path)
         found = numbers(texts(path))
         assert found == list(range(len(found)))
         counts.append(len(found))
@@ -90,29 +90,29 @@ def test_zeros_behind_a_power_failure_are_cut_off(new_bag, fill, texts, folder):
     bag._file.abort()
     path = folder / 'bag_0.mcap'
     path.write_bytes(path.read_bytes() + bytes(5000))
-    assert repair(path).messages == 12
+    assert repair_file(path).messages == 12
     assert numbers(texts(path)) == list(range(12))
 
 
 @pytest.mark.parametrize(('name', 'content', 'complaint'), [
-    ('bag_0.mcap', b'', 'does not begin like an MCAP file'),
-    ('bag_0.mcap', b'something else entirely', 'does not begin like an MCAP file'),
-    ('bag_0.db3', b'something else entirely', 'bag_0.db3 cannot be saved'),
-    ('notes.txt', b'', 'it is no bag')])
-def test_where_nothing_can_be_saved_the_file_is_named(folder, name, content, complaint):
+    ('bag_0.mcap', b'', 'does not begin with the MCAP magic bytes'),
+    ('bag_0.mcap', b'something else entirely', 'does not begin with the MCAP magic bytes'),
+    ('bag_0.db3', b'something else entirely', 'cannot recover .*bag_0.db3'),
+    ('notes.txt', b'', 'is no bag: it has neither .mcap nor .db3 files')])
+def test_where_nothing_can_be_recovered_the_file_is_named(folder, name, content, complaint):
     folder.mkdir()
     (folder / name).write_bytes(content)
     with pytest.raises(RepairError, match=complaint):
-        recover(folder)
+        recover_bag(folder)
 
 
-def test_a_file_that_cannot_be_saved_does_not_hide_the_others(new_bag, fill, texts, folder):
+def test_a_file_that_cannot_be_recovered_does_not_hide_the_others(new_bag, fill, texts, folder):
     bag = new_bag(max_ns=10**9)
     fill(bag, 2)
     bag.close()
     broken = next(folder.glob('bag_1*'))
     broken.write_bytes(b'')
-    parts = recover(folder)
+    parts = recover_bag(folder)
     assert broken.name not in [part.name for part in parts]
     assert numbers(texts(folder)) == [0]
 
@@ -123,5 +123,5 @@ def test_recovery_is_quick_for_what_is_whole(new_bag, fill, folder):
     bag.close()
     before = (folder / 'bag_0.mcap').stat().st_mtime_ns
     time.sleep(0.01)
-    recover(folder)
+    recover_bag(folder)
     assert (folder / 'bag_0.mcap').stat().st_mtime_ns == before

@@ -19,10 +19,10 @@ from apt_policy.core.sample import Target
 from apt_policy.core.stream_spec import PROMPT_KINDS, StreamKind
 from apt_policy.core.stream_table import StreamTable
 from apt_policy.core.topics import EpisodeMark
-from apt_recorder.bag import Bag, BagError, BagSettings
-from apt_recorder.definitions import Definitions
-from apt_recorder.scribe import Scribe
-from apt_recorder.streams import streams_of
+from apt_recorder.bag_writer import BagConfig, BagError, BagWriter
+from apt_recorder.message_writer import MessageWriter
+from apt_recorder.streams import recorded_streams
+from apt_recorder.type_definitions import TypeDefinitions
 from apt_sim.tasks.messages import TargetMessages
 from apt_sim.world import messages
 from apt_sim.world.cameras import Shot, calibrated
@@ -61,45 +61,45 @@ def write_bag(bag: Path, simulation: Simulation, moments: Sequence[Moment], *, i
     contract = calibrated(simulation)
     with atomic_folder(bag, overwrite=True) as fresh:
         try:
-            definitions = Definitions()
-            written = Bag(fresh, BagSettings(), definitions)
-            scribe = Scribe(written, definitions, streams_of(contract))
-            _tell(scribe, contract, simulation, _shifted(moments), instruction)
-            written.close({**notes, 'episodes': '1', 'simulated_time': 'true'})
+            definitions = TypeDefinitions()
+            bag_writer = BagWriter(fresh, BagConfig(), definitions)
+            writer = MessageWriter(bag_writer, definitions, recorded_streams(contract))
+            _tell(writer, contract, simulation, _shifted(moments), instruction)
+            bag_writer.close({**notes, 'episodes': '1', 'simulated_time': 'true'})
             # Keys in their order: arms and cameras are in the model's.
             (fresh / CONTRACT).write_text(yaml.safe_dump(contract_to_dict(contract), sort_keys=False))
         except (BagError, OSError) as error:
             raise BagError(f'cannot write {bag}: {error.__cause__ or error}; nothing of it is kept') from error
 
 
-def _tell(scribe: Scribe, contract: RobotContract, simulation: Simulation, moments: Sequence[Moment],
+def _tell(writer: MessageWriter, contract: RobotContract, simulation: Simulation, moments: Sequence[Moment],
           instruction: str) -> None:
     start_ns = moments[0].stamp_ns
     find = StreamTable(contract).find
-    scribe.write(find(StreamKind.STATIC_TRANSFORMS).topic, start_ns, messages.static_frames(start_ns, simulation))
+    writer.write(find(StreamKind.STATIC_TRANSFORMS).topic, start_ns, messages.static_frames(start_ns, simulation))
     for kind in PROMPT_KINDS:
-        scribe.write(find(kind).topic, start_ns, String(data=instruction))
+        writer.write(find(kind).topic, start_ns, String(data=instruction))
     clock, mark = find(StreamKind.CLOCK).topic, find(StreamKind.EPISODE_MARK).topic
-    scribe.write(mark, start_ns, String(data=EpisodeMark.BEGIN.value))
+    writer.write(mark, start_ns, String(data=EpisodeMark.BEGIN.value))
     frames, words = messages.MovingFrames(simulation), TargetMessages(contract)
     for moment in moments:
         now_ns = moment.stamp_ns
-        scribe.write(clock, now_ns, messages.clock(now_ns))
+        writer.write(clock, now_ns, messages.clock(now_ns))
         positions = {name: readings.position for name, readings in moment.readings.items()}
-        scribe.write(find(StreamKind.TRANSFORMS).topic, now_ns, frames.message(now_ns, positions))
+        writer.write(find(StreamKind.TRANSFORMS).topic, now_ns, frames.message(now_ns, positions))
         for name, readings in moment.readings.items():
             joints = messages.joint_states(now_ns, contract.arms[name], readings)
-            scribe.write(find(StreamKind.JOINT_STATE, name).topic, now_ns, joints)
+            writer.write(find(StreamKind.JOINT_STATE, name).topic, now_ns, joints)
         for name, shot in moment.shots.items():
             info, image = (find(kind, name).topic for kind in (StreamKind.CAMERA_INFO, StreamKind.IMAGE))
-            scribe.write(info, now_ns, messages.camera_info(simulation, name, now_ns))
-            scribe.write(image, now_ns, messages.image(contract, name, shot))
+            writer.write(info, now_ns, messages.camera_info(simulation, name, now_ns))
+            writer.write(image, now_ns, messages.image(contract, name, shot))
         for topic, message in words.of(moment.target):
-            scribe.write(topic, now_ns, message)
+            writer.write(topic, now_ns, message)
     # What was told last is due then; a tick at this very instant is none of the episode's.
     end_ns = moments[-1].target.due_ns
-    scribe.write(clock, end_ns, messages.clock(end_ns))
-    scribe.write(mark, end_ns, String(data=EpisodeMark.END.value))
+    writer.write(clock, end_ns, messages.clock(end_ns))
+    writer.write(mark, end_ns, String(data=EpisodeMark.END.value))
 
 
 def _shifted(moments: Sequence[Moment]) -> list[Moment]:

@@ -22,7 +22,7 @@ def bag_folder(folder: Path, number: int) -> Path:
 
 def is_whole(bag: Path) -> bool:
     """Whether a bag is there and complete: its description is written last."""
-    return (bag / metadata.NAME).is_file()
+    return (bag / metadata.METADATA_FILE).is_file()
 
 
 def missing(folder: Path, episodes: int, *, bags: int = 0) -> list[int]:

@@ -16,7 +16,7 @@ from rosbags.rosbag2 import Reader
 from apt_policy.core.contract import load_contract
 from apt_policy.core.geometry import angle_between
 from apt_policy.core.stream_spec import Need
-from apt_recorder.streams import streams_of
+from apt_recorder.streams import recorded_streams
 from apt_sim.collect import main as sim_data
 from apt_sim.collect.bags import CONTRACT
 from apt_sim.collect.dataset import bag_folder, episode_file, is_whole, missing, sweep
@@ -75,7 +75,7 @@ def test_an_episode_file_has_the_same_bytes_without_a_bag_and_a_bag_the_same_in_
 
 
 def test_a_bag_has_what_a_recorder_would_have_heard(bagged, small):
-    wanted = {spec.topic if spec.topic.startswith('/') else f'/{spec.topic}': spec for spec in streams_of(small)}
+    wanted = {spec.topic if spec.topic.startswith('/') else f'/{spec.topic}': spec for spec in recorded_streams(small)}
     with Bag(bag_folder(bagged, 0)) as bag:
         assert not bag.damage
         assert {topic for topic, spec in wanted.items() if spec.need.recorder is not Need.OPTIONAL} <= set(bag.topics)

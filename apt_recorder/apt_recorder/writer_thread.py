@@ -1,6 +1,7 @@
-"""Between the thread that receives and the disk: a bounded queue, and the thread that writes.
+"""Writer thread of a bag, behind a bounded queue.
 
-What does not fit is dropped, counted and told at once; nothing waits for the disk but the queue.
+Messages that do not fit into the queue are dropped, counted and reported at once; the receiving thread never waits for
+the disk.
 """
 
 import threading
@@ -9,19 +10,21 @@ from collections.abc import Callable, Mapping
 
 from rosbags.interfaces import Qos
 
-from apt_recorder.bag import Bag, BagError
+from apt_recorder.bag_writer import BagError, BagWriter
 
 _FLUSH_S = 0.5
 
 
-class Sink:
-    """Writes a bag in a thread of its own."""
+class WriterThread:
+    """Thread that writes a bag."""
 
-    def __init__(self, bag: Bag, *, capacity_bytes: int, report: Callable[[str], None]) -> None:
-        """
+    def __init__(self, bag: BagWriter, *, capacity_bytes: int, report: Callable[[str], None]) -> None:
+        """Start the thread.
+
         Args:
-            capacity_bytes: of messages that wait to be written.
-            report: told in words, from either thread, when messages begin to be dropped and when writing ends.
+            bag: bag to write to.
+            capacity_bytes: size of the queue [B].
+            report: called from either thread with an error message when messages are dropped or writing fails.
         """
         self.bag = bag
         self._capacity = capacity_bytes
@@ -33,34 +36,40 @@ class Sink:
         self._ending = False
         self._full = False
         self.failure: BagError | None = None
-        """Why nothing is written any more."""
+        """Error that ended writing, if any."""
         self.written: Counter[str] = Counter()
-        """Messages by topic."""
+        """Number of written messages by topic."""
         self.dropped: Counter[str] = Counter()
-        """Messages by topic that came while the queue was full, or after the disk was."""
+        """Number of dropped messages by topic: the queue or the disk was full."""
         self._thread = threading.Thread(target=self._run, name='bag', daemon=True)
         self._thread.start()
 
     @property
     def backlog_bytes(self) -> int:
-        """What waits to be written."""
+        """Size of the messages in the queue [B]."""
         return self._bytes
 
-    def announce(self, topic: str, kind: str, offered: list[Qos]) -> None:
-        """See :meth:`Bag.add_topic`; before the first message of a topic."""
+    def add_topic(self, topic: str, type_name: str, offered: list[Qos]) -> None:
+        """Add a topic to the bag, before its first message; see :meth:`BagWriter.add_topic`."""
         with self._disk:
             try:
-                self.bag.add_topic(topic, kind, offered)
+                self.bag.add_topic(topic, type_name, offered)
             except BagError as error:
-                self._give_up(error)
+                self._fail(error)
 
-    def keep(self, topic: str, data: bytes, *, only_last: bool) -> None:
-        """See :meth:`Bag.keep`."""
+    def latch_message(self, topic: str, data: bytes, *, only_last: bool) -> None:
+        """Repeat a latched message in later files; see :meth:`BagWriter.latch_message`."""
         with self._disk:
-            self.bag.keep(topic, data, only_last=only_last)
+            self.bag.latch_message(topic, data, only_last=only_last)
 
-    def put(self, topic: str, stamp_ns: int, data: bytes) -> None:
-        """Queue a message, or drop it if the queue is full."""
+    def enqueue(self, topic: str, stamp_ns: int, data: bytes) -> None:
+        """Queue a message, or drop it if the queue is full.
+
+        Args:
+            topic: full name, which was added before.
+            stamp_ns: receive time [ns].
+            data: serialized message (CDR).
+        """
         with self._wake:
             if self.failure is None and self._bytes + len(data) <= self._capacity:
                 self._waiting.append((topic, stamp_ns, data))
@@ -71,14 +80,14 @@ class Sink:
             self.dropped[topic] += 1
             first, self._full = not self._full, True
         if first and self.failure is None:
-            self._report(f'the disk is too slow: {self._capacity / 2**20:.0f} MiB wait to be written, messages '
+            self._report(f'the disk is too slow: {self._capacity / 2**20:.0f} MiB wait to be written; messages '
                          'are dropped')
 
     def close(self, notes: Callable[[], Mapping[str, str]]) -> None:
-        """Write what waits, then finish the bag.
+        """Write the queued messages, then finish the bag.
 
         Args:
-            notes: asked when all is written; go into the bag's description.
+            notes: returns ``custom_data`` of ``metadata.yaml``; called after the last message.
         """
         with self._wake:
             self._ending = True
@@ -88,7 +97,7 @@ class Sink:
             try:
                 self.bag.close(notes())
             except BagError as error:
-                self._give_up(error)
+                self._fail(error)
 
     def _run(self) -> None:
         while not (self._ending and not self._waiting):
@@ -99,7 +108,7 @@ class Sink:
             try:
                 self._write(batch)
             except BagError as error:
-                self._give_up(error)
+                self._fail(error)
                 return
 
     def _write(self, batch: deque[tuple[str, int, bytes]]) -> None:
@@ -115,7 +124,7 @@ class Sink:
         with self._disk:
             self.bag.flush_if_due(_FLUSH_S)
 
-    def _give_up(self, error: BagError) -> None:
+    def _fail(self, error: BagError) -> None:
         with self._wake:
             first, self.failure = self.failure is None, error
             for topic, _, _ in self._waiting:

@@ -1,4 +1,4 @@
-"""Bags are what rosbag2 says they are: read back by rosbags, which is not what wrote the folder."""
+"""Bags of the writer, read back with ``rosbags.highlevel``."""
 
 import pytest
 import yaml
@@ -6,13 +6,13 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import Reader
 
-from apt_recorder.bag import Bag, BagError, BagSettings
-from apt_recorder.cdr import encoded_string
-from apt_recorder.definitions import UnknownType
-from apt_recorder.storage import Compression, Storage
+from apt_recorder.bag_writer import BagConfig, BagError, BagWriter
+from apt_recorder.cdr import encode_string
+from apt_recorder.storage import BagStorage, Compression
+from apt_recorder.type_definitions import UnknownTypeError
 
-KINDS = [(storage, compression) for storage in Storage for compression in Compression
-         if (storage, compression) != (Storage.SQLITE3, Compression.CHUNK)]
+KINDS = [(storage, compression) for storage in BagStorage for compression in Compression
+         if (storage, compression) != (BagStorage.SQLITE3, Compression.CHUNK)]
 
 
 def numbers(found):
@@ -29,7 +29,7 @@ def test_what_is_written_is_read_back_whatever_the_storage(new_bag, fill, texts,
     assert [stamp for _, stamp, _ in found] == [number * 10**9 for number in range(50)]
 
 
-@pytest.mark.parametrize('storage', Storage, ids=lambda kind: kind.value)
+@pytest.mark.parametrize('storage', BagStorage, ids=lambda kind: kind.value)
 def test_a_single_file_is_a_bag_too(new_bag, fill, texts, folder, storage):
     bag = new_bag(storage=storage)
     fill(bag, 10)
@@ -62,11 +62,11 @@ def test_each_file_of_a_split_bag_begins_with_what_was_latched(new_bag, fill, te
     bag = new_bag(max_ns=3 * 10**9)
     for topic in ('/static', '/prompt'):
         bag.add_topic(topic, 'std_msgs/msg/String', [])
-    bag.keep('/static', encoded_string('one'), only_last=False)
-    bag.keep('/static', encoded_string('two'), only_last=False)
-    bag.keep('/static', encoded_string('one'), only_last=False)
-    bag.keep('/prompt', encoded_string('old'), only_last=True)
-    bag.keep('/prompt', encoded_string('new'), only_last=True)
+    bag.latch_message('/static', encode_string('one'), only_last=False)
+    bag.latch_message('/static', encode_string('two'), only_last=False)
+    bag.latch_message('/static', encode_string('one'), only_last=False)
+    bag.latch_message('/prompt', encode_string('old'), only_last=True)
+    bag.latch_message('/prompt', encode_string('new'), only_last=True)
     fill(bag, 5)
     bag.close()
     second = texts(folder / 'bag_1.mcap')
@@ -94,7 +94,7 @@ def test_a_topic_that_appears_late_is_recorded_too(new_bag, fill, texts, folder)
     fill(bag, 3, size=600_000)
     bag.add_topic('/late', 'std_msgs/msg/String', [])
     bag.add_topic('/late', 'std_msgs/msg/String', [])
-    bag.write('/late', 10**10, encoded_string('here'))
+    bag.write('/late', 10**10, encode_string('here'))
     bag.close()
     assert texts(folder)[-1] == ('/late', 10**10, 'here')
 
@@ -106,26 +106,26 @@ def test_an_empty_bag_is_a_bag(new_bag, texts, folder):
 
 def test_nothing_that_exists_is_written_over(new_bag, folder):
     new_bag().close()
-    with pytest.raises(BagError, match='never written over'):
-        Bag(folder, BagSettings())
+    with pytest.raises(BagError, match='never overwritten'):
+        BagWriter(folder, BagConfig())
 
 
 def test_a_type_that_is_not_installed_is_named(new_bag):
     bag = new_bag()
-    with pytest.raises(UnknownType, match='no_such_msgs is not installed'):
+    with pytest.raises(UnknownTypeError, match='no_such_msgs is not installed'):
         bag.add_topic('/odd', 'no_such_msgs/msg/Odd', [])
-    with pytest.raises(UnknownType, match=r'Odd.msg does not exist'):
+    with pytest.raises(UnknownTypeError, match=r'Odd.msg does not exist'):
         bag.add_topic('/odd', 'std_msgs/msg/Odd', [])
 
 
 def test_a_storage_without_chunks_cannot_compress_them():
     with pytest.raises(ValueError, match='sqlite3 has no chunks'):
-        BagSettings(storage=Storage.SQLITE3, compression=Compression.CHUNK)
+        BagConfig(storage=BagStorage.SQLITE3, compression=Compression.CHUNK)
 
 
 def test_a_recording_ends_while_the_disk_still_has_room(new_bag, fill, texts, folder):
     bag = new_bag(min_free_bytes=2**60)
     fill(bag, 3)
-    with pytest.raises(BagError, match='less than the 1099511627776 MiB that are kept free'):
+    with pytest.raises(BagError, match='less than the 1099511627776 MiB that --min-free keeps'):
         bag.flush()
     assert numbers(texts(folder)) == [0, 1, 2]
