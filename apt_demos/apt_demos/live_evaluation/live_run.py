@@ -15,15 +15,15 @@ from apt_demos.live_evaluation.live_robot import LiveError
 from apt_sim.evaluation.evaluate import EvaluationSettings
 from apt_sim.evaluation.live import LivePolicy
 from apt_sim.evaluation.trial import TrialPlan
-from apt_training.bulk.pool import CrewError, Done
+from apt_training.bulk.pool import JobDone, WorkerPoolError
 
 
 def run_live(settings: EvaluationSettings, policy: LivePolicy, plans: tuple[TrialPlan, ...], episodes: int,
-             todo: Sequence[int]) -> Iterator[Done]:
+             todo: Sequence[int]) -> Iterator[JobDone]:
     """Every trial, one after the other.
 
     Raises:
-        CrewError: the graph cannot be started, a node ended, or does not answer.
+        WorkerPoolError: the graph cannot be started, a node ended, or does not answer.
     """
     with domain_id() as domain:
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain)}
@@ -33,9 +33,9 @@ def run_live(settings: EvaluationSettings, policy: LivePolicy, plans: tuple[Tria
                 try:
                     evaluator = LiveEvaluator(settings, session, plans, episodes)
                     for job in todo:
-                        yield Done(number=job, result=evaluator(job))
+                        yield JobDone(number=job, result=evaluator(job))
                     evaluator.close()
                 finally:
                     rclpy.shutdown()
         except (ArgumentError, StartError, BringUpError, LiveError) as error:
-            raise CrewError(str(error)) from error
+            raise WorkerPoolError(str(error)) from error

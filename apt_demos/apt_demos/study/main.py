@@ -21,7 +21,7 @@ from apt_policy.console import complain
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.core.stop import stop_requests
 from apt_sim.options import positive
-from apt_training.bulk.folder import claim
+from apt_training.bulk.output_folder import prepare_output_folder
 
 _MEANING = {'skills': 'separated by commas; the splits that need others are left out; '}
 # Steps share the machine by cores; a GPU would be taken by one part of them and not by another.
@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
         sizes = _sizes(options)
         setting = Setting(out=out, contract=contract, sizes=sizes, own_vlm=options.vlm, own_data=tuple(options.data))
         chosen = named(options.only, steps(setting, jobs=options.jobs))
-        claim(out, setting.facts())
+        prepare_output_folder(out, setting.facts())
     except ValueError as error:
         complain(console, f'study: {error}')
         return 2

@@ -12,7 +12,7 @@ from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator
 from apt_sim.evaluation.live import LivePolicy
 from apt_sim.evaluation.splits import Split, skills_named
 from apt_sim.evaluation.trial import TrialPlan
-from apt_training.bulk.pool import CrewError
+from apt_training.bulk.pool import WorkerPoolError
 
 pytestmark = pytest.mark.live
 
@@ -58,10 +58,10 @@ def test_a_policy_that_cannot_be_loaded_ends_the_run(tmp_path):
     settings = EvaluationSettings(contract=CONTRACT)
     no_weights = tmp_path / 'weights.pt'
     no_weights.write_text('not a checkpoint')
-    with pytest.raises(CrewError, match=r'/apt_policy refused to configure|apt_policy .*ended'):
+    with pytest.raises(WorkerPoolError, match=r'/apt_policy refused to configure|apt_policy .*ended'):
         list(run_live(settings, policy(str(no_weights)), PLANS, 1, range(1)))
 
 
 def test_a_checkpoint_that_does_not_exist_starts_nothing(tmp_path):
-    with pytest.raises(CrewError, match='there is no file or folder'):
+    with pytest.raises(WorkerPoolError, match='there is no file or folder'):
         list(run_live(EvaluationSettings(contract=CONTRACT), policy(str(tmp_path / 'none')), PLANS, 1, range(1)))

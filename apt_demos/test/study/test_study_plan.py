@@ -12,7 +12,7 @@ from apt_demos.study.plan import FULL, QUICK, Setting, Variant, score_file, step
 from apt_sim.collect import main as sim_data
 from apt_sim.evaluation import main as sim_eval
 from apt_sim.vqa import main as questions
-from apt_training.bulk.folder import claim
+from apt_training.bulk.output_folder import prepare_output_folder
 from apt_training.train import flags
 from apt_training.vlm_finetune import main as teach
 
@@ -130,7 +130,7 @@ def test_processes_share_the_batch_of_the_lessons(jobs, processes):
 
 def test_a_folder_of_other_sizes_is_refused_before_anything_starts(tmp_path, capsys):
     out = tmp_path / 'out'
-    claim(out, {**Setting(out=out, contract=CONTRACT, sizes=QUICK).facts(), 'sheets': 7})
+    prepare_output_folder(out, {**Setting(out=out, contract=CONTRACT, sizes=QUICK).facts(), 'sheets': 7})
     assert main(['--quick', '--out', str(out)]) == 2
     assert 'was made with sheets = 7, these settings have 60' in ' '.join(capsys.readouterr().out.split())
     assert [file.name for file in out.iterdir()] == ['generation.json']

@@ -27,8 +27,8 @@ from apt_sim.evaluation.splits import SplitError, skills_named, split_named
 from apt_sim.evaluation.trial import TrialPlan
 from apt_sim.options import add_shared, contract_path, natural, positive
 from apt_sim.tasks.task import Skill
-from apt_training.bulk.folder import FolderError, claim
-from apt_training.bulk.pool import Crew, CrewError, Done, Lost
+from apt_training.bulk.output_folder import OutputFolderError, prepare_output_folder
+from apt_training.bulk.pool import JobDone, JobFailed, WorkerPool, WorkerPoolError
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -42,8 +42,8 @@ def main(words: Sequence[str] | None = None) -> int:
             stumble=options.stumble, vary_cameras=not options.still_cameras,
             plan=TrialPlan(split=split_named(options.split), skills=skills_named(options.skills), seed=options.seed))
         load_contract(settings.contract)
-        claim(options.out, settings.facts())
-    except (SplitError, ContractError, FolderError, ValueError) as error:
+        prepare_output_folder(options.out, settings.facts())
+    except (SplitError, ContractError, OutputFolderError, ValueError) as error:
         complain(console, f'apt-sim-data: {error}')
         return 2
     todo = missing(options.out, options.episodes, bags=options.bags)
@@ -66,14 +66,14 @@ class _Run:
     def __init__(self, settings: GenerationSettings, out: Path, console: Console, *, bags: int) -> None:
         self._settings, self._out, self._console, self._bags = settings, out, console, bags
         self._made: list[Made] = []
-        self._lost: list[Lost] = []
+        self._lost: list[JobFailed] = []
 
     def finish(self, todo: Sequence[int], jobs: int) -> int:
         """Make all of ``todo``; the exit status."""
         started_s, failure = time.monotonic(), ''
         try:
             self._generate(todo, jobs)
-        except CrewError as error:
+        except WorkerPoolError as error:
             failure = str(error)
         self._summarize(time.monotonic() - started_s)
         for lost in self._lost:
@@ -87,17 +87,17 @@ class _Run:
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                    TextColumn('{task.fields[rate]}'), TimeRemainingColumn())
         factory = partial(Generator, self._settings, self._out, bags=self._bags)
-        with Progress(*columns, console=self._console) as progress, Crew(factory, jobs) as crew:
+        with Progress(*columns, console=self._console) as progress, WorkerPool(factory, jobs) as pool:
             bar = progress.add_task('episodes', total=len(todo), rate='')
             began_s = time.monotonic()
-            for outcome in crew.do(todo):
+            for outcome in pool.run(todo):
                 self._take(outcome)
                 simulated_s = sum(made.duration_s for made in self._made)
                 progress.update(bar, advance=1,
                                 rate=f'{simulated_s / (time.monotonic() - began_s):.1f} simulated s/s')
 
-    def _take(self, outcome: Done | Lost) -> None:
-        if isinstance(outcome, Done):
+    def _take(self, outcome: JobDone | JobFailed) -> None:
+        if isinstance(outcome, JobDone):
             self._made.append(outcome.result)
         else:
             self._lost.append(outcome)

@@ -11,7 +11,7 @@ from typing import Protocol
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_sim.evaluation.evaluate import EvaluationSettings
 from apt_sim.evaluation.trial import TrialPlan
-from apt_training.bulk.pool import Done
+from apt_training.bulk.pool import JobDone
 
 RUNNERS = 'apt_sim.trial_runners'
 
@@ -33,10 +33,10 @@ class LiveRunner(Protocol):
     """Runs every trial of ``todo`` over DDS, one after the other."""
 
     def __call__(self, settings: EvaluationSettings, policy: LivePolicy, plans: tuple[TrialPlan, ...],
-                 episodes: int, todo: Sequence[int]) -> Iterator[Done]:
+                 episodes: int, todo: Sequence[int]) -> Iterator[JobDone]:
         """
         Raises:
-            CrewError: the graph cannot be started, a node ended, or does not answer.
+            WorkerPoolError: the graph cannot be started, a node ended, or does not answer.
         """
 
 

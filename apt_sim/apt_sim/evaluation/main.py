@@ -29,7 +29,7 @@ from apt_sim.evaluation.score import scores, shares, table, write_json
 from apt_sim.evaluation.splits import TESTS, Split, SplitError, skills_named, split_named
 from apt_sim.evaluation.trial import TrialPlan
 from apt_sim.options import add_shared, contract_path, positive
-from apt_training.bulk.pool import Crew, CrewError, Done, Lost
+from apt_training.bulk.pool import JobDone, JobFailed, WorkerPool, WorkerPoolError
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -73,14 +73,14 @@ class _Run:
         self._results: dict[int, TrialResult] = {}
         self._losses: list[str] = []
 
-    def finish(self, do: Callable[[range], Generator[Done | Lost]], target: Path | None) -> int:
+    def finish(self, do: Callable[[range], Generator[JobDone | JobFailed]], target: Path | None) -> int:
         """Have all of them done, report what was done, and write it to ``target``; the exit status."""
         began_s, status, failure = time.monotonic(), 0, ''
         try:
             self._evaluate(do)
         except KeyboardInterrupt:
             status, failure = 130, 'interrupted'
-        except CrewError as error:
+        except WorkerPoolError as error:
             status, failure = 1, str(error)
         for words in (*self._losses, *filter(None, [failure])):
             complain(self._console, f'apt-sim-eval: {words}')
@@ -100,7 +100,7 @@ class _Run:
         kept = '' if target is None else f'; {target} holds these' if results else f'; {target} was not written'
         complain(self._console, f'apt-sim-eval: INCOMPLETE: {len(results)} of {wanted} trials were done{kept}')
 
-    def _evaluate(self, do: Callable[[range], Generator[Done | Lost]]) -> None:
+    def _evaluate(self, do: Callable[[range], Generator[JobDone | JobFailed]]) -> None:
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                    TextColumn('{task.fields[tally]}'), TimeRemainingColumn())
         total = len(self._plans) * self._episodes
@@ -108,7 +108,7 @@ class _Run:
         with closing(do(range(total))) as outcomes, Progress(*columns, console=self._console) as progress:
             bar = progress.add_task('trials', total=total, tally='')
             for outcome in outcomes:
-                if isinstance(outcome, Done):
+                if isinstance(outcome, JobDone):
                     self._results[outcome.number] = outcome.result
                 else:
                     plan, number = self._plans[outcome.number // self._episodes], outcome.number % self._episodes
@@ -125,14 +125,14 @@ class _Run:
 
 
 def _in_processes(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
-                  options: argparse.Namespace, todo: range) -> Generator[Done | Lost]:
+                  options: argparse.Namespace, todo: range) -> Generator[JobDone | JobFailed]:
     factory = partial(Evaluator, settings, partial(policy_planner, planner), plans, options.episodes)
-    with Crew(factory, options.jobs) as crew:
-        yield from crew.do(todo)
+    with WorkerPool(factory, options.jobs) as pool:
+        yield from pool.run(todo)
 
 
 def _live(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
-          options: argparse.Namespace, todo: range) -> Generator[Done]:
+          options: argparse.Namespace, todo: range) -> Generator[JobDone]:
     yield from live_runner()(settings, LivePolicy(planner=planner, speed=options.speed), plans, options.episodes, todo)
 
 

@@ -20,8 +20,8 @@ from apt_policy.console import complain
 from apt_policy.core.contract import ContractError
 from apt_sim.options import add_contract, contract_path, natural, positive
 from apt_sim.vqa.generate import QuestionSettings, SheetWriter, sheet_folder
-from apt_training.bulk.folder import FolderError, claim
-from apt_training.bulk.pool import Crew, CrewError, Done
+from apt_training.bulk.output_folder import OutputFolderError, prepare_output_folder
+from apt_training.bulk.pool import JobDone, WorkerPool, WorkerPoolError
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -30,15 +30,15 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         settings = QuestionSettings(contract=contract_path(options.contract), seed=options.seed)
-        claim(options.out, settings.facts())
-    except (ContractError, FolderError) as error:
+        prepare_output_folder(options.out, settings.facts())
+    except (ContractError, OutputFolderError) as error:
         complain(console, f'apt-sim-questions: {error}')
         return 2
     todo = [number for number in range(options.sheets) if not sheet_folder(options.out, number).exists()]
     began_s = time.monotonic()
     try:
         lost = _write(settings, options.out, todo, options.jobs, console)
-    except CrewError as error:
+    except WorkerPoolError as error:
         complain(console, f'apt-sim-questions: {error}')
         return 1
     except KeyboardInterrupt:
@@ -56,10 +56,10 @@ def _write(settings: QuestionSettings, out: Path, todo: Sequence[int], jobs: int
     """What was lost, in words."""
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     lost = []
-    with Progress(*columns, console=console) as progress, Crew(partial(SheetWriter, settings, out), jobs) as crew:
+    with Progress(*columns, console=console) as progress, WorkerPool(partial(SheetWriter, settings, out), jobs) as pool:
         bar = progress.add_task('sheets', total=len(todo))
-        for outcome in crew.do(todo):
-            if not isinstance(outcome, Done):
+        for outcome in pool.run(todo):
+            if not isinstance(outcome, JobDone):
                 lost.append(f'sheet {outcome.number}: {outcome.reason}; run the same command to try it again')
             progress.update(bar, advance=1)
     return lost

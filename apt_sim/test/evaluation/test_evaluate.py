@@ -22,7 +22,7 @@ from apt_sim.evaluation import main as sim_eval
 from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
 from apt_sim.evaluation.splits import Split, skills_named
 from apt_sim.evaluation.trial import TrialPlan
-from apt_training.bulk.pool import Crew, CrewError, Done, Lost
+from apt_training.bulk.pool import JobDone, JobFailed, WorkerPool, WorkerPoolError
 
 CONTRACT = Path(__file__).parents[3] / 'apt_bringup' / 'config' / 'aloha_small.yaml'
 
@@ -53,8 +53,8 @@ def test_results_do_not_depend_on_the_number_of_jobs():
     factory = partial(Evaluator, settings(patience=0.3), hover, (plan(Split.SEEN), plan(Split.UNSEEN_WORDING)), 1)
     found = []
     for size in (1, 2):
-        with Crew(factory, size) as crew:
-            found.append({done.number: done.result for done in crew.do(range(2))})
+        with WorkerPool(factory, size) as pool:
+            found.append({done.number: done.result for done in pool.run(range(2))})
     assert found[0] == found[1]
     assert {result.split for result in found[0].values()} == {'seen', 'unseen_wording'}
     assert all(result.reason == 'not done in 4.5 s' for result in found[0].values())
@@ -110,15 +110,15 @@ def test_an_interrupted_evaluation_writes_what_was_done(tmp_path):
     assert f'INCOMPLETE: {done} of 400 trials were done; {tmp_path}/score.json holds these' in said
 
 
-@pytest.mark.parametrize('ends_with', [Lost(number=1, reason='its process ended', pids=(1, 2)),
-                                       CrewError('no memory')])
+@pytest.mark.parametrize('ends_with', [JobFailed(number=1, reason='its process ended', pids=(1, 2)),
+                                       WorkerPoolError('no memory')])
 def test_trials_beside_a_lost_one_are_reported_and_written(ends_with, tmp_path):
     done = TrialResult(split='seen', number=0, seed=0, instructions=('go',), success=True, approached=True,
                        failure=None, reason='', duration_s=1.0, spent_s={})
 
     def outcomes(_):
-        yield Done(number=0, result=done)
-        if isinstance(ends_with, CrewError):
+        yield JobDone(number=0, result=done)
+        if isinstance(ends_with, WorkerPoolError):
             raise ends_with
         yield ends_with
 
@@ -133,7 +133,7 @@ def test_trials_beside_a_lost_one_are_reported_and_written(ends_with, tmp_path):
 
 def test_where_nothing_was_done_nothing_is_written(tmp_path):
     def outcomes(_):
-        yield Lost(number=0, reason='its process ended', pids=(1,))
+        yield JobFailed(number=0, reason='its process ended', pids=(1,))
 
     written = io.StringIO()
     run = sim_eval._Run(Console(file=written, width=200), (plan(Split.SEEN),), 1)

@@ -1,4 +1,4 @@
-"""What processes of a crew are made of, which have to be able to import it."""
+"""What processes of a pool are made of, which have to be able to import it."""
 
 from apt_policy.inference.fakes import Fault, HoverPlanner
 

@@ -1,9 +1,8 @@
-"""The suite's one process pool: numbered jobs, one each at a time, and a lost process costs one job.
+"""Process pool of the suite for numbered jobs; a process that dies costs one job only.
 
-What a job is, and what becomes of its result, is the caller's matter. Results come as they are ready, in any
-order. Each process is a ``pebble`` pool of its own, so that a process that dies takes no other's job, lock or
-pipe with it; pebble and not loky, which breaks the whole pool, tells the exit code in prose only, and ends
-processes with SIGKILL, which leaves half-written files.
+Results come as they are ready, in any order. Each process is a ``pebble`` pool of its own, so that a process that dies
+takes no job, lock or pipe of another with it. loky would break the whole pool, report the exit code only as text, and
+end processes with SIGKILL, which leaves half-written files.
 """
 
 import multiprocessing
@@ -20,213 +19,238 @@ from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any
 
-from apt_training.bulk.process import Failed, Ready, WorkerFactory, begin, build, do, words_of
+from apt_training.bulk.process import (
+    WorkerFactory,
+    WorkerFailure,
+    WorkerReady,
+    build_worker,
+    error_text,
+    init_process,
+    run_job,
+)
 
-OnNews = Callable[[int, Any], None]
-"""Takes what a worker told of the job of a number; see :func:`apt_training.bulk.process.tell`."""
+ProgressCallback = Callable[[int, Any], None]
+"""Function of a job's number and its progress; see :func:`apt_training.bulk.process.report_progress`."""
 
 ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '0'}
-"""Environment of a process that keeps to one core; llvmpipe counts threads beside the one that draws."""
-_TRIES = 2
-# From SIGTERM to SIGKILL: an episode's file is closed in less, on a busy machine too.
+"""Environment of a process that uses one core; llvmpipe counts threads beside the one that draws."""
+# A job whose process died runs once more: the first death may be another job's fault, such as full memory.
+_ATTEMPTS = 2
+# Time from SIGTERM to SIGKILL: a busy machine closes the file of an episode in less.
 _END_S = 10.0
-# News are looked at so often; results wake the pool.
-_TICK_S = 0.1
+# Period of progress reports; results wake the pool at once.
+_PROGRESS_PERIOD_S = 0.1
 
 
-class CrewError(RuntimeError):
-    """No worker can be built, or all of them would fail alike; the message is the worker's own."""
+class WorkerPoolError(RuntimeError):
+    """Error of a pool: no worker can be built, or a worker raised an exception."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
-    """A job that was done."""
+class JobDone:
+    """Result of a job."""
 
     number: int
     result: Any
+    """Return value of the worker."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lost:
-    """A job whose process ended, again and again."""
+class JobFailed:
+    """Job whose process ended at each attempt."""
 
     number: int
     reason: str
+    """Sentence for the user."""
     pids: tuple[int, ...]
-    """Of the processes that ended."""
+    """Process ids of the processes that ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ended:
-    """A process ended that had something to do."""
+class _ProcessExit:
+    """Exit of a process during a job."""
 
     status: int | None
-    """None if it cannot be known."""
+    """Exit status; None if unknown."""
 
 
-class _Jobs:
-    """What is to be done still; asks for the next number only when a process is free for it."""
+class _JobQueue:
+    """Jobs to run; the next number is requested only when a process is free for it."""
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self._numbers, self._again = iter(numbers), deque[int]()
         self._ended: dict[int, tuple[int, ...]] = {}
 
     def next(self) -> int | None:
-        """Give the next job away; None if there is none."""
+        """Return the next job; None if there is none."""
         return self._again.popleft() if self._again else next(self._numbers, None)
 
-    def mourn(self, number: int, pid: int, ended: _Ended) -> Lost | None:
-        """Have the job of a process that ended done by another; or give it up."""
+    def on_worker_exit(self, number: int, pid: int, exit_: _ProcessExit) -> JobFailed | None:
+        """Queue the job of a process that ended again, or return its failure after the last attempt."""
         pids = self._ended[number] = (*self._ended.get(number, ()), pid)
-        if len(pids) < _TRIES:
+        if len(pids) < _ATTEMPTS:
             self._again.append(number)
             return None
-        return Lost(number=number, reason=f'its process {_ending(ended)}, {len(pids)} times', pids=pids)
+        return JobFailed(number=number, reason=f'its process {_exit_text(exit_)}, {len(pids)} times', pids=pids)
 
 
-class Crew:
-    """A context manager over ``size`` processes; they end with the block, however it is left."""
+class WorkerPool:
+    """Pool of ``size`` processes; a context manager that ends them."""
 
     def __init__(self, factory: WorkerFactory, size: int, *, environment: Mapping[str, str] | None = None,
-                 on_news: OnNews | None = None) -> None:
-        """``environment`` is added to that of the processes, which have one thread each."""
+                 on_progress: ProgressCallback | None = None) -> None:
+        """Start no process yet.
+
+        Args:
+            factory: builds a worker in each process.
+            size: number of processes.
+            environment: environment variables to add in the processes, which have one thread each.
+            on_progress: called with the progress reports of jobs.
+        """
         self._factory, self._size = factory, size
         self._environment = {**ONE_THREAD, **(environment or {})}
-        self._on_news = on_news or (lambda number, news: None)
-        self._members: list[_Member] = []
-        self._answered: SimpleQueue[_Member] = SimpleQueue()
+        self._on_progress = on_progress or (lambda number, progress: None)
+        self._workers: list[_WorkerProcess] = []
+        self._answered: SimpleQueue[_WorkerProcess] = SimpleQueue()
 
-    def __enter__(self) -> 'Crew':
-        """Start nothing yet.
+    def __enter__(self) -> 'WorkerPool':
+        """Check that pebble is installed.
 
         Raises:
-            CrewError: pebble is not installed.
+            WorkerPoolError: pebble is not installed.
         """
         _library().CONSTS.term_timeout = _END_S
         return self
 
     def __exit__(self, *_: object) -> None:
-        members, self._members = self._members, []
-        # All at once: each may take its time to close files.
-        with ThreadPoolExecutor(max(1, len(members))) as ending:
-            list(ending.map(_Member.end, members))
+        workers, self._workers = self._workers, []
+        # In parallel: each may take seconds to close files.
+        with ThreadPoolExecutor(max(1, len(workers))) as executor:
+            list(executor.map(_WorkerProcess.end, workers))
 
-    def do(self, jobs: Iterable[int]) -> Iterator[Done | Lost]:
-        """Every job of ``jobs`` once.
+    def run(self, jobs: Iterable[int]) -> Iterator[JobDone | JobFailed]:
+        """Run jobs and yield their results as they are ready.
+
+        Args:
+            jobs: numbers of the jobs, requested when a process is free.
 
         Raises:
-            CrewError: a worker raised; what the others had begun is dropped.
+            WorkerPoolError: a worker raised an exception; jobs in other processes are dropped.
         """
-        todo = _Jobs(jobs)
-        self._hand_out(todo)
-        while any(member.job is not None for member in self._members):
+        todo = _JobQueue(jobs)
+        self._assign(todo)
+        while any(worker.job is not None for worker in self._workers):
             outcome = self._outcome(self._next_answered(), todo)
             if outcome is not None:
                 yield outcome
-            # After the caller saw the outcome, which may be that there is nothing more to do.
-            self._hand_out(todo)
+            # After the caller handled the outcome, which may end the iterable of jobs.
+            self._assign(todo)
 
-    def _hand_out(self, todo: _Jobs) -> None:
-        for member in [member for member in self._members if member.job is None]:
+    def _assign(self, todo: _JobQueue) -> None:
+        for worker in [worker for worker in self._workers if worker.job is None]:
             if (number := todo.next()) is None:
                 return
-            member.begin(number)
-        while len(self._members) < self._size and (number := todo.next()) is not None:
-            member = _Member(self._answered.put)
-            # First, so that it ends with the block even if it is only half started.
-            self._members.append(member)
+            worker.run(number)
+        while len(self._workers) < self._size and (number := todo.next()) is not None:
+            worker = _WorkerProcess(self._answered.put)
+            # Before the start, so that a half-started process ends with the block.
+            self._workers.append(worker)
             with _environment(self._environment):
-                member.start(self._factory, number)
+                worker.start(self._factory, number)
 
-    def _next_answered(self) -> '_Member':
-        """Wait for an answer; news are passed on meanwhile, those of a job before its result."""
+    def _next_answered(self) -> '_WorkerProcess':
+        """Wait for an answer, and pass on progress; the progress of a job comes before its result."""
         while True:
             try:
-                answered = self._answered.get(timeout=_TICK_S)
+                answered = self._answered.get(timeout=_PROGRESS_PERIOD_S)
             except Empty:
                 answered = None
-            for member in self._members:
-                for news in member.news():
-                    if member.job is not None:
-                        self._on_news(member.job, news)
+            for worker in self._workers:
+                for progress in worker.progress_reports():
+                    if worker.job is not None:
+                        self._on_progress(worker.job, progress)
             if answered is not None:
                 return answered
 
-    def _outcome(self, member: '_Member', todo: _Jobs) -> Done | Lost | None:
-        """What became of the member's job; None if it is not at its end."""
-        answer, number = member.answer(), member.job
-        assert number is not None, 'only what has a job answers'
-        if isinstance(answer, Failed):
-            raise CrewError(answer.message) from RuntimeError(answer.trace)
-        if isinstance(answer, Ready):
-            member.pid = answer.pid
-            member.begin(number)
+    def _outcome(self, worker: '_WorkerProcess', todo: _JobQueue) -> JobDone | JobFailed | None:
+        """Return the outcome of the process's job; None if the job has not ended."""
+        answer, number = worker.answer(), worker.job
+        assert number is not None, 'only a process with a job answers'
+        if isinstance(answer, WorkerFailure):
+            raise WorkerPoolError(answer.message) from RuntimeError(answer.trace)
+        if isinstance(answer, WorkerReady):
+            worker.pid = answer.pid
+            worker.run(number)
             return None
-        if not isinstance(answer, _Ended):
-            member.job = None
-            return Done(number=number, result=answer)
-        self._members.remove(member)
-        member.end()
-        if member.pid is None:
-            raise CrewError(f'a worker process {_ending(answer)} before it was ready')
-        return todo.mourn(number, member.pid, answer)
+        if not isinstance(answer, _ProcessExit):
+            worker.job = None
+            return JobDone(number=number, result=answer)
+        self._workers.remove(worker)
+        worker.end()
+        if worker.pid is None:
+            raise WorkerPoolError(f'a worker process {_exit_text(answer)} before its worker was built')
+        return todo.on_worker_exit(number, worker.pid, answer)
 
 
-class _Member:
-    """A process, the road to it, and what it does."""
+class _WorkerProcess:
+    """Process, its pipe, and its present job."""
 
-    def __init__(self, answered: Callable[['_Member'], None]) -> None:
-        """``answered`` is called from another thread."""
+    def __init__(self, answered: Callable[['_WorkerProcess'], None]) -> None:
+        """Create the pool of one process.
+
+        Args:
+            answered: called from another thread when the process answered.
+        """
         context = multiprocessing.get_context('spawn')
-        self._hears, self._tells = context.Pipe(duplex=False)
+        self._receiver, self._sender = context.Pipe(duplex=False)
         self._pebble = _library()
-        self._pool = self._pebble.ProcessPool(max_workers=1, initializer=begin, initargs=(self._tells,),
+        self._pool = self._pebble.ProcessPool(max_workers=1, initializer=init_process, initargs=(self._sender,),
                                               context=context)
         self._answered = answered
         self.job: int | None = None
         self.pid: int | None = None
-        """Known when the worker is built."""
+        """Process id; None until the worker is built."""
 
     def start(self, factory: WorkerFactory, job: int) -> None:
-        """Start the process and have its worker built, for a first job."""
+        """Start the process and build its worker, for a first job."""
         self.job = job
-        self._schedule(build, factory)
+        self._schedule(build_worker, factory)
 
-    def begin(self, job: int) -> None:
-        """Have a job done."""
+    def run(self, job: int) -> None:
+        """Start a job."""
         self.job = job
-        self._schedule(do, job)
+        self._schedule(run_job, job)
 
     def answer(self) -> Any:
-        """What the process answered, or that it did not."""
+        """Return the answer of the process, or its exit."""
         try:
             return self._future.result()
         except self._pebble.ProcessExpired as error:
-            return _Ended(status=error.exitcode)
-        # The process was gone before pebble heard that it had begun.
+            return _ProcessExit(status=error.exitcode)
+        # The process ended before pebble knew that it had started.
         except BrokenProcessPool:
-            return _Ended(status=None)
+            return _ProcessExit(status=None)
         # A factory or a result that cannot be pickled.
         except Exception as error:
-            return Failed(message=words_of(error), trace=traceback.format_exc())
+            return WorkerFailure(message=error_text(error), trace=traceback.format_exc())
 
-    def news(self) -> Iterator[Any]:
-        """What the process told since the last time."""
-        while self._hears.poll():
-            yield self._hears.recv()
+    def progress_reports(self) -> Iterator[Any]:
+        """Yield the progress reports since the last call."""
+        while self._receiver.poll():
+            yield self._receiver.recv()
 
     def end(self) -> None:
         """End the process: SIGTERM, and SIGKILL if it takes too long."""
-        # First, so that it does not wait for news to be heard.
-        self._hears.close()
+        # First, so that the process does not block on a full pipe.
+        self._receiver.close()
         self._pool.stop()
         self._pool.join()
-        self._tells.close()
+        self._sender.close()
 
     def _schedule(self, function: Callable[..., Any], argument: Any) -> None:
         try:
             self._future: Future[Any] = self._pool.schedule(function, args=(argument,))
-        # The process was killed while it had nothing to do.
+        # The process was killed while it had no job.
         except RuntimeError as error:
             self._future = Future()
             self._future.set_exception(BrokenProcessPool(str(error)))
@@ -234,17 +258,17 @@ class _Member:
 
 
 def _library() -> ModuleType:
-    # Here, so that all that needs no processes works without it.
+    # Imported late: everything but the pool works without pebble.
     try:
         import pebble
     except ImportError as error:
-        raise CrewError('work in processes needs pebble: pip install -r requirements/python.txt') from error
+        raise WorkerPoolError('worker processes need pebble: pip install -r requirements/python.txt') from error
     return pebble
 
 
 @contextmanager
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Add to the environment of the processes that are started within the block: numpy reads it on import."""
+    """Set environment variables for processes that start within the block: numpy reads them on import."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -257,9 +281,9 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _ending(ended: _Ended) -> str:
-    if ended.status is None:
+def _exit_text(exit_: _ProcessExit) -> str:
+    if exit_.status is None:
         return 'ended'
-    if ended.status < 0:
-        return f'was ended by signal {-ended.status} ({signal.Signals(-ended.status).name})'
-    return f'ended with status {ended.status}'
+    if exit_.status < 0:
+        return f'was killed by signal {-exit_.status} ({signal.Signals(-exit_.status).name})'
+    return f'ended with status {exit_.status}'

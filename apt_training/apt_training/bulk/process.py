@@ -1,4 +1,4 @@
-"""What runs in a process of the pool: it builds a worker, then does one job after the other."""
+"""Functions that run in a process of the pool: it builds a worker, then runs one job after the other."""
 
 import atexit
 import os
@@ -13,81 +13,84 @@ from typing import Any
 
 from apt_policy.core.stop import heed_parent_only
 
-Worker = Callable[[int], Any]
-"""Does the job of a number; one that has ``close`` is closed in the end."""
-WorkerFactory = Callable[[], Worker]
-"""Builds a worker where it will run; picklable."""
+JobWorker = Callable[[int], Any]
+"""Function that runs the job of a number; its ``close`` is called at the end, if it has one."""
+WorkerFactory = Callable[[], JobWorker]
+"""Picklable function that builds a worker in its process."""
 
 _TERMINATED = 128 + signal.SIGTERM
-"""Exit status after SIGTERM, as shells have it: pebble takes no notice of a process that ends with 0."""
+"""Exit status after SIGTERM, as shells report it: pebble ignores a process that ends with 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failed:
-    """An exception of a worker."""
+class WorkerFailure:
+    """Exception of a worker."""
 
     message: str
+    """Error text for the user."""
     trace: str
+    """Traceback."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
-    """A worker is built."""
+class WorkerReady:
+    """Report of a process that its worker is built."""
 
     pid: int
+    """Process id."""
 
 
-class _Here:
-    """What this process works with."""
+class _ProcessState:
+    """Worker and progress pipe of this process."""
 
-    worker: Worker
-    tells: Connection
-
-
-def tell(news: Any) -> None:
-    """From within a job: send something small to the pool's ``on_news``, such as how far the job is."""
-    # A pipe passes a message of up to 4096 bytes on whole or not at all, even if the process dies in the middle.
-    _Here.tells.send(news)
+    worker: JobWorker
+    progress: Connection
 
 
-def begin(tells: Connection) -> None:
-    """Prepare the process, which sends its news through ``tells``."""
-    _Here.tells = tells
+def report_progress(progress: Any) -> None:
+    """Send a small object from within a job to the ``on_progress`` of the pool."""
+    # Writes of up to 4096 bytes (PIPE_BUF) are atomic, even if the process dies in the middle.
+    _ProcessState.progress.send(progress)
+
+
+def init_process(progress: Connection) -> None:
+    """Prepare the process, which reports progress through ``progress``."""
+    _ProcessState.progress = progress
     heed_parent_only().on_request = partial(sys.exit, _TERMINATED)
 
 
-def build(factory: WorkerFactory) -> Ready | Failed:
+def build_worker(factory: WorkerFactory) -> WorkerReady | WorkerFailure:
     """Build the worker of this process."""
-    def built() -> Ready:
-        _Here.worker = factory()
+    def build() -> WorkerReady:
+        _ProcessState.worker = factory()
         atexit.register(_close)
-        return Ready(pid=os.getpid())
+        return WorkerReady(pid=os.getpid())
 
-    return _guarded(built)
-
-
-def do(number: int) -> Any:
-    """Do one job; the worker's result, or how it failed."""
-    return _guarded(partial(_Here.worker, number))
+    return _run_guarded(build)
 
 
-def words_of(error: Exception) -> str:
-    """What the user is told of an error."""
+def run_job(number: int) -> Any:
+    """Run one job and return the result of the worker, or a :class:`WorkerFailure`."""
+    return _run_guarded(partial(_ProcessState.worker, number))
+
+
+def error_text(error: Exception) -> str:
+    """Return the text of an error for the user, with the class name of an unexpected one."""
     known = type(error).__module__.startswith('apt_') or isinstance(error, OSError)
     return str(error) if known else f'{type(error).__name__}: {error}'
 
 
-def _guarded(work: Callable[[], Any]) -> Any:
+def _run_guarded(function: Callable[[], Any]) -> Any:
     try:
-        return work()
-    # pebble would take it for a result, and go on.
-    except SystemExit as left:
+        return function()
+    # pebble would treat it as a result and continue.
+    except SystemExit as exit_request:
         _close()
-        os._exit(left.code if isinstance(left.code, int) and left.code else _TERMINATED)
-    # Whatever it is, its words are the best that the user can be told.
+        os._exit(exit_request.code if isinstance(exit_request.code, int) and exit_request.code else _TERMINATED)
+    # A worker may raise anything; the pool reports it to the user.
     except Exception as error:
-        return Failed(message=words_of(error), trace=traceback.format_exc())
+        return WorkerFailure(message=error_text(error), trace=traceback.format_exc())
 
 
 def _close() -> None:
-    getattr(getattr(_Here, 'worker', None), 'close', lambda: None)()
+    getattr(getattr(_ProcessState, 'worker', None), 'close', lambda: None)()

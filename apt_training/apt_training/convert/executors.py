@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 
 from apt_policy.core.stop import heed_parent_only
-from apt_training.bulk.pool import Crew, CrewError, Done
+from apt_training.bulk.pool import JobDone, WorkerPool, WorkerPoolError
 from apt_training.bulk.process import tell
 from apt_training.convert.source import ConvertError, Unit
 from apt_training.convert.write_unit import Output, UnitOutcome, convert_unit
@@ -44,16 +44,16 @@ def run_processes(units: Sequence[Unit], output: Output, progress: Progress, *, 
         progress(units[number].name, *news)
 
     try:
-        with Crew(partial(_Converter, units, output), jobs, on_news=pass_on) as crew:
-            for outcome in crew.do(takewhile(lambda _: not full, range(len(units)))):
-                converted = outcome.result if isinstance(outcome, Done) else _lost(
+        with WorkerPool(partial(_Converter, units, output), jobs, on_progress=pass_on) as pool:
+            for outcome in pool.run(takewhile(lambda _: not full, range(len(units)))):
+                converted = outcome.result if isinstance(outcome, JobDone) else _lost(
                     units[outcome.number], f'{outcome.reason}; its whole episodes are kept: run the same command again '
                                            'to go on (out of memory? fewer --jobs)')
                 progress(converted.name, 1.0, converted.frames)
                 if converted.disk_full:
                     full.append(converted)
                 yield converted
-    except CrewError as error:
+    except WorkerPoolError as error:
         raise ConvertError(str(error)) from error
 
 

@@ -28,7 +28,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from apt_policy.model.vlm.load import image_spec
 from apt_policy.model.vlm.pixels import ImageSpec
-from apt_training.claim import ClaimError, keep_to
+from apt_training.config_check import ConfigChangedError, check_config_unchanged
 from apt_training.vlm_finetune.aided import AidedTrainer
 from apt_training.vlm_finetune.conversations import Conversations
 from apt_training.vlm_finetune.finder import Finder
@@ -138,9 +138,10 @@ def _claim(course: Course, lessons: Conversations) -> None:
     note.parent.mkdir(parents=True, exist_ok=True)
     processes = int(os.environ.get('WORLD_SIZE', '1'))
     try:
-        keep_to(note, {'vlm': course.vlm, 'seed': course.seed, 'lr': course.lr, 'conversations': lessons.digest,
-                       'conversations_per_step': course.batch * processes})
-    except ClaimError as error:
+        check_config_unchanged(note, {'vlm': course.vlm, 'seed': course.seed, 'lr': course.lr,
+                                      'conversations': lessons.digest,
+                                      'conversations_per_step': course.batch * processes})
+    except ConfigChangedError as error:
         raise SchoolError(str(error)) from error
 
 

@@ -1,4 +1,4 @@
-"""Processes that are started anew import what they work at by name."""
+"""Path for the processes of the pool, which import their workers by name."""
 
 import sys
 from pathlib import Path

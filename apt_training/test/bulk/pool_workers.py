@@ -1,4 +1,4 @@
-"""Work for processes of the pool, which have to be able to import it."""
+"""Workers of the pool's tests, in a module that the processes can import."""
 
 import os
 import signal
@@ -6,11 +6,11 @@ import sys
 import time
 from pathlib import Path
 
-from apt_training.bulk.process import tell
+from apt_training.bulk.process import report_progress
 
 
 class Squarer:
-    """Squares; dies of one number, as often as a file has letters."""
+    """Worker that squares, and is killed a number of times by one job."""
 
     def __init__(self, folder, deadly=None, deaths=0):
         self._folder, self._deadly, self._deaths = Path(folder), deadly, deaths
@@ -25,7 +25,7 @@ class Squarer:
 
 
 class Unbuilt:
-    """Cannot be built."""
+    """Worker that cannot be built."""
 
     def __init__(self):
         raise OSError(28, 'No space left on device')
@@ -44,7 +44,7 @@ def surroundings():
 
 
 class Sleeper:
-    """Does job 0 at once, and sleeps over a half-written file in all others."""
+    """Worker that does job 0 at once, and sleeps with a half-written file in all others."""
 
     def __init__(self, folder, deaf=False):
         self._folder = Path(folder)
@@ -56,7 +56,7 @@ class Sleeper:
             return 0
         half = self._folder / f'{number}.half'
         half.touch()
-        tell('asleep')
+        report_progress('asleep')
         try:
             time.sleep(600.0)
         finally:
@@ -67,7 +67,7 @@ class Sleeper:
 
 
 class Leaver:
-    """Is left by two numbers."""
+    """Worker whose process two jobs end."""
 
     def __call__(self, number):
         if number == 1:
@@ -78,16 +78,16 @@ class Leaver:
 
 
 class Stillborn:
-    """Kills the process that builds it."""
+    """Worker that kills the process that builds it."""
 
     def __init__(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Reporter:
-    """Tells what it does."""
+    """Worker that reports progress."""
 
     def __call__(self, number):
-        tell('begun')
-        tell('ended')
+        report_progress('begun')
+        report_progress('ended')
         return number

@@ -295,7 +295,7 @@ def test_a_job_that_is_killed_again_costs_its_bag_only_and_is_named(long_bag, ba
         kill_who_reads(process, long_bag, out)
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
-    assert (f'error: {long_bag}: its process was ended by signal 9 (SIGKILL), 2 times; its whole episodes are kept'
+    assert (f'error: {long_bag}: its process was killed by signal 9 (SIGKILL), 2 times; its whole episodes are kept'
             in said)
     names = set(digests(out))
     assert {'session_0000.h5', 'session_0001.h5', 'session_0002.h5', 'other_0000.h5'} <= names
