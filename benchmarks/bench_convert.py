@@ -30,11 +30,11 @@ from rosbags.typesys import Stores, get_typestore
 from apt_policy.core.contract import Arm, RobotContract, load_contract
 from apt_policy.core.geometry import pose_to_quaternion
 from apt_policy.core.kinematics import forward_kinematics
-from apt_training.convert.executors import run_here, run_processes
-from apt_training.convert.rosbag.settings import BagSettings
-from apt_training.convert.rosbag.unit import BagUnit
-from apt_training.convert.write_unit import Output
-from apt_training.episodes.episode import Storage
+from apt_training.convert.executors import run_in_pool, run_in_process
+from apt_training.convert.job_runner import OutputConfig
+from apt_training.convert.rosbag.config import RosbagConversionConfig
+from apt_training.convert.rosbag.job import RosbagJob
+from apt_training.episodes.episode import ImageStorage
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACT = ROOT / 'apt_bringup' / 'config' / 'aloha.yaml'
@@ -141,20 +141,20 @@ def seconds_for(work: Callable[[], int]) -> tuple[float, int]:
     return time.perf_counter() - began, returned
 
 
-def unit(path: Path, contract: RobotContract, **settings: Any) -> BagUnit:
-    return BagUnit(name=path.name, path=str(path), contract=contract, settings=BagSettings(**settings))
+def unit(path: Path, contract: RobotContract, **settings: Any) -> RosbagJob:
+    return RosbagJob(name=path.name, path=str(path), contract=contract, config=RosbagConversionConfig(**settings))
 
 
-def convert(units: list[BagUnit], folder: Path, jobs: int) -> int:
+def convert(units: list[RosbagJob], folder: Path, jobs: int) -> int:
     """Returns the frames that came out; ``jobs`` 0 stays in this process."""
     shutil.rmtree(folder, ignore_errors=True)
-    output = Output(folder=folder, storage=Storage.JPEG, jpeg_quality=QUALITY)
+    output = OutputConfig(folder=folder, storage=ImageStorage.JPEG, jpeg_quality=QUALITY)
     output.folder.mkdir()
 
     def quiet(*_: object) -> None:
         pass
 
-    outcomes = list(run_processes(units, output, quiet, jobs=jobs) if jobs else run_here(units, output, quiet))
+    outcomes = list(run_in_pool(units, output, quiet, workers=jobs) if jobs else run_in_process(units, output, quiet))
     bad = [one.error or one.report.damage or one.refused for one in outcomes if one.failed or one.refused]
     if bad:
         raise RuntimeError(f'the conversion failed: {bad[0]}')

@@ -187,7 +187,7 @@ def write_episodes(folder: Path, count: int, size: tuple[int, int], frames: int,
                 image = np.roll(picture, (7 * step + index, 3 * step), (0, 1)).astype(np.uint8)
                 views = {name: CameraFrame(rgb=image, mask=None, intrinsics=intrinsics, world_from_camera=np.eye(4))
                          for name in cameras}
-                writer.add(Frame(stamp_s=0.1 * step, world_from_ee=np.tile(np.eye(4), (2, 1, 1)),
+                writer.append_frame(Frame(stamp_s=0.1 * step, world_from_ee=np.tile(np.eye(4), (2, 1, 1)),
                                  gripper=np.zeros(2), desired_world_from_ee=None, desired_gripper=None, views=views))
     return files
 

@@ -26,8 +26,8 @@ from apt_policy.ros.notes import Notes
 from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.qos import Role, profile
 from apt_policy.ros.transforms import listen
-from apt_training.convert.rosbag.settings import BagSettings, Split
-from apt_training.convert.rosbag.unit import BagUnit
+from apt_training.convert.rosbag.config import RosbagConversionConfig, SegmentationMode
+from apt_training.convert.rosbag.job import RosbagJob
 
 ROOT = Path(__file__).resolve().parents[1]
 MS = 1_000_000
@@ -196,8 +196,8 @@ def test_the_converter_makes_of_a_bag_what_the_live_node_saw_at_the_same_instant
     live = stage.snapshots()
     stage.send_states()
     stage.spin_until(stage.now_ns() + 300 * MS)
-    unit = BagUnit(name='bag', path=str(write_bag(tmp_path / 'bag', stage.recorded)), contract=contract,
-                   settings=BagSettings(split=Split.BAG, receive=(ON_RECEIPT,), max_drops=1.0))
+    unit = RosbagJob(name='bag', path=str(write_bag(tmp_path / 'bag', stage.recorded)), contract=contract,
+                   config=RosbagConversionConfig(split=SegmentationMode.BAG, receive=(ON_RECEIPT,), max_drops=1.0))
     frames = {frame.stamp_s: frame for episode in unit.episodes(lambda index: False, lambda share, count: None)
               for frame in episode.frames()}
     compared = 0

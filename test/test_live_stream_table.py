@@ -23,9 +23,9 @@ from apt_recorder.streams import recorded_streams
 from apt_recorder.writer_thread import WriterThread
 from apt_sim.tasks.demonstrator_node import DemonstratorNode
 from apt_sim.world.simulator import Simulator
-from apt_training.convert.rosbag import settings
-from apt_training.convert.rosbag.reading import BagTopic
-from apt_training.convert.rosbag.wiring import routes_of
+from apt_training.convert.rosbag import config
+from apt_training.convert.rosbag.bag_reader import TopicSummary
+from apt_training.convert.rosbag.topic_routes import find_routes
 from apt_training.convert.source import ConvertError
 
 CONTRACTS = sorted((Path(__file__).parents[1] / 'apt_bringup' / 'config').glob('aloha*.yaml'))
@@ -114,9 +114,9 @@ def test_the_recorder_hears_the_streams_that_it_needs_and_no_others(contract, tm
 
 
 def test_the_converter_reads_the_streams_that_it_needs_and_no_others(contract):
-    chosen = settings.BagSettings(split=settings.Split.BAG)
-    bag = {full(spec.topic): BagTopic(spec.type_name, 1) for spec in StreamTable(contract)}
-    routes = routes_of(contract, chosen, bag, bag='bag')
+    chosen = config.RosbagConversionConfig(split=config.SegmentationMode.BAG)
+    bag = {full(spec.topic): TopicSummary(spec.type_name, 1) for spec in StreamTable(contract)}
+    routes = find_routes(contract, chosen, bag, bag='bag')
     needed = {full(spec.topic): spec for spec in StreamTable(contract) if spec.need.converter is not None}
     assert {topic: route.spec for topic, route in routes.items()} == needed
     for topic, spec in needed.items():
@@ -124,9 +124,9 @@ def test_the_converter_reads_the_streams_that_it_needs_and_no_others(contract):
         without = {name: found for name, found in bag.items() if name != topic}
         if spec.need.converter in (Need.STEADY, Need.ONCE):
             with pytest.raises(ConvertError, match=rf'{topic} .* is missing'):
-                routes_of(contract, chosen, without, bag='bag')
+                find_routes(contract, chosen, without, bag='bag')
         else:
-            assert routes_of(contract, chosen, without, bag='bag').keys() == needed.keys() - {topic}
+            assert find_routes(contract, chosen, without, bag='bag').keys() == needed.keys() - {topic}
 
 
 def test_all_that_the_graph_says_and_hears_is_in_the_table_with_its_type(contract, policy):

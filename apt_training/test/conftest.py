@@ -1,4 +1,4 @@
-"""Small episodes of every storage, for all tests of this package."""
+"""Fixtures that make small episodes of every storage."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.geometry import make_pose
-from apt_training.episodes.episode import CameraFrame, EpisodeFacts, Frame, LabelSource, Storage
+from apt_training.episodes.episode import CameraFrame, EpisodeFacts, Frame, ImageStorage, LabelSource
 from apt_training.episodes.write import EpisodeWriter
 
 CONFIG = Path(__file__).resolve().parents[2] / 'apt_bringup' / 'config'
@@ -19,13 +19,13 @@ CONFIG = Path(__file__).resolve().parents[2] / 'apt_bringup' / 'config'
 
 @pytest.fixture(scope='session')
 def aloha() -> RobotContract:
-    """The shipped contract of the real robot."""
+    """Return the shipped contract of the real robot."""
     return load_contract(CONFIG / 'aloha.yaml')
 
 
 @pytest.fixture(scope='session')
 def facts() -> EpisodeFacts:
-    """Of a small robot with two arms and two cameras at 10 Hz."""
+    """Return facts of a small robot with two arms and two cameras at 10 Hz."""
     return EpisodeFacts(prompts=('pick the cube', 'take the cube'), rate_hz=10.0, arms=('left', 'right'),
                         cameras=('high', 'wrist'), label_source=LabelSource.MEASURED, contract=None,
                         source_hash='', converter_version='test')
@@ -33,7 +33,7 @@ def facts() -> EpisodeFacts:
 
 @pytest.fixture(scope='session')
 def make_frames() -> Callable[..., list[Frame]]:
-    """Frames that move smoothly and differ from each other; images of colour patches and a gradient."""
+    """Return a function that makes frames with smooth motion, and images of colour patches and a gradient."""
     def make(facts: EpisodeFacts, count: int = 12, *, height: int = 32, width: int = 48, seed: int = 0,
              desired: bool = False, mask: bool = False) -> list[Frame]:
         rng = np.random.default_rng(seed)
@@ -60,20 +60,20 @@ def make_frames() -> Callable[..., list[Frame]]:
 
 @pytest.fixture(scope='session')
 def write_episode(facts: EpisodeFacts, make_frames: Callable[..., list[Frame]]) -> Callable[..., list[Frame]]:
-    """Write a small episode to a path and return its frames; ``facts=`` and whatever make_frames takes change it."""
-    def write(path: Path, *, storage: Storage = Storage.JPEG, frames: Sequence[Frame] | None = None,
+    """Return a function that writes a small episode and returns its frames; arguments of make_frames change it."""
+    def write(path: Path, *, storage: ImageStorage = ImageStorage.JPEG, frames: Sequence[Frame] | None = None,
               changes: dict[str, Any] | None = None, **shape: Any) -> list[Frame]:
         described = replace(facts, **(changes or {}))
         made = list(make_frames(described, **shape) if frames is None else frames)
         with EpisodeWriter(path, described, storage=storage) as writer:
             for frame in made:
-                writer.add(frame)
+                writer.append_frame(frame)
         return made
     return write
 
 
 def colour_chart(height: int, width: int, shift: int) -> np.ndarray:
-    """(H, W, 3): red, green and blue thirds, brighter downwards, rolled by ``shift`` rows."""
+    """Return (H, W, 3) with red, green and blue thirds, brighter downwards, rolled by ``shift`` rows."""
     chart = np.full((height, width, 3), 20, np.uint8)
     for channel in range(3):
         chart[:, channel * width // 3:(channel + 1) * width // 3, channel] = np.linspace(

@@ -212,7 +212,7 @@ class Generator:
         if not file.exists():
             with EpisodeWriter(file, self._facts_of(trial), jpeg_quality=_JPEG_QUALITY) as writer:
                 for frame in take.frames:
-                    writer.add(frame)
+                    writer.append_frame(frame)
         if trial.number < self._bags and not is_whole(bag):
             write_bag(bag, self._stage.simulation, take.moments, instruction=trial.parts[0].instruction,
                       notes={'program': PROGRAM, 'scene_seed': str(trial.seed)})

@@ -21,7 +21,7 @@ from apt_sim.collect import main as sim_data
 from apt_sim.collect.bags import CONTRACT
 from apt_sim.collect.dataset import bag_folder, episode_file, is_whole, missing, sweep
 from apt_training.convert import main as convert
-from apt_training.convert.rosbag.reading import Bag, bag_files
+from apt_training.convert.rosbag.bag_reader import BagReader, bag_files
 from apt_training.convert.source import ConvertError
 from apt_training.episodes.read import Episode
 
@@ -76,12 +76,12 @@ def test_an_episode_file_has_the_same_bytes_without_a_bag_and_a_bag_the_same_in_
 
 def test_a_bag_has_what_a_recorder_would_have_heard(bagged, small):
     wanted = {spec.topic if spec.topic.startswith('/') else f'/{spec.topic}': spec for spec in recorded_streams(small)}
-    with Bag(bag_folder(bagged, 0)) as bag:
+    with BagReader(bag_folder(bagged, 0)) as bag:
         assert not bag.damage
         assert {topic for topic, spec in wanted.items() if spec.need.recorder is not Need.OPTIONAL} <= set(bag.topics)
-        assert all(wanted[topic].type_name == found.kind for topic, found in bag.topics.items())
-        marks = [bag.message(topic, raw).data for topic, _, raw in bag.messages({'/apt/episode'})]
-        prompts = {bag.message(topic, raw).data for topic, _, raw in
+        assert all(wanted[topic].type_name == found.type_name for topic, found in bag.topics.items())
+        marks = [bag.decode(topic, raw).data for topic, _, raw in bag.messages({'/apt/episode'})]
+        prompts = {bag.decode(topic, raw).data for topic, _, raw in
                    bag.messages({f'/{small.prompt_topic}', '/apt/active_prompt'})}
     assert marks == ['begin', 'end'] and len(prompts) == 1
     # Another reader than ours, which takes the metadata at its word.

@@ -1,7 +1,7 @@
-"""Converting many units at once: in this process, in several on this machine, or on a Ray cluster.
+"""Executors of conversion jobs: this process, several processes of this machine, or a Ray cluster.
 
-Each takes units and yields what became of them, as they finish. A process that dies takes
-nothing with it but the unit that it was at, and another goes on with that once.
+Each takes jobs and yields their results as they finish. A process that dies loses only its present job, which another
+process runs once more.
 """
 
 import logging
@@ -15,40 +15,42 @@ import cv2
 
 from apt_policy.core.stop import heed_parent_only
 from apt_training.bulk.pool import JobDone, WorkerPool, WorkerPoolError
-from apt_training.bulk.process import tell
-from apt_training.convert.source import ConvertError, Unit
-from apt_training.convert.write_unit import Output, UnitOutcome, convert_unit
+from apt_training.bulk.process import report_progress
+from apt_training.convert.job_runner import ConversionResult, OutputConfig, run_conversion_job
+from apt_training.convert.source import ConversionJob, ConvertError
 
-Progress = Callable[[str, float, int], None]
-"""Told a unit's name, the share of it that was read, and how many frames came out."""
+ProgressCallback = Callable[[str, float, int], None]
+"""Function of a job's name, the fraction of its input that was read, and the number of its frames."""
 
 
-def run_here(units: Sequence[Unit], output: Output, progress: Progress) -> Iterator[UnitOutcome]:
-    """One after the other, in this process."""
-    for unit in units:
-        outcome = convert_unit(unit, output, partial(progress, unit.name))
+def run_in_process(jobs: Sequence[ConversionJob], output: OutputConfig, progress: ProgressCallback
+                   ) -> Iterator[ConversionResult]:
+    """Run jobs one after the other in this process."""
+    for job in jobs:
+        outcome = run_conversion_job(job, output, partial(progress, job.name))
         yield outcome
         if outcome.disk_full:
             return
 
 
-def run_processes(units: Sequence[Unit], output: Output, progress: Progress, *, jobs: int) -> Iterator[UnitOutcome]:
-    """In up to ``jobs`` processes at once.
+def run_in_pool(jobs: Sequence[ConversionJob], output: OutputConfig, progress: ProgressCallback, *, workers: int
+                ) -> Iterator[ConversionResult]:
+    """Run jobs in up to ``workers`` processes at once.
 
     Raises:
-        ConvertError: no process can convert anything.
+        ConvertError: the processes cannot run.
     """
-    full: list[UnitOutcome] = []
+    full: list[ConversionResult] = []
 
-    def pass_on(number: int, news: tuple[float, int]) -> None:
-        progress(units[number].name, *news)
+    def on_progress(number: int, so_far: tuple[float, int]) -> None:
+        progress(jobs[number].name, *so_far)
 
     try:
-        with WorkerPool(partial(_Converter, units, output), jobs, on_progress=pass_on) as pool:
-            for outcome in pool.run(takewhile(lambda _: not full, range(len(units)))):
-                converted = outcome.result if isinstance(outcome, JobDone) else _lost(
-                    units[outcome.number], f'{outcome.reason}; its whole episodes are kept: run the same command again '
-                                           'to go on (out of memory? fewer --jobs)')
+        with WorkerPool(partial(_Converter, jobs, output), workers, on_progress=on_progress) as pool:
+            for outcome in pool.run(takewhile(lambda _: not full, range(len(jobs)))):
+                converted = outcome.result if isinstance(outcome, JobDone) else _failed(
+                    jobs[outcome.number], f'{outcome.reason}; its complete episodes are kept: run the same command '
+                                           'again to continue, with fewer --workers if memory was full')
                 progress(converted.name, 1.0, converted.frames)
                 if converted.disk_full:
                     full.append(converted)
@@ -58,38 +60,38 @@ def run_processes(units: Sequence[Unit], output: Output, progress: Progress, *, 
 
 
 class _Converter:
-    """Converts units in a process of the pool."""
+    """Worker that converts jobs in a process of the pool."""
 
-    def __init__(self, units: Sequence[Unit], output: Output) -> None:
-        self._units, self._output = units, output
+    def __init__(self, jobs: Sequence[ConversionJob], output: OutputConfig) -> None:
+        self._jobs, self._output = jobs, output
         cv2.setNumThreads(1)
         self._stop = heed_parent_only()
 
-    def __call__(self, number: int) -> UnitOutcome:
-        unit = self._units[number]
+    def __call__(self, number: int) -> ConversionResult:
+        job = self._jobs[number]
         try:
-            return convert_unit(unit, self._output, self._tell)
-        # It is this unit's, and the others can be converted.
+            return run_conversion_job(job, self._output, self._on_progress)
+        # The error belongs to this job; the others can be converted.
         except Exception as error:
-            return _lost(unit, f'{type(error).__name__}: {error}')
+            return _failed(job, f'{type(error).__name__}: {error}')
 
-    def _tell(self, share: float, frames: int) -> None:
-        # Here, not in the handler: a file that is just being opened must not be left behind.
+    def _on_progress(self, share: float, frames: int) -> None:
+        # Not in the signal handler: a file that is being opened would be left behind.
         if self._stop.is_set():
             raise SystemExit(1)
-        tell((share, frames))
+        report_progress((share, frames))
 
 
-def run_ray(units: Sequence[Unit], output: Output, progress: Progress, *, address: str | None,
-            workers: int | None) -> Iterator[UnitOutcome]:
-    """On a Ray cluster whose machines see the same files; a unit is one task on one processor.
+def run_on_ray(jobs: Sequence[ConversionJob], output: OutputConfig, progress: ProgressCallback, *, address: str | None,
+            workers: int | None) -> Iterator[ConversionResult]:
+    """Run jobs on a Ray cluster whose machines share the input and output folders; each job is a task on one processor.
 
     Args:
-        units: what to convert.
-        output: where to, as the machines of the cluster see it.
-        progress: is told when a unit is done.
-        address: of the cluster; None joins the one that the environment names, or starts one here.
-        workers: processors of a cluster that is started here; None: all.
+        jobs: jobs to run.
+        output: output folder, as the machines of the cluster see it.
+        progress: called when a job is done.
+        address: address of the cluster; None joins the one of ``RAY_ADDRESS``, or starts one on this machine.
+        workers: processors of a cluster that is started on this machine; None: all.
 
     Raises:
         ConvertError: Ray is not installed, or the cluster cannot be reached.
@@ -97,7 +99,7 @@ def run_ray(units: Sequence[Unit], output: Output, progress: Progress, *, addres
     try:
         import ray
     except ImportError as error:
-        raise ConvertError("--executor ray needs Ray: pip install 'ray[default]', or leave the flag out") from error
+        raise ConvertError("--executor ray needs Ray: pip install 'ray[default]', or omit the flag") from error
     own = not ray.is_initialized()
     if own:
         here = address is None and not os.environ.get('RAY_ADDRESS')
@@ -105,29 +107,29 @@ def run_ray(units: Sequence[Unit], output: Output, progress: Progress, *, addres
             ray.init(address=address, num_cpus=workers if here else None, include_dashboard=False if here else None,
                      log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConvertError(f'the Ray cluster at {address or "this machine"} cannot be reached: {error}') from error
+            raise ConvertError(f'cannot connect to the Ray cluster at {address or "this machine"}: {error}') from error
     try:
-        # A unit that killed its worker would kill the next one too.
+        # No retry: a job that killed its worker would kill the next one too.
         task = ray.remote(num_cpus=1, max_retries=0)(_on_ray)
-        tasks: dict[Any, Unit] = {task.remote(unit, output): unit for unit in units}
+        tasks: dict[Any, ConversionJob] = {task.remote(job, output): job for job in jobs}
         while tasks:
             (done, *_), _ = ray.wait(list(tasks))
-            unit = tasks.pop(done)
+            job = tasks.pop(done)
             try:
                 outcome = ray.get(done)
             except ray.exceptions.RayError as error:
-                outcome = _lost(unit, f'its Ray worker failed: {str(error).strip().splitlines()[0]}')
-            progress(unit.name, 1.0, outcome.frames)
+                outcome = _failed(job, f'the Ray worker failed: {str(error).strip().splitlines()[0]}')
+            progress(job.name, 1.0, outcome.frames)
             yield outcome
     finally:
         if own:
             ray.shutdown()
 
 
-def _on_ray(unit: Unit, output: Output) -> UnitOutcome:
+def _on_ray(job: ConversionJob, output: OutputConfig) -> ConversionResult:
     cv2.setNumThreads(1)
-    return convert_unit(unit, output, lambda share, frames: None)
+    return run_conversion_job(job, output, lambda share, frames: None)
 
 
-def _lost(unit: Unit, why: str) -> UnitOutcome:
-    return UnitOutcome(name=unit.name, path=unit.path, error=f'{unit.path}: {why}')
+def _failed(job: ConversionJob, reason: str) -> ConversionResult:
+    return ConversionResult(name=job.name, path=job.path, error=f'{job.path}: {reason}')

@@ -18,12 +18,12 @@ from rich.console import Console
 
 from apt_policy.core.contract import ContractError, load_contract
 from apt_policy.core.stop import StopRequest, stop_requests
-from apt_training.convert.executors import Progress, run_here, run_processes, run_ray
-from apt_training.convert.show import show_summary, showing_progress
-from apt_training.convert.source import ConvertError, Source, Unit
-from apt_training.convert.write_unit import Output, UnitOutcome
-from apt_training.episodes.episode import Storage
-from apt_training.inspect.sheet import draw_contact_sheet
+from apt_training.convert.executors import ProgressCallback, run_in_pool, run_in_process, run_on_ray
+from apt_training.convert.job_runner import ConversionResult, OutputConfig
+from apt_training.convert.report import print_summary, show_progress
+from apt_training.convert.source import ConversionJob, ConvertError, EpisodeSource
+from apt_training.episodes.episode import ImageStorage
+from apt_training.inspect.contact_sheet import draw_contact_sheet
 
 SHEET = 'contact_sheet.png'
 INTERRUPTED = 130
@@ -42,14 +42,14 @@ def main(words: Sequence[str] | None = None) -> int:
     console = _console()
     arguments = _parse(list(sys.argv[1:] if words is None else words))
     cv2.setNumThreads(1)
-    outcomes: list[UnitOutcome] = []
+    outcomes: list[ConversionResult] = []
     try:
         contract = load_contract(arguments.contract)
-        units = list(_source(arguments.source).units(arguments, contract))
-        output = Output(folder=arguments.out, storage=Storage(arguments.storage), jpeg_quality=arguments.jpeg_quality,
-                        force=arguments.force)
+        units = list(_source(arguments.source).list_jobs(arguments, contract))
+        output = OutputConfig(folder=arguments.out, storage=ImageStorage(arguments.storage),
+                              jpeg_quality=arguments.jpeg_quality, force=arguments.force)
         output.folder.mkdir(parents=True, exist_ok=True)
-        with _stopping(waits=_jobs(arguments, units) <= 1) as stop, showing_progress(
+        with _stopping(waits=_jobs(arguments, units) <= 1) as stop, show_progress(
                 console, len(units)) as progress:
             def update(name: str, share: float, frames: int) -> None:
                 _heed(stop)
@@ -66,11 +66,11 @@ def main(words: Sequence[str] | None = None) -> int:
                       markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        show_summary(console, outcomes, quiet=True)
+        print_summary(console, outcomes, quiet=True)
         console.print('interrupted; whole episodes are kept, and the same command goes on', style='bold')
         return INTERRUPTED
     outcomes.sort(key=lambda outcome: [unit.name for unit in units].index(outcome.name))
-    show_summary(console, outcomes, quiet=arguments.quiet)
+    print_summary(console, outcomes, quiet=arguments.quiet)
     _draw_sheet(console, arguments, outcomes)
     return _status(units, outcomes)
 
@@ -90,7 +90,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--contract', required=True, type=Path, help="the robot's contract, such as config/aloha.yaml")
     parser.add_argument('--out', required=True, type=Path, help='folder for the episodes')
     parser.add_argument('--from', dest='source', choices=list(_SOURCES), default='rosbag', help='kind of input')
-    parser.add_argument('--storage', choices=[one.value for one in Storage], default=Storage.JPEG.value,
+    parser.add_argument('--storage', choices=[one.value for one in ImageStorage], default=ImageStorage.JPEG.value,
                         help='how images are kept; default %(default)s')
     parser.add_argument('--jpeg-quality', type=int, default=95, metavar='1-100', help='default %(default)s')
     parser.add_argument('--force', action='store_true', help='convert again what is there')
@@ -112,28 +112,28 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def _source(name: str) -> Source:
-    return cast(Source, importlib.import_module(_SOURCES[name]))
+def _source(name: str) -> EpisodeSource:
+    return cast(EpisodeSource, importlib.import_module(_SOURCES[name]))
 
 
-def _outcomes(arguments: argparse.Namespace, units: Sequence[Unit], output: Output, progress: Progress
-              ) -> Iterator[UnitOutcome]:
+def _outcomes(arguments: argparse.Namespace, units: Sequence[ConversionJob], output: OutputConfig,
+              progress: ProgressCallback) -> Iterator[ConversionResult]:
     if arguments.executor == 'ray':
-        run: Any = partial(run_ray, address=arguments.ray_address, workers=arguments.jobs or None)
+        run: Any = partial(run_on_ray, address=arguments.ray_address, workers=arguments.jobs or None)
     else:
         jobs = _jobs(arguments, units)
-        run = run_here if jobs <= 1 else partial(run_processes, jobs=jobs)
-    return cast(Iterator[UnitOutcome], run(units, output, progress))
+        run = run_in_process if jobs <= 1 else partial(run_in_pool, workers=jobs)
+    return cast(Iterator[ConversionResult], run(units, output, progress))
 
 
-def _jobs(arguments: argparse.Namespace, units: Sequence[Unit]) -> int:
+def _jobs(arguments: argparse.Namespace, units: Sequence[ConversionJob]) -> int:
     """How many processes work at once, this one among them if there is one only; Ray's are not counted."""
     if arguments.executor == 'ray':
         return len(units) + 1
     return min(arguments.jobs or len(os.sched_getaffinity(0)), len(units))
 
 
-def _draw_sheet(console: Console, arguments: argparse.Namespace, outcomes: Sequence[UnitOutcome]) -> None:
+def _draw_sheet(console: Console, arguments: argparse.Namespace, outcomes: Sequence[ConversionResult]) -> None:
     files = [arguments.out / name for outcome in outcomes for name in outcome.files]
     if arguments.no_sheet or not files:
         return
@@ -147,7 +147,7 @@ def _draw_sheet(console: Console, arguments: argparse.Namespace, outcomes: Seque
                   soft_wrap=True)
 
 
-def _status(units: Sequence[Unit], outcomes: Sequence[UnitOutcome]) -> int:
+def _status(units: Sequence[ConversionJob], outcomes: Sequence[ConversionResult]) -> int:
     whole = len(outcomes) == len(units) and not any(outcome.failed for outcome in outcomes)
     return 0 if whole and any(outcome.files for outcome in outcomes) else 1
 

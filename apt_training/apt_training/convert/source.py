@@ -1,8 +1,7 @@
-"""What the converter asks of a source of episodes: recordings of the robot, or datasets of others.
+"""Interface between the converter and its sources of episodes: recordings of the robot, or datasets.
 
-A source is cut into units, each of which one process converts alone: a bag, or some episodes
-of a dataset. A unit is a value that crosses process borders; it opens files only when asked
-for its episodes. How episodes become files is known to ``write_unit``.
+A source is divided into jobs, each of which one process converts: a bag, or some episodes of a dataset. A job is
+picklable and opens files only when its episodes are read. ``job_runner`` writes the episode files.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -15,134 +14,147 @@ from apt_policy.core.contract import RobotContract
 from apt_training.episodes.episode import EpisodeFacts, Frame
 
 CONVERTER_VERSION = 'apt-convert 1'
-"""Goes into every file; changes whenever the same input would give other bytes."""
-_LONGEST = 200
-"""Characters: parsers quote all of what they could not parse."""
+"""Version in every episode file; it changes when the same input gives other bytes."""
+_MAX_CHARACTERS = 200
+"""Maximum length of quoted errors: parsers quote all of the text that they could not parse."""
 
 
 class ConvertError(ValueError):
-    """Input that cannot be converted; the message names file, stream and time, and what to do."""
+    """Error of an input that cannot be converted; the message names file, stream and time, and what to do."""
 
 
 def one_line(error: object) -> str:
-    """What an error of a library says, on one line and not longer than a person reads."""
+    """Return the text of an error on one line of limited length."""
     text = ' '.join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST else f'{text[:_LONGEST - 3]}...'
+    return text if len(text) <= _MAX_CHARACTERS else f'{text[:_MAX_CHARACTERS - 3]}...'
 
 
-class Refusal(Enum):
-    """Why an episode is left out."""
+class SkipReason(Enum):
+    """Reason to leave an episode out."""
 
     DISCARDED = 'discarded'
-    """Its operator said so."""
+    """The operator discarded it."""
     UNFINISHED = 'unfinished'
-    """The recording ends before it does."""
+    """The recording ends before the episode."""
     DROPS = 'too many drops'
+    """More frames are missing than ``max_drops`` allows."""
     EMPTY = 'no frames'
     CLOCK_JUMP = 'clock jump'
+    """The clock of the recording jumped within the episode."""
     DAMAGED = 'damaged'
-    """Something of it is missing or cannot be read."""
+    """Part of the input is missing or unreadable."""
 
 
-class RefusedError(Exception):
-    """Raised while the frames of an episode are taken: it is to be left out, the next one may be fine."""
+class SkipEpisodeError(Exception):
+    """Error that leaves one episode out, raised while its frames are read."""
 
-    def __init__(self, kind: Refusal, detail: str) -> None:
-        """``detail`` names file, stream and time."""
+    def __init__(self, kind: SkipReason, detail: str) -> None:
+        """Store the reason.
+
+        Args:
+            kind: reason.
+            detail: sentence with file, stream and time.
+        """
         super().__init__(detail)
         self.kind, self.detail = kind, detail
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamLine:
-    """How one stream did over a whole unit."""
+class StreamStats:
+    """Statistics of one stream over a whole job."""
 
     stream: str
+    """Name of the stream in reports."""
     messages: int
+    """Number of messages."""
     rate_hz: float
+    """Mean rate [Hz]."""
     gaps: int
-    """Times that it was silent for more than 2.5 of its usual periods."""
+    """Number of intervals longer than 2.5 median periods."""
     longest_gap_s: float
+    """Longest interval between two messages [s]."""
     age_p50_s: float
-    """Of what was newest at the frames; NaN where there were none."""
+    """Median age of the newest message at the frames [s]; NaN without frames."""
     age_p95_s: float
+    """95th percentile of the age [s]; NaN without frames."""
     drops: int
-    """Frames lost for its sake."""
+    """Number of frames dropped because of this stream."""
     frozen: int
-    """Images equal to the one before, byte by byte; 0 for other streams."""
+    """Number of images that equal the one before byte by byte; 0 for other streams."""
     time_base: str
     """``header``, ``receive`` or empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitReport:
-    """What is said about a unit when all of it was read."""
+class ConversionReport:
+    """Report on the input of a job, complete when all of it was read."""
 
-    streams: tuple[StreamLine, ...] = ()
+    streams: tuple[StreamStats, ...] = ()
+    """Statistics of each stream."""
     notes: tuple[str, ...] = ()
-    """Sentences: what was chosen, what was odd; each names stream and time where there is one."""
+    """Sentences about automatic choices and unusual messages, with stream and time."""
     damage: str = ''
-    """Where the input broke off, with file and offset; its whole episodes are good all the same."""
+    """Sentence about unreadable input, with file and offset; empty if all was readable. Complete episodes are valid."""
     details: dict[str, int] = field(default_factory=dict)
-    """Dropped frames by ``stream: reason``."""
+    """Number of dropped frames by ``stream: reason``."""
     read_by: str = ''
-    """Libraries that read the input, where there is a choice."""
+    """Libraries that read the input; empty where there is no choice."""
 
 
 class EpisodeStream(Protocol):
-    """One episode, to be taken from front to back before the next one is asked for."""
+    """Episode to be read from front to back before the next one is requested."""
 
     index: int
-    """Within its unit, from 0; counts refused episodes too, so that names do not depend on what is refused."""
+    """Index within its job, from 0. Skipped episodes count, so that file names do not depend on them."""
 
     @property
     def facts(self) -> EpisodeFacts:
-        """Arms, cameras and rate from the start on; the rest is final once the frames are exhausted."""
+        """Facts of the episode: arms, cameras and rate are known at once, the rest after the last frame."""
 
     def frames(self) -> Iterator[Frame]:
-        """Every frame, oldest first.
+        """Yield the frames, oldest first.
 
         Raises:
-            RefusedError: at any point: the episode is to be left out.
+            SkipEpisodeError: the episode must be left out.
         """
 
 
-class Unit(Protocol):
-    """What one process converts."""
+class ConversionJob(Protocol):
+    """Part of the input that one process converts."""
 
     name: str
-    """Files are called after it: letters, digits, ``-``, ``_`` and ``.``."""
+    """Stem of its file names: letters, digits, ``-``, ``_`` and ``.``."""
     path: str
-    """Where it is, for people."""
+    """Path of its input, for messages."""
 
     def identity(self) -> str:
-        """Changes with the input and with every setting that changes the output; cheap."""
+        """Return a hash of the input and of every setting that changes the output, without reading all of the input."""
 
     def episodes(self, done: Callable[[int], bool], progress: Callable[[float, int], None]
                  ) -> Iterator[EpisodeStream]:
-        """Open the unit and go through it.
+        """Yield the episodes of the job.
 
         Args:
-            done: whether the episode of an index is there already; such ones need not be yielded.
-            progress: to be told now and then which share of the unit was read and how many frames came out.
+            done: returns True for an index whose episode file exists; such an episode may be omitted.
+            progress: called now and then with the fraction of the input that was read and the number of frames.
 
         Raises:
-            ConvertError: nothing, or nothing more, can be had of it.
+            ConvertError: the input, or the rest of it, cannot be read.
         """
 
-    def report(self) -> UnitReport:
-        """What there is to say after the last episode."""
+    def report(self) -> ConversionReport:
+        """Return the report, after the last episode."""
 
 
-class Source(Protocol):
-    """A kind of input, as a module: ``rosbag.source`` and ``lerobot.source``, chosen with ``--from``."""
+class EpisodeSource(Protocol):
+    """Kind of input; the modules ``rosbag.source`` and ``lerobot.source`` implement it."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add a group of flags of its own; the inputs themselves are the positional ``inputs``."""
+        """Add the flags of this source; the inputs themselves are the positional ``inputs``."""
 
-    def units(self, arguments: Namespace, contract: RobotContract) -> Sequence[Unit]:
-        """Cut ``arguments.inputs`` (paths) into units, in a fixed order, with names that differ.
+    def list_jobs(self, arguments: Namespace, contract: RobotContract) -> Sequence[ConversionJob]:
+        """Divide ``arguments.inputs`` (paths) into jobs with unique names, in a fixed order.
 
         Raises:
-            ConvertError: an input that is not there or not of this kind, or a flag that does not fit the contract.
+            ConvertError: an input is missing or not of this kind, or a flag does not fit the contract.
         """

@@ -19,7 +19,7 @@ from apt_training.data.mixture import BadFrames, Mixture, Part
 from apt_training.data.published import PUBLISHED
 from apt_training.data.sample import Window
 from apt_training.episodes.episode import EpisodeError
-from apt_training.episodes.files import EITHER, episode_files
+from apt_training.episodes.files import SUFFIXES_TEXT, episode_files
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def open_dataset(declaration: Declaration, location: Location, *, window: Window
     files = [location.folder] if single else [path for path in episode_files(root, declaration.files)
                                               if path.name not in declaration.exclude]
     if not files:
-        raise LocationError(f'dataset {declaration.name}: no episode files ({declaration.files}, {EITHER}) '
+        raise LocationError(f'dataset {declaration.name}: no episode files ({declaration.files}, {SUFFIXES_TEXT}) '
                             f'below {root}')
     videos = location.videos or {
         Videos.BESIDE: None, Videos.FOLDER: root, Videos.MIRROR: root.with_name(f'{root.name}_raw'),

@@ -47,7 +47,7 @@ class Shelf:
         return episode
 
     def _rest(self, index: int, episode: Episode) -> None:
-        episode.rest()
+        episode.close_file()
         self._resting[index] = episode
         self._bytes += episode.nbytes
         while self._bytes > REMEMBERED_BYTES:

@@ -1,4 +1,4 @@
-"""What an episode must fulfil, the same on its way into a file and out of it.
+"""Checks of episodes, the same for writing and reading.
 
 Letters: T frames, A arms, H, W image.
 """
@@ -14,35 +14,53 @@ from apt_training.episodes import layout
 from apt_training.episodes.episode import CameraFrame, EpisodeError, EpisodeFacts, Frame
 
 ROTATION_TOLERANCE = 1e-2
-"""On the entries of R R^T: published files are float32, and some were rounded before."""
+"""Tolerance on the entries of R R^T: published files are float32, and some were rounded before."""
 GRIPPER_MARGIN = 0.25
-"""How far a gripper may be outside 0 .. 1: calibrations drift, and a command squeezes."""
+"""Distance that an opening may be outside 0 .. 1: calibrations drift, and a command squeezes."""
 _RESERVED = {layout.EE_POSE, layout.GRIPPER, layout.EE_POSE_DESIRED, layout.GRIPPER_DESIRED, layout.TIMESTAMP,
              layout.SUBTASK_DESCRIPTION, layout.SUBTASK_START}
 
 
 def check_facts(facts: EpisodeFacts, where: str) -> None:
-    """Raise :class:`EpisodeError` unless a file can be made of these facts."""
+    """Check that facts are complete and consistent.
+
+    Args:
+        facts: facts of the episode.
+        where: file in messages.
+
+    Raises:
+        EpisodeError: they are not.
+    """
     for kind, names in (('arm', facts.arms), ('camera', facts.cameras)):
         if not names or len(set(names)) != len(names):
             raise EpisodeError(f'{where}: expected at least one {kind} and no name twice, got {list(names)}')
     bad = [name for name in facts.cameras if name in _RESERVED or '/' in name or name.startswith('.')]
     if bad:
-        raise EpisodeError(f'{where}: a camera cannot be called {bad[0]!r} in an episode file; rename it')
+        raise EpisodeError(f'{where}: camera name {bad[0]!r} is reserved in episode files: rename the camera')
     if not facts.rate_hz > 0 or not np.isfinite(facts.rate_hz):
         raise EpisodeError(f'{where}: rate_hz is {facts.rate_hz}, expected more than 0')
     if facts.ee_indices is not None and not set(facts.ee_indices) <= set(range(len(facts.arms))):
-        raise EpisodeError(f'{where}: ee_indices are {list(facts.ee_indices)}; there are {len(facts.arms)} arms')
-    starts = [part.start for part in facts.subtasks]
+        raise EpisodeError(f'{where}: ee_indices are {list(facts.ee_indices)}, expected 0 .. {len(facts.arms) - 1}')
+    starts = [subtask.start for subtask in facts.subtasks]
     if starts != sorted(starts):
-        raise EpisodeError(f'{where}: subtasks start at {starts}; expected them in order')
+        raise EpisodeError(f'{where}: subtasks start at {starts}, expected increasing frames')
 
 
 def check_frame(frame: Frame, facts: EpisodeFacts, *, previous: Frame | None, where: str) -> None:
-    """Raise :class:`EpisodeError` unless ``frame`` may follow ``previous``."""
+    """Check a frame.
+
+    Args:
+        frame: the frame.
+        facts: facts of its episode.
+        previous: the frame before; None for the first one.
+        where: file and frame in messages.
+
+    Raises:
+        EpisodeError: shapes, values or cameras are wrong, or the frame cannot follow ``previous``.
+    """
     if not np.isfinite(frame.stamp_s) or (previous is not None and frame.stamp_s <= previous.stamp_s):
         after = '' if previous is None else f' after {previous.stamp_s}'
-        raise EpisodeError(f'{where}: stamp_s is {frame.stamp_s}{after}; stamps must be finite and increase')
+        raise EpisodeError(f'{where}: stamp_s is {frame.stamp_s}{after}, expected finite and increasing stamps')
     arms = len(facts.arms)
     check_poses(frame.world_from_ee, (arms,), f'{where}, {layout.EE_POSE}')
     check_grippers(frame.gripper, (arms,), f'{where}, {layout.GRIPPER}')
@@ -53,25 +71,26 @@ def check_frame(frame: Frame, facts: EpisodeFacts, *, previous: Frame | None, wh
     if previous is not None:
         for name in ('desired_world_from_ee', 'desired_gripper'):
             if (getattr(frame, name) is None) != (getattr(previous, name) is None):
-                raise EpisodeError(f'{where}: {name} must be there in every frame of an episode or in none')
+                raise EpisodeError(f'{where}: {name} is set in some frames only, expected it in every frame of an '
+                                   'episode or in none')
     _check_cameras(frame.views, facts.cameras, where)
     for name, view in frame.views.items():
         _check_view(view, f'{where}, camera {name}')
 
 
 def check_poses(poses: NDArray[Any], leading: Sequence[int], where: str) -> None:
-    """Raise :class:`EpisodeError` unless these are (*leading, 4, 4) finite rigid transforms."""
+    """Raise :class:`EpisodeError` unless poses are finite rigid transforms (*leading, 4, 4)."""
     check_shape(poses, (*leading, 4, 4), where)
     if is_rigid(poses, ROTATION_TOLERANCE):
         return
     for index in np.ndindex(*leading[:1]):
         if not is_rigid(poses[index], ROTATION_TOLERANCE):
-            kind = 'is not finite' if not np.isfinite(poses[index]).all() else 'is no rigid transform'
-            raise EpisodeError(f'{where}[{index[0]}] {kind}: {np.array2string(poses[index], precision=3)}')
+            problem = 'is not finite' if not np.isfinite(poses[index]).all() else 'is no rigid transform'
+            raise EpisodeError(f'{where}[{index[0]}] {problem}: {np.array2string(poses[index], precision=3)}')
 
 
 def check_grippers(grippers: NDArray[Any], leading: Sequence[int], where: str) -> None:
-    """Raise :class:`EpisodeError` unless these are (*leading,) openings between 0 and 1, give or take."""
+    """Raise :class:`EpisodeError` unless openings are (*leading,) and within :data:`GRIPPER_MARGIN` of 0 .. 1."""
     check_shape(grippers, tuple(leading), where)
     usable = (grippers >= -GRIPPER_MARGIN) & (grippers <= 1 + GRIPPER_MARGIN)
     if not usable.all():
@@ -81,7 +100,7 @@ def check_grippers(grippers: NDArray[Any], leading: Sequence[int], where: str) -
 
 
 def check_intrinsics(matrix: NDArray[Any], where: str) -> None:
-    """Raise :class:`EpisodeError` unless this is a (3, 3) pinhole matrix."""
+    """Raise :class:`EpisodeError` unless ``matrix`` is a pinhole matrix (3, 3)."""
     check_shape(matrix, (3, 3), where)
     if not (np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1]) > 0 and matrix[2, 2] == 1):
         raise EpisodeError(f'{where} is {matrix.tolist()}, expected a pinhole matrix with fx, fy > 0')
@@ -97,7 +116,7 @@ def _check_cameras(views: Mapping[str, CameraFrame], cameras: Sequence[str], whe
     if set(views) != set(cameras):
         missing = ', '.join(sorted(set(cameras) - set(views))) or 'none'
         unknown = ', '.join(sorted(set(views) - set(cameras))) or 'none'
-        raise EpisodeError(f'{where}: cameras missing: {missing}; cameras that the facts do not name: {unknown}')
+        raise EpisodeError(f'{where}: missing cameras: {missing}; cameras that are not in the facts: {unknown}')
 
 
 def _check_view(view: CameraFrame, where: str) -> None:

@@ -1,7 +1,7 @@
-"""Room on the disk, claimed before HDF5 writes.
+"""Allocation of disk space before HDF5 writes.
 
-HDF5 cannot close a file that it could not write: the process crashes at its end. So the
-space is allocated beforehand, where running out is an ordinary error.
+HDF5 crashes the process if it cannot write a file that it closes. With space allocated beforehand, a full disk is an
+ordinary error.
 """
 
 import errno
@@ -10,12 +10,12 @@ import os
 import h5py
 
 _SPARE = 1 << 20
-"""For what HDF5 keeps beside the data [bytes]."""
+"""Allowance for the metadata that HDF5 writes beside the data [B]."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def reserve(file: h5py.File, size: int) -> None:
-    """Make sure that ``size`` bytes more fit into ``file``, which may be longer than its content then.
+def reserve_space(file: h5py.File, size: int) -> None:
+    """Allocate ``size`` more bytes for ``file``, which may be longer than its content then.
 
     Raises:
         OSError: the disk, the quota or the file is full; its ``filename`` is the file's.
@@ -24,9 +24,9 @@ def reserve(file: h5py.File, size: int) -> None:
     try:
         os.posix_fallocate(descriptor, 0, file.id.get_filesize() + size + _SPARE)
     except OSError as error:
-        # A file system that cannot allocate ahead has to be trusted.
+        # Some file systems cannot allocate ahead; other errors are ignored.
         if error.errno in _NO_ROOM:
-            raise OSError(error.errno, f'{os.strerror(error.errno)} while an episode was written',
+            raise OSError(error.errno, f'{os.strerror(error.errno)} while writing an episode',
                           file.filename) from error
     finally:
         os.close(descriptor)

@@ -1,6 +1,4 @@
-"""What an episode is made of: frames, and the facts that hold for all of them.
-
-Values only; how they lie in a file is known to ``write`` and ``read``.
+"""Episode types: frames, and the facts that hold for all of them.
 
 Letters: T frames, A arms, H, W image.
 """
@@ -15,14 +13,14 @@ from numpy.typing import NDArray
 
 
 class EpisodeError(ValueError):
-    """An episode that cannot be read or written; the message names file, key and frame."""
+    """Error of an episode that cannot be read or written; the message names file, key and frame."""
 
 
-class Storage(Enum):
-    """How the images of an episode are kept."""
+class ImageStorage(Enum):
+    """Storage of the images of an episode."""
 
     RAW = 'raw'
-    """Pixels as they are."""
+    """Uncompressed pixels."""
     JPEG = 'jpeg'
     """One JPEG file per frame, inside the episode file."""
     VIDEO = 'video'
@@ -30,86 +28,93 @@ class Storage(Enum):
 
 
 class LabelSource(Enum):
-    """Where the states that a policy learns to produce come from."""
+    """Source of the states that a policy is trained to produce."""
 
     TARGETS = 'targets'
-    """End-effector targets that were commanded."""
+    """Commanded end-effector targets."""
     JOINT_COMMANDS = 'joint_commands'
-    """Joint positions that were commanded, by forward kinematics."""
+    """Commanded joint positions, by forward kinematics."""
     MEASURED = 'measured'
-    """Where the arms were later."""
+    """Measured poses of later frames."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CameraFrame:
-    """What one camera gave at one instant."""
+    """Image, intrinsics and pose of one camera at one time."""
 
     rgb: NDArray[np.uint8]
-    """(H, W, 3)."""
+    """RGB image (H, W, 3) uint8."""
     mask: NDArray[np.bool_] | None
-    """(H, W), false where a pixel shows nothing; None: all of them count."""
+    """Valid pixels (H, W) bool; None: all are valid."""
     intrinsics: NDArray[np.float64]
-    """(3, 3) [px], pixel centres at +0.5."""
+    """Intrinsics (3, 3) [px], pixel centres at +0.5."""
     world_from_camera: NDArray[np.float64]
-    """(4, 4), optical frame: x right, y down, z forward."""
+    """Camera pose (4, 4); optical frame: x right, y down, z forward."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
-    """Everything at one instant."""
+    """States and images at one time."""
 
     stamp_s: float
+    """Time on the clock of the recording [s]."""
     world_from_ee: NDArray[np.float64]
-    """(A, 4, 4)."""
+    """Measured end-effector poses (A, 4, 4) [m]."""
     gripper: NDArray[np.float64]
-    """(A,), 0 closed .. 1 open."""
+    """Measured gripper openings (A,), 0 closed .. 1 open."""
     desired_world_from_ee: NDArray[np.float64] | None
-    """(A, 4, 4) where the arms are commanded to be at the next frame's instant, as row 0 of a plan is;
-    None in every frame of an episode, or in none."""
+    """Commanded end-effector poses (A, 4, 4) [m] at the time of the next frame, like row 0 of a plan; None in every
+    frame of an episode, or in none."""
     desired_gripper: NDArray[np.float64] | None
-    """(A,), likewise."""
+    """Commanded gripper openings (A,) at the time of the next frame; None in every frame, or in none."""
     views: Mapping[str, CameraFrame]
-    """One per camera of the episode, by name."""
+    """Image of each camera of the episode, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subtask:
-    """A part of an episode with words of its own."""
+    """Part of an episode with an instruction of its own."""
 
     start: int
-    """Its first frame."""
+    """First frame."""
     description: str
+    """Instruction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeFacts:
-    """What holds for a whole episode."""
+    """Facts that hold for a whole episode."""
 
     prompts: tuple[str, ...]
-    """Wordings of the instruction, any of which describes the episode."""
+    """Alternative wordings of the instruction."""
     rate_hz: float
-    """Frames per second; 1 where time is counted in steps."""
+    """Frame rate [Hz]; 1 if time is counted in steps."""
     arms: tuple[str, ...]
+    """Names of the arms, in the order of A."""
     cameras: tuple[str, ...]
+    """Names of the cameras."""
     label_source: LabelSource
+    """Source of the labels."""
     contract: Mapping[str, Any] | None
-    """``RobotContract.policy_facts()`` of the robot; None where it is not known."""
+    """``RobotContract.policy_facts()`` of the robot; None if unknown."""
     source_hash: str
-    """SHA-256 of what the episode was made from; empty where it is not known."""
+    """SHA-256 of the source of the episode; empty if unknown."""
     converter_version: str
-    """What wrote it; empty where it is not known."""
+    """Name and version of the program that wrote it; empty if unknown."""
     subtasks: tuple[Subtask, ...] = ()
-    """In the order of their starts."""
+    """Subtasks in the order of their starts."""
     ee_indices: tuple[int, ...] | None = None
-    """The arms to learn from, as positions in :attr:`arms`; None: all of them."""
+    """Indices in :attr:`arms` of the arms to train on; None: all."""
 
     def prompt(self, wording: int, frame: int) -> str:
-        """The instruction in one of its wordings, with the subtask that is active at ``frame``.
+        """Return the instruction at a frame, with the active subtask.
 
-        An episode without any wording has the empty one.
+        Args:
+            wording: index in :attr:`prompts`; ignored if there are none.
+            frame: index of the frame.
         """
-        spoken = self.prompts[wording] if self.prompts else ''
-        active = [part.description for part in self.subtasks if part.start <= frame]
+        instruction = self.prompts[wording] if self.prompts else ''
+        active = [subtask.description for subtask in self.subtasks if subtask.start <= frame]
         if not active or not active[-1]:
-            return spoken
-        return f'{spoken}{" " if spoken.endswith(".") else ". "}{active[-1]}' if spoken else active[-1]
+            return instruction
+        return f'{instruction}{" " if instruction.endswith(".") else ". "}{active[-1]}' if instruction else active[-1]

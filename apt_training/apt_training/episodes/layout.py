@@ -1,7 +1,6 @@
-"""The names inside an episode file: datasets, groups and attributes.
+"""Names of datasets, groups and attributes in an episode file.
 
-The published data tools' layout, and what this suite adds to it as attributes. What the
-values mean stands in docs/data.md; nothing is read or written here.
+The layout is that of the published data tools, with attributes of this suite. docs/data.md describes the values.
 """
 
 # Datasets at the top.
@@ -19,7 +18,7 @@ CAMERA_POSE = 'pose'
 INTRINSICS = 'K'
 MASK = 'mask'
 MASK_IS_CONSTANT = 'constant'
-"""Attribute of :data:`MASK`: every row is the first one again."""
+"""Attribute of :data:`MASK`: True if all rows equal the first one."""
 
 # Attributes of the published tools.
 PROMPT_PREFIX = 'prompt_text'
@@ -45,9 +44,10 @@ VERSION = 1
 UNITS_TEXT = 'm, rad, s; gripper 0 closed .. 1 open; K in px, centre of the first pixel at 0'
 FRAMES_TEXT = 'ee_pose is world_from_ee; CAM/pose is world_from_camera, x right, y down, z forward'
 PIXEL_CENTRE = 0.5
-"""The file counts pixels from the centre of the first one, as OpenCV and ROS do; the suite from its corner."""
+"""Offset from pixel coordinates of the file, which count from the centre of the first pixel as in OpenCV and ROS, to
+those of the suite, which count from its corner [px]."""
 
 
 def prompt_key(index: int) -> str:
-    """Attribute of the ``index``-th instruction; the names sort in their order."""
+    """Return the attribute of an instruction; the names sort in the order of the indices."""
     return PROMPT_PREFIX if index == 0 else f'{PROMPT_PREFIX}_{index:04d}'

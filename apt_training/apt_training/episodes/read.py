@@ -1,7 +1,7 @@
-"""Reading an episode file, ours or of the published data tools.
+"""Reader of episode files of this suite or the published data tools.
 
-A file is opened when something is asked of it and stays open until :meth:`Episode.close`.
-Small arrays are read once; images are decoded one at a time. What is read is checked.
+A file is opened at the first access and stays open until :meth:`Episode.close`. Small arrays are read once; images are
+decoded one at a time. All values are checked.
 
 Letters: T frames, A arms, H, W image.
 """
@@ -20,26 +20,26 @@ from numpy.typing import NDArray
 
 from apt_training.episodes import layout
 from apt_training.episodes.check import check_facts, check_grippers, check_poses, check_shape
-from apt_training.episodes.episode import CameraFrame, EpisodeError, EpisodeFacts, LabelSource, Storage, Subtask
+from apt_training.episodes.episode import CameraFrame, EpisodeError, EpisodeFacts, ImageStorage, LabelSource, Subtask
 from apt_training.episodes.read_camera import CameraReader
 
 Array = NDArray[np.float64]
 
 _FACTS_BYTES = 1 << 15
-"""About what the attributes of an episode take, its contract above all."""
+"""Approximate size of the attributes of an episode, mostly its contract [B]."""
 _CHUNK_CACHE = 1 << 16
-"""Per dataset [bytes]: enough for the index of JPEG files; an image is asked for once, so none is kept."""
+"""Chunk cache per dataset [B]: enough for the index of JPEG files. Images are read once, so none is cached."""
 
 
 class Episode:
-    """One episode file. May be pickled, and used on either side of a fork."""
+    """Episode file; picklable, and usable in both processes after a fork."""
 
     def __init__(self, path: Path, *, video_root: Path | None = None) -> None:
-        """Remember where the episode is; it is opened later.
+        """Store the path; the file is opened at the first access.
 
         Args:
-            path: of the file.
-            video_root: folder that the names of its videos are relative to; None: the file's own.
+            path: episode file.
+            video_root: folder to which the names of its videos are relative; None: the folder of the file.
         """
         self.path = Path(path)
         self.video_root = self.path.parent if video_root is None else Path(video_root)
@@ -61,19 +61,19 @@ class Episode:
 
     @property
     def nbytes(self) -> int:
-        """About what is kept of what was read."""
+        """Approximate size of the cached values [B]."""
         arrays = sum(value.nbytes for value in self.__dict__.values() if isinstance(value, np.ndarray))
         return _FACTS_BYTES + arrays + sum(reader.nbytes for reader in self._cameras.values())
 
-    def rest(self) -> None:
-        """Close the file but keep what was read; pixels open it again."""
+    def close_file(self) -> None:
+        """Close the file and keep cached values; access to pixels opens it again."""
         file, mine = self._file, self._pid == os.getpid()
         self._file = None
         if file is not None and mine:
             file.close()
 
     def close(self) -> None:
-        """Close the file and forget what was read; the next question opens it again."""
+        """Close the file and drop cached values; the next access opens it again."""
         file, mine = self._file, self._pid == os.getpid()
         self.__dict__ = self.__getstate__()
         if file is not None and mine:
@@ -81,10 +81,10 @@ class Episode:
 
     @cached_property
     def facts(self) -> EpisodeFacts:
-        """What holds for the whole episode; what a published file does not say is inferred.
+        """Facts of the whole episode; those that a published file lacks are inferred.
 
         Raises:
-            EpisodeError: not an episode file.
+            EpisodeError: the file is no episode file.
         """
         with self._reading('attributes') as file:
             attributes = dict(file.attrs)
@@ -107,63 +107,63 @@ class Episode:
                 converter_version=str(attributes.get(layout.CONVERTER, '')),
                 ee_indices=None if indices is None else tuple(int(i) for i in np.atleast_1d(indices)))
         except (ValueError, TypeError) as error:
-            raise EpisodeError(f'{self.path}: its attributes cannot be read: {error}') from error
+            raise EpisodeError(f'{self.path}: cannot read its attributes: {error}') from error
         check_facts(facts, str(self.path))
         check_shape(np.empty(self._arm_count), (len(facts.arms),), f'{self.path}, {layout.EE_POSE} per frame')
         return facts
 
     @cached_property
     def world_from_ee(self) -> Array:
-        """(T, A, 4, 4), measured."""
+        """Measured end-effector poses (T, A, 4, 4) [m]."""
         return self._poses(layout.EE_POSE)
 
     @cached_property
     def gripper(self) -> Array:
-        """(T, A), 0 closed .. 1 open, measured."""
+        """Measured gripper openings (T, A), 0 closed .. 1 open."""
         return self._grippers(layout.GRIPPER)
 
     @cached_property
     def desired_world_from_ee(self) -> Array | None:
-        """(T, A, 4, 4) commanded for the instant of the next frame; None where the file has none."""
+        """Commanded end-effector poses (T, A, 4, 4) [m] for the time of the next frame; None if the file has none."""
         return self._poses(layout.EE_POSE_DESIRED) if self._has(layout.EE_POSE_DESIRED) else None
 
     @cached_property
     def desired_gripper(self) -> Array | None:
-        """(T, A), likewise."""
+        """Commanded gripper openings (T, A) for the time of the next frame; None if the file has none."""
         return self._grippers(layout.GRIPPER_DESIRED) if self._has(layout.GRIPPER_DESIRED) else None
 
     @cached_property
     def timestamps(self) -> Array:
-        """(T,) [s] on the clock of the recording, or steps."""
+        """Times (T,) on the clock of the recording [s], or steps."""
         with self._reading('attributes') as file:
             start_s = float(file.attrs.get(layout.START, 0.0))
         return start_s + self._since_start
 
     def prompt(self, index: int, wording: int = 0) -> str:
-        """The instruction at a frame: one of ``facts.prompts``, with the subtask that is active."""
+        """Return the instruction at a frame: one of ``facts.prompts``, with the active subtask."""
         return self.facts.prompt(wording, index)
 
     def view(self, camera: str, index: int) -> CameraFrame:
-        """What ``camera`` gave at frame ``index``.
+        """Return the image of a camera at a frame.
 
         Raises:
-            EpisodeError: no such camera or frame, or an image that cannot be decoded.
+            EpisodeError: the camera or frame does not exist, or the image cannot be decoded.
         """
         reader = self.camera(camera)
         if not 0 <= index < len(self):
-            raise EpisodeError(f'{self.path} has frames 0 .. {len(self) - 1}, asked for {index}')
+            raise EpisodeError(f'{self.path} has no frame {index}, expected 0 .. {len(self) - 1}')
         with self._reading(f'{camera}, frame {index}') as file:
             return reader.frame(index, file[camera])
 
-    def storage(self, camera: str) -> Storage:
-        """How the images of ``camera`` are kept."""
+    def storage(self, camera: str) -> ImageStorage:
+        """Return the storage of the images of a camera."""
         return self.camera(camera).storage
 
     def camera(self, name: str) -> CameraReader:
-        """The streams of one camera.
+        """Return the reader of one camera.
 
         Raises:
-            EpisodeError: there is no such camera, or a stream of it is missing or has the wrong shape.
+            EpisodeError: the camera does not exist, or one of its datasets is missing or has a wrong shape.
         """
         readers = self._cameras
         if name not in readers:
@@ -176,10 +176,10 @@ class Episode:
         return readers[name]
 
     def check(self) -> None:
-        """Read everything but the pixels.
+        """Read and check everything but the pixels.
 
         Raises:
-            EpisodeError: naming file, key and frame of what is wrong first.
+            EpisodeError: a value is invalid; names file, key and frame of the first one.
         """
         frames = len(self)
         for name, array in (('gripper', self.gripper), ('timestamp', self.timestamps),
@@ -197,7 +197,7 @@ class Episode:
 
     @cached_property
     def _since_start(self) -> Array:
-        """(T,) as in the file."""
+        """Times since the start (T,) [s], as in the file."""
         times = self._array(layout.TIMESTAMP)
         if times.ndim != 1 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
             bad = int(np.argmax(~(np.diff(times, prepend=-np.inf) > 0))) if times.ndim == 1 else 0
@@ -237,27 +237,27 @@ class Episode:
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[h5py.File]:
-        """The open file; whatever HDF5 raises names the file and ``what``."""
+        """Open the file, and raise errors of HDF5 as EpisodeError with the file and ``what``."""
         try:
             if self._pid != os.getpid():
                 self.__dict__ = self.__getstate__()
             if self._file is None:
                 self._file, self._pid = h5py.File(self.path, 'r', rdcc_nbytes=_CHUNK_CACHE), os.getpid()
-                self._stay_the_same()
+                self._check_same_file()
             yield self._file
         except EpisodeError:
             raise
         except FileNotFoundError as error:
             raise EpisodeError(f'episode {self.path} does not exist') from error
         except (OSError, RuntimeError, LookupError, ValueError, TypeError) as error:
-            raise EpisodeError(f'{self.path}, {what}: cannot be read: {error}') from error
+            raise EpisodeError(f'{self.path}: cannot read {what}: {error}') from error
 
-    def _stay_the_same(self) -> None:
-        """What is remembered belongs to the file that was read."""
+    def _check_same_file(self) -> None:
+        """Raise EpisodeError if the file was replaced: cached values belong to the old one."""
         found = self.path.stat()
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._identity not in (None, identity):
-            raise EpisodeError(f'{self.path} is another file than a while ago; begin anew to read it')
+            raise EpisodeError(f'{self.path} was replaced while it was read: open it again')
         self._identity = identity
 
 
@@ -283,5 +283,5 @@ def _subtasks(file: h5py.File) -> tuple[Subtask, ...]:
 
 
 def _rate(since_start_s: Array) -> float:
-    """Frames per second of (T,) times; 1 for a single frame."""
+    """Return the mean rate of times (T,) [Hz]; 1 for a single frame."""
     return 1.0 if len(since_start_s) < 2 else (len(since_start_s) - 1) / float(since_start_s[-1] - since_start_s[0])

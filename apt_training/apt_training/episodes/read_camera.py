@@ -1,6 +1,4 @@
-"""The streams of one camera in an open episode file: pixels, mask, intrinsics, pose.
-
-Knows the three ways in which images are kept, and nothing of arms or of facts.
+"""Reader of one camera in an episode file: images in any storage, masks, intrinsics and poses.
 
 Letters: T frames, H, W image.
 """
@@ -16,21 +14,21 @@ from numpy.typing import NDArray
 from apt_training.episodes import layout
 from apt_training.episodes.check import check_intrinsics, check_poses
 from apt_training.episodes.codec import ImageError, decode_jpeg
-from apt_training.episodes.episode import CameraFrame, EpisodeError, Storage
+from apt_training.episodes.episode import CameraFrame, EpisodeError, ImageStorage
 from apt_training.episodes.video import VideoError, read_video_frame
 
 log = logging.getLogger(__name__)
 
 
 class CameraReader:
-    """Of one group. Small things are read at once; pixels are asked of the group that :meth:`frame` is given."""
+    """Reader of the group of one camera. Pixels are read from the group that is passed to :meth:`frame`."""
 
     def __init__(self, group: h5py.Group, *, path: Path, frames: int, since_start_s: NDArray[np.float64],
                  video_root: Path) -> None:
         """Read everything but the pixels.
 
         Raises:
-            EpisodeError: its images are missing or kept in no known way, or a stream has the wrong shape.
+            EpisodeError: the images are missing or have an unknown storage, or a dataset has a wrong shape.
         """
         self._frames, self._times = frames, since_start_s
         self._where = f'{path}, {group.name.lstrip("/")}'
@@ -39,26 +37,30 @@ class CameraReader:
             raise EpisodeError(f'{self._where} has no {layout.RGB!r}; it has {", ".join(group) or "nothing"}')
         rgb: h5py.Dataset = group[layout.RGB]
         self.storage = _storage_of(rgb, frames, f'{self._where}/{layout.RGB}')
-        self.video_path = video_root / _name_in(rgb) if self.storage is Storage.VIDEO else None
-        """Of a camera whose images are a video."""
+        self.video_path = video_root / _name_in(rgb) if self.storage is ImageStorage.VIDEO else None
+        """Video file; None for another storage."""
         self.intrinsics = self._read_intrinsics(group)
-        """(T, 3, 3), or (1, 3, 3) for all frames [px], pixel centres at +0.5."""
+        """Intrinsics (T, 3, 3), or (1, 3, 3) for all frames [px], pixel centres at +0.5."""
         self.world_from_camera = self._read_poses(group)
-        """(T, 4, 4); a file that does not say gives the identity, with a warning."""
+        """Camera poses (T, 4, 4) [m]; the identity, with a warning, if the file has none."""
         self._masked = layout.MASK in group
         self._constant_mask = self._read_constant_mask(group) if self._masked else None
 
     @property
     def nbytes(self) -> int:
-        """Of what is kept."""
+        """Size of the cached values [B]."""
         constant = 0 if self._constant_mask is None else self._constant_mask.nbytes
         return self.intrinsics.nbytes + self.world_from_camera.nbytes + constant
 
     def frame(self, index: int, group: h5py.Group) -> CameraFrame:
-        """Frame ``index``, which is in range, from the camera's group in the open file.
+        """Return the image at a frame.
+
+        Args:
+            index: index of the frame, in range.
+            group: group of the camera in the open file.
 
         Raises:
-            EpisodeError: its image cannot be decoded, or its mask has another size.
+            EpisodeError: the image cannot be decoded, or its mask has another size.
         """
         try:
             rgb = self._pixels(index, group)
@@ -68,21 +70,25 @@ class CameraReader:
         if self._masked and mask is None:
             mask = np.asarray(group[layout.MASK][index]) != 0
         if mask is not None and mask.shape != rgb.shape[:2]:
-            raise EpisodeError(f'{self._where}/{layout.MASK}, frame {index} is {mask.shape}, '
-                               f'its image {rgb.shape[:2]}')
+            raise EpisodeError(f'{self._where}/{layout.MASK}, frame {index} has shape {mask.shape}, '
+                               f'expected {rgb.shape[:2]} of its image')
         return CameraFrame(rgb=rgb, mask=mask, intrinsics=self.intrinsics[min(index, len(self.intrinsics) - 1)],
                            world_from_camera=self.world_from_camera[index])
 
     def check(self) -> None:
-        """What reading leaves open; :class:`EpisodeError` names what is wrong first."""
+        """Check that the video exists.
+
+        Raises:
+            EpisodeError: it does not.
+        """
         if self.video_path is not None and not self.video_path.exists():
-            raise EpisodeError(f'{self._where}/{layout.RGB}: video {self.video_path} does not exist; '
-                               'is video_root right?')
+            raise EpisodeError(f'{self._where}/{layout.RGB}: video {self.video_path} does not exist: '
+                               'copy it, or correct video_root')
 
     def _read_poses(self, group: h5py.Group) -> NDArray[np.float64]:
         if layout.CAMERA_POSE not in group:
-            log.warning('%s has no %s: the camera is taken to stand in the origin; actions in its frame '
-                        'are then actions in the world', self._where, layout.CAMERA_POSE)
+            log.warning('%s has no %s: its pose is assumed to be the identity, so actions in its frame are '
+                        'actions in the world frame', self._where, layout.CAMERA_POSE)
             return np.tile(np.eye(4), (self._frames, 1, 1))
         poses = np.asarray(group[layout.CAMERA_POSE][()], np.float64)
         if poses.shape == (4, 4):
@@ -93,7 +99,7 @@ class CameraReader:
     def _read_intrinsics(self, group: h5py.Group) -> NDArray[np.float64]:
         if layout.INTRINSICS not in group:
             raise EpisodeError(f'{self._where} has no {layout.INTRINSICS!r}; it has {", ".join(group)}: '
-                               'write the (3, 3) pinhole matrix of the camera')
+                               'add the pinhole matrix (3, 3) of the camera')
         stored = np.asarray(group[layout.INTRINSICS][()], np.float64)
         matrices = stored.reshape(-1, 3, 3) if stored.shape[-2:] == (3, 3) else stored[None]
         if len(matrices) not in (1, self._frames):
@@ -105,7 +111,7 @@ class CameraReader:
         return matrices
 
     def _read_constant_mask(self, group: h5py.Group) -> NDArray[np.bool_] | None:
-        """(H, W) that every frame shares; None where each has its own."""
+        """Return the mask (H, W) of all frames; None if each has its own."""
         masks = group[layout.MASK]
         if masks.ndim != 3 or len(masks) != self._frames:
             raise EpisodeError(f'{self._where}/{layout.MASK} has shape {masks.shape}, '
@@ -117,8 +123,8 @@ class CameraReader:
             rgb = read_video_frame(self.video_path, float(self._times[index]))
             return np.ascontiguousarray(rgb[..., ::-1]) if self._swapped else rgb
         stored = group[layout.RGB][index]
-        if self.storage is Storage.JPEG:
-            # The published tools encode red first as if it were blue first, unless they say is_bgr.
+        if self.storage is ImageStorage.JPEG:
+            # The published tools encode RGB as if it were BGR, unless is_bgr is set.
             return decode_jpeg(stored, swapped=not self._swapped)
         pixels = stored.transpose(1, 2, 0)
         return np.ascontiguousarray(pixels[..., ::-1] if self._swapped else pixels)
@@ -129,12 +135,12 @@ def _name_in(rgb: h5py.Dataset) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _storage_of(rgb: Any, frames: int, where: str) -> Storage:
+def _storage_of(rgb: Any, frames: int, where: str) -> ImageStorage:
     if h5py.check_string_dtype(rgb.dtype) is not None and rgb.shape in ((), (1,)):
-        return Storage.VIDEO
+        return ImageStorage.VIDEO
     if h5py.check_vlen_dtype(rgb.dtype) == np.uint8 and rgb.shape == (frames,):
-        return Storage.JPEG
+        return ImageStorage.JPEG
     if rgb.dtype == np.uint8 and rgb.ndim == 4 and rgb.shape[:2] == (frames, 3):
-        return Storage.RAW
-    raise EpisodeError(f'{where} is {rgb.shape} {rgb.dtype}; expected uint8 ({frames}, 3, H, W), {frames} times '
-                       'the bytes of a JPEG file, or one string with the path of a video')
+        return ImageStorage.RAW
+    raise EpisodeError(f'{where} is {rgb.shape} {rgb.dtype}, expected uint8 ({frames}, 3, H, W), {frames} JPEG '
+                       'files as bytes, or one string with the path of a video')

@@ -1,8 +1,7 @@
-"""Video files of one camera: frames in, and any one frame out again.
+"""Writer of video files of one camera, and reader of single frames.
 
-A frame is found by its time since the first one, so that gaps in a recording stay gaps.
-Keyframes stand close together: a frame costs at most :data:`KEYFRAME_GAP` decodes.
-Only this module imports PyAV, and only when it is used.
+A frame is found by its time since the first one, so that gaps in a recording stay gaps. Keyframes are close together:
+reading a frame decodes at most :data:`KEYFRAME_GAP` frames. Only this module imports PyAV, and only when it is used.
 """
 
 from collections.abc import Iterator
@@ -14,47 +13,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 KEYFRAME_GAP = 8
+"""Number of frames from one keyframe to the next."""
 _TICKS = 90_000
-"""Per second, of the time stamps in our files."""
+"""Time stamps per second in the files of the suite, as usual in MPEG."""
 # Of x264's macroblock tree, some three files in a thousand had other bytes than the rest (x264 in PyAV 18.1, 32x32 px).
 _QUALITY = {'crf': '16', 'preset': 'veryfast', 'x264-params': 'bframes=0:scenecut=0:no-mbtree=1'}
 TOLERANCE_S = 0.01
-"""A frame may be this far off the time that is asked for."""
+"""Largest deviation of a frame from the requested time [s]."""
 
 
 class VideoError(ValueError):
-    """A video that cannot be written or read; the message says why."""
+    """Error of a video that cannot be written or read."""
 
 
-class VideoWriter:
-    """Writes H.264 in MP4; the same frames give the same bytes."""
+class CameraVideoWriter:
+    """Writer of H.264 in MP4; the same frames give the same bytes."""
 
     def __init__(self, path: Path, *, rate_hz: float, height: int, width: int) -> None:
-        """Open ``path``; the nominal ``rate_hz`` is for players.
+        """Open a file.
+
+        Args:
+            path: file to write.
+            rate_hz: nominal rate for players [Hz].
+            height: height of the images [px], even.
+            width: width of the images [px], even.
 
         Raises:
-            VideoError: PyAV is missing, lacks the encoder, or the size is odd.
+            VideoError: PyAV or its encoder is missing, or a side is odd.
         """
         if height % 2 or width % 2:
-            raise VideoError(f'a video needs even sides, got {width}x{height}: store raw or jpeg')
+            raise VideoError(f'cannot encode {width}x{height} px, expected even sides: use storage raw or jpeg')
         av = _pyav()
-        # Without the flag the file carries the name and version of the library.
+        # Without the flag the file contains the name and version of the library.
         self._container = av.open(str(path), 'w', format='mp4', options={'fflags': '+bitexact'})
         try:
             self._stream = self._container.add_stream('libx264', rate=Fraction(rate_hz).limit_denominator(1000))
         except (ValueError, av.FFmpegError) as error:
             self._container.close()
-            raise VideoError(f'this PyAV cannot encode H.264 ({error}); store raw or jpeg') from error
+            raise VideoError(f'PyAV cannot encode H.264 ({error}): use storage raw or jpeg') from error
         stream: Any = self._stream
         stream.width, stream.height, stream.pix_fmt = width, height, 'yuv420p'
         stream.codec_context.gop_size = KEYFRAME_GAP
-        # Slices of one frame depend on the number of threads.
+        # The slices of a frame, and so the bytes, depend on the number of threads.
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, _TICKS)
         stream.options = dict(_QUALITY)
 
-    def add(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
-        """Append (H, W, 3), later than the frame before [s]."""
+    def append_frame(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
+        """Append an image.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+            since_start_s: time since the first frame [s], later than that of the frame before.
+        """
         frame = _pyav().VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format='rgb24')
         frame.pts, frame.time_base = round(since_start_s * _TICKS), Fraction(1, _TICKS)
         self._container.mux(self._stream.encode(frame))
@@ -66,8 +77,8 @@ class VideoWriter:
         finally:
             self._container.close()
 
-    def abandon(self) -> None:
-        """Let go of the file, which is then worth nothing."""
+    def discard(self) -> None:
+        """Close the file without finishing it."""
         try:
             self._container.close()
         except _pyav().FFmpegError:
@@ -75,10 +86,10 @@ class VideoWriter:
 
 
 def read_video_frame(path: Path, since_start_s: float) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, red first, of the frame shown at that time [s].
+    """Return the frame at a time since the first frame [s], as (H, W, 3) uint8 RGB.
 
     Raises:
-        VideoError: absent, not a video, or without a frame at that time.
+        VideoError: the file is missing, no video, or has no frame at that time.
     """
     av = _pyav()
     if not path.exists():
@@ -99,7 +110,7 @@ def read_video_frame(path: Path, since_start_s: float) -> NDArray[np.uint8]:
 
 
 def _frames_from(container: Any, since_start_s: float) -> Iterator[tuple[float, Any]]:
-    """Frames and their times since the first, from the keyframe before the time that is asked for."""
+    """Yield times since the first frame [s] and frames, from the keyframe before the requested time on."""
     if not container.streams.video:
         raise VideoError(f'{container.name} has no video stream')
     stream = container.streams.video[0]
@@ -116,5 +127,5 @@ def _pyav() -> Any:
     try:
         import av
     except ImportError as error:
-        raise VideoError('videos need PyAV: pip install av, or store raw or jpeg') from error
+        raise VideoError('videos need PyAV: pip install av, or use storage raw or jpeg') from error
     return av

@@ -1,7 +1,6 @@
-"""Writing an episode file: whole or not at all, and the same bytes for the same frames.
+"""Writer of episode files: atomic, and the same bytes for the same frames.
 
-Frames are checked as they come. Images go to disk as they come, everything else at the
-end. What the keys mean stands in ``layout``.
+Frames are checked as they are appended. Images are written at once, everything else at the end.
 
 Letters: T frames, A arms, H, W image.
 """
@@ -21,20 +20,26 @@ import numpy as np
 from apt_policy.core.atomic import PartialFile
 from apt_training.episodes import layout
 from apt_training.episodes.check import check_facts, check_frame
-from apt_training.episodes.disk import reserve
-from apt_training.episodes.episode import EpisodeError, EpisodeFacts, Frame, Storage
-from apt_training.episodes.write_camera import CameraWriter, StoredCamera, VideoCamera
+from apt_training.episodes.disk import reserve_space
+from apt_training.episodes.episode import EpisodeError, EpisodeFacts, Frame, ImageStorage
+from apt_training.episodes.write_camera import CameraWriter, EmbeddedCameraWriter, VideoCameraWriter
 
 
 class EpisodeWriter:
-    """A context manager: the file appears at ``path`` when the block ends without an error, else nothing does."""
+    """Writer of one episode; a context manager that creates the file if its block ends without an error."""
 
-    def __init__(self, path: Path, facts: EpisodeFacts, *, storage: Storage = Storage.JPEG,
+    def __init__(self, path: Path, facts: EpisodeFacts, *, storage: ImageStorage = ImageStorage.JPEG,
                  jpeg_quality: int = 95) -> None:
-        """Prepare to write; folders are made, an existing file is replaced at the end.
+        """Check the facts; an existing file is replaced at the end.
+
+        Args:
+            path: episode file.
+            facts: facts of the episode.
+            storage: storage of the images.
+            jpeg_quality: 1 to 100, for JPEG storage.
 
         Raises:
-            EpisodeError: facts that contradict themselves.
+            EpisodeError: the facts are inconsistent.
         """
         self._path = Path(path)
         check_facts(facts, str(self._path))
@@ -50,28 +55,28 @@ class EpisodeWriter:
         self._file = h5py.File(self._partial.path, 'w', libver=('earliest', 'v110'))
         return self
 
-    def add(self, frame: Frame) -> None:
-        """Append one frame.
+    def append_frame(self, frame: Frame) -> None:
+        """Append a frame.
 
         Raises:
-            EpisodeError: shapes, cameras or values that do not fit, stamps that do not increase.
+            EpisodeError: shapes, cameras or values are wrong, or the stamp does not increase.
             OSError: the disk is full.
         """
         if self._file is None:
-            raise RuntimeError('EpisodeWriter is a context manager: use it in a with block')
+            raise RuntimeError('cannot append a frame: EpisodeWriter is a context manager, use it in a with block')
         check_frame(frame, self._facts, previous=self._frames[-1] if self._frames else None,
                     where=f'{self._path}, frame {len(self._frames)}')
         if not self._frames:
             self._cameras = [self._open_camera(name) for name in self._facts.cameras]
         for camera in self._cameras:
-            camera.add(frame.views[camera.name], frame.stamp_s - self._start_s(frame))
+            camera.append_frame(frame.views[camera.name], frame.stamp_s - self._start_s(frame))
         self._frames.append(replace(frame, views={}))
 
-    def restate(self, facts: EpisodeFacts) -> None:
-        """Replace what is known only when all frames have come: instructions, subtasks, hash, label source.
+    def update_facts(self, facts: EpisodeFacts) -> None:
+        """Replace the facts that are known after the last frame: instructions, subtasks, hash, label source.
 
         Raises:
-            EpisodeError: facts that contradict themselves, or other arms, cameras or another rate than before.
+            EpisodeError: the facts are inconsistent, or arms, cameras or rate changed.
         """
         check_facts(facts, str(self._path))
         for name in ('arms', 'cameras', 'rate_hz'):
@@ -94,13 +99,14 @@ class EpisodeWriter:
     def _open_camera(self, name: str) -> CameraWriter:
         assert self._file is not None
         group = self._file.create_group(name)
-        if self._storage is Storage.VIDEO:
-            return VideoCamera(name, group, self._path, self._facts.rate_hz)
-        return StoredCamera(name, group, self._path, None if self._storage is Storage.RAW else self._quality)
+        if self._storage is ImageStorage.VIDEO:
+            return VideoCameraWriter(name, group, self._path, self._facts.rate_hz)
+        quality = None if self._storage is ImageStorage.RAW else self._quality
+        return EmbeddedCameraWriter(name, group, self._path, quality)
 
     def _finish(self) -> None:
         if not self._frames:
-            raise EpisodeError(f'{self._path}: an episode needs at least one frame, got none')
+            raise EpisodeError(f'{self._path}: got no frame, expected at least one')
         assert self._file is not None
         for camera in self._cameras:
             camera.finish()
@@ -120,12 +126,12 @@ class EpisodeWriter:
             self._file = None
         if not complete:
             for camera in self._cameras:
-                camera.abandon()
+                camera.discard()
             self._partial.discard()
 
 
 def _write_states(file: h5py.File, frames: Sequence[Frame]) -> None:
-    """What the arms did."""
+    """Write the states of the arms and the times."""
     start_s = frames[0].stamp_s
     states: dict[str, list[Any]] = {
         layout.EE_POSE: [frame.world_from_ee for frame in frames],
@@ -135,17 +141,17 @@ def _write_states(file: h5py.File, frames: Sequence[Frame]) -> None:
         layout.TIMESTAMP: [frame.stamp_s - start_s for frame in frames],
     }
     arrays = {key: np.asarray(rows, np.float64) for key, rows in states.items() if rows[0] is not None}
-    reserve(file, sum(array.nbytes for array in arrays.values()))
+    reserve_space(file, sum(array.nbytes for array in arrays.values()))
     for key, array in arrays.items():
         file.create_dataset(key, data=array)
 
 
-def _write_facts(file: h5py.File, facts: EpisodeFacts, storage: Storage, start_s: float) -> None:
+def _write_facts(file: h5py.File, facts: EpisodeFacts, storage: ImageStorage, start_s: float) -> None:
     for index, prompt in enumerate(facts.prompts):
         file.attrs[layout.prompt_key(index)] = prompt
-    file.attrs[layout.COMPRESS] = storage is Storage.JPEG
-    # An ordinary JPEG file, given to OpenCV as the published tools do, comes out blue first.
-    file.attrs[layout.IS_BGR] = storage is Storage.JPEG
+    file.attrs[layout.COMPRESS] = storage is ImageStorage.JPEG
+    # The published tools decode JPEG files with OpenCV, which returns BGR.
+    file.attrs[layout.IS_BGR] = storage is ImageStorage.JPEG
     if facts.ee_indices is not None:
         file.attrs[layout.EE_INDICES] = np.array(facts.ee_indices, np.int64)
     file.attrs[layout.FORMAT_VERSION] = layout.VERSION
@@ -163,8 +169,9 @@ def _write_facts(file: h5py.File, facts: EpisodeFacts, storage: Storage, start_s
     file.attrs[layout.UNITS] = layout.UNITS_TEXT
     file.attrs[layout.FRAMES] = layout.FRAMES_TEXT
     if facts.subtasks:
-        file.create_dataset(layout.SUBTASK_START, data=np.array([part.start for part in facts.subtasks], np.int64))
-        _write_texts(file, [part.description for part in facts.subtasks])
+        starts = np.array([subtask.start for subtask in facts.subtasks], np.int64)
+        file.create_dataset(layout.SUBTASK_START, data=starts)
+        _write_texts(file, [subtask.description for subtask in facts.subtasks])
 
 
 def _write_names(file: h5py.File, key: str, names: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
-"""The images of one camera on their way into an episode file.
+"""Writers of the images of one camera to an episode file.
 
-Knows nothing of arms or of facts; ``write`` opens one writer per camera and finishes or
-abandons it. Pixels stream to disk, the rest waits in memory.
+Pixels are written as they are appended; masks, intrinsics and poses follow at the end.
 
 Letters: T frames, H, W image.
 """
@@ -17,16 +16,16 @@ from numpy.typing import NDArray
 from apt_policy.core.atomic import PartialFile
 from apt_training.episodes import layout
 from apt_training.episodes.codec import encode_jpeg
-from apt_training.episodes.disk import reserve
+from apt_training.episodes.disk import reserve_space
 from apt_training.episodes.episode import CameraFrame, EpisodeError
-from apt_training.episodes.video import VideoError, VideoWriter
+from apt_training.episodes.video import CameraVideoWriter, VideoError
 
 _BATCH = 16
-"""Images written at once."""
+"""Number of images written at once."""
 
 
 class CameraWriter(ABC):
-    """What every camera has, whatever becomes of its pixels."""
+    """Writer of one camera, independent of the storage of its images."""
 
     def __init__(self, name: str, group: h5py.Group, path: Path) -> None:
         self.name, self.group, self.path = name, group, path
@@ -37,31 +36,39 @@ class CameraWriter(ABC):
         self._intrinsics: list[NDArray[np.float64]] = []
         self._poses: list[NDArray[np.float64]] = []
 
-    def add(self, view: CameraFrame, since_start_s: float) -> None:
-        """Append one image, its mask and where it was taken from."""
+    def append_frame(self, view: CameraFrame, since_start_s: float) -> None:
+        """Append an image with mask, intrinsics and pose.
+
+        Args:
+            view: the image.
+            since_start_s: time since the first frame [s].
+
+        Raises:
+            EpisodeError: the size changed, or only some frames have a mask.
+        """
         if self._shape is None:
             self._shape = view.rgb.shape
         if (view.rgb.shape, view.mask is None) != (self._shape, self._mask is None) and self._poses:
             raise EpisodeError(f'{self.path}, camera {self.name}, frame {len(self._poses)}: image {view.rgb.shape} '
-                               f'with mask {view.mask is not None}; the episode began with {self._shape} '
-                               f'and {self._mask is not None}: an episode keeps one size')
-        self.write(view.rgb, since_start_s)
+                               f'with mask {view.mask is not None}, expected {self._shape} with mask '
+                               f'{self._mask is not None} as in the first frame')
+        self.append_image(view.rgb, since_start_s)
         self._intrinsics.append(view.intrinsics)
         self._poses.append(view.world_from_camera)
         if view.mask is not None:
             self._write_mask(view.mask)
 
     @abstractmethod
-    def write(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
-        """Append one image."""
+    def append_image(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
+        """Append an image (H, W, 3) uint8 RGB at a time since the first frame [s]."""
 
     def finish(self) -> None:
-        """Write what is known at the end only."""
+        """Write intrinsics and poses."""
         intrinsics = np.stack(self._intrinsics).astype(np.float64)
         intrinsics[:, :2, 2] -= layout.PIXEL_CENTRE
         constant = bool((intrinsics == intrinsics[0]).all())
         poses = np.stack(self._poses).astype(np.float64)
-        reserve(self.group.file, intrinsics.nbytes + poses.nbytes)
+        reserve_space(self.group.file, intrinsics.nbytes + poses.nbytes)
         self.group.create_dataset(layout.INTRINSICS, data=intrinsics[0] if constant else intrinsics)
         self.group.create_dataset(layout.CAMERA_POSE, data=poses)
         if self._mask is not None:
@@ -69,18 +76,18 @@ class CameraWriter(ABC):
 
     @abstractmethod
     def publish(self) -> None:
-        """Put files of its own in place."""
+        """Move separate files to their final names."""
 
     @abstractmethod
-    def abandon(self) -> None:
-        """Remove files of its own that were not published."""
+    def discard(self) -> None:
+        """Remove separate files that were not published."""
 
     def _write_mask(self, mask: NDArray[np.bool_]) -> None:
         if self._mask is None:
             self._mask = self.group.create_dataset(
                 layout.MASK, shape=(0, *mask.shape), maxshape=(None, *mask.shape), dtype=np.bool_,
                 chunks=(1, *mask.shape), compression='gzip', compression_opts=1)
-        # Masks hardly ever change: a row is compressed once, not for each frame.
+        # Masks rarely change: a row is compressed once, not for each frame.
         if self._packed is None or not np.array_equal(self._packed[0], mask):
             self._same_mask = self._packed is None
             self._packed = (mask.copy(), zlib.compress(np.ascontiguousarray(mask).tobytes(), 1))
@@ -89,8 +96,8 @@ class CameraWriter(ABC):
         self._mask.id.write_direct_chunk((index, 0, 0), self._packed[1])
 
 
-class StoredCamera(CameraWriter):
-    """Pixels or JPEG files inside the episode file."""
+class EmbeddedCameraWriter(CameraWriter):
+    """Writer of pixels or JPEG files inside the episode file."""
 
     def __init__(self, name: str, group: h5py.Group, path: Path, quality: int | None) -> None:
         super().__init__(name, group, path)
@@ -98,29 +105,29 @@ class StoredCamera(CameraWriter):
         self._rgb: h5py.Dataset | None = None
         self._waiting: list[NDArray[np.uint8]] = []
 
-    def write(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
-        """Append one image."""
+    def append_image(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
+        """Append an image (H, W, 3) uint8 RGB at a time since the first frame [s]."""
         self._waiting.append(rgb.transpose(2, 0, 1).copy() if self._quality is None
                              else encode_jpeg(rgb, self._quality))
         if len(self._waiting) == _BATCH:
             self._flush()
 
     def finish(self) -> None:
-        """Write the rest."""
+        """Write the last images, intrinsics and poses."""
         self._flush()
         super().finish()
 
     def publish(self) -> None:
-        """Everything is in the episode file."""
+        """Do nothing: there are no separate files."""
 
-    def abandon(self) -> None:
-        """Everything is in the episode file."""
+    def discard(self) -> None:
+        """Do nothing: there are no separate files."""
 
     def _flush(self) -> None:
         rows, self._waiting = self._waiting, []
         if not rows:
             return
-        reserve(self.group.file, sum(row.nbytes for row in rows))
+        reserve_space(self.group.file, sum(row.nbytes for row in rows))
         if self._rgb is None:
             self._rgb = self._create(rows[0].shape)
         done = len(self._rgb)
@@ -139,29 +146,29 @@ class StoredCamera(CameraWriter):
                                          dtype=h5py.vlen_dtype(np.uint8))
 
 
-class VideoCamera(CameraWriter):
-    """A video beside the episode file, which holds its name."""
+class VideoCameraWriter(CameraWriter):
+    """Writer of a video beside the episode file, which has its name."""
 
     def __init__(self, name: str, group: h5py.Group, path: Path, rate_hz: float) -> None:
         super().__init__(name, group, path)
         self._rate_hz = rate_hz
         self._target = path.with_name(f'{path.stem}.{name}.mp4')
         self._partial = PartialFile(self._target)
-        self._video: VideoWriter | None = None
+        self._video: CameraVideoWriter | None = None
         self._partial.begin()
 
-    def write(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
-        """Append one image."""
+    def append_image(self, rgb: NDArray[np.uint8], since_start_s: float) -> None:
+        """Append an image (H, W, 3) uint8 RGB at a time since the first frame [s]."""
         try:
             if self._video is None:
-                self._video = VideoWriter(self._partial.path, rate_hz=self._rate_hz, height=rgb.shape[0],
+                self._video = CameraVideoWriter(self._partial.path, rate_hz=self._rate_hz, height=rgb.shape[0],
                                           width=rgb.shape[1])
         except VideoError as error:
             raise EpisodeError(f'{self.path}, camera {self.name}: {error}') from error
-        self._video.add(rgb, since_start_s)
+        self._video.append_frame(rgb, since_start_s)
 
     def finish(self) -> None:
-        """End the video."""
+        """Finish the video, and write intrinsics and poses."""
         assert self._video is not None
         video, self._video = self._video, None
         video.close()
@@ -170,12 +177,12 @@ class VideoCamera(CameraWriter):
         super().finish()
 
     def publish(self) -> None:
-        """Put the video in place."""
+        """Move the video to its final name."""
         self._partial.publish()
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """Remove the video unless it was published."""
         if self._video is not None:
-            self._video.abandon()
+            self._video.discard()
             self._video = None
         self._partial.discard()

@@ -21,12 +21,12 @@ from apt_policy.model.checkpoint import Checkpoint, CheckpointError, read_checkp
 from apt_policy.model.vlm.load import VlmError
 from apt_policy.model.vlm.prompt import PromptError
 from apt_training.episodes.episode import EpisodeError
+from apt_training.episodes.files import EpisodeFilesError, find_episodes
 from apt_training.evaluate.evaluation import Evaluation, EvaluationSettings, evaluate
 from apt_training.evaluate.output import write_json, write_plots, write_tensorboard
 from apt_training.evaluate.predict import choose_places
 from apt_training.evaluate.setup import EvaluationError, load_policy, open_episodes, robot_of
 from apt_training.evaluate.terminal import print_evaluation
-from apt_training.inspect.files import EpisodeFilesError, find_episodes
 
 _MISTAKES = (EvaluationError, EpisodeFilesError, EpisodeError, CheckpointError, ContractError, VlmError, PromptError,
              OSError, ValueError)

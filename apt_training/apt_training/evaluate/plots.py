@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from apt_training.episodes.episode import CameraFrame
 from apt_training.evaluate.evaluation import Evaluation, Example
-from apt_training.inspect.drawing import arm_colours, new_figure, spot_in
+from apt_training.inspect.drawing import arm_colours, new_figure, project_into_view
 
 _GREY = '#888888'
 _KINDS = {'position': ('position [mm]', 1e3), 'rotation': ('rotation [deg]', 1.0), 'gripper': ('gripper, 0..1', 1.0)}
@@ -117,7 +117,7 @@ def _draw_example(axes: Any, example: Example, colours: dict[str, str]) -> None:
 
 def _draw_path(axes: Any, view: CameraFrame, states: NDArray[np.float64], **style: Any) -> None:
     """(T, 17) states, as far as the camera sees them."""
-    seen = [spot for state in states if (spot := spot_in(view, state[[3, 7, 11]])) is not None]
+    seen = [spot for state in states if (spot := project_into_view(view, state[[3, 7, 11]])) is not None]
     if len(seen) > 1:
         axes.plot(*np.array(seen).T, **style)
 

@@ -1,6 +1,6 @@
-"""What pictures of episodes are drawn with: strips of frames, points projected into images, figures.
+"""Drawing functions for episodes: strips of frames, points projected into images, figures.
 
-Matplotlib without a display and without its global state: a figure is made, drawn into and saved.
+Matplotlib is used without a display and without its global state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,18 +25,18 @@ _PALETTE = ('#1f77b4', '#d95f02', '#2ca02c', '#9467bd')
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, str]:
-    """One colour an arm, the same in every picture."""
+    """Return a colour for each arm, the same in every figure."""
     return {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(arms)}
 
 
 def new_figure(width_in: float, height_in: float, *, apart_in: float = 0.05, arranged: bool = True) -> Figure:
-    """An empty one, not known to pyplot.
+    """Create an empty figure without pyplot.
 
     Args:
-        width_in: [inch].
-        height_in: [inch].
+        width_in: width [inch].
+        height_in: height [inch].
         apart_in: half of the space between rows [inch].
-        arranged: make room for labels, which takes seconds where there are a hundred plots.
+        arranged: True to make room for labels, which takes seconds for a hundred plots.
     """
     layout = ConstrainedLayoutEngine(h_pad=apart_in, hspace=0.0) if arranged else None
     figure = Figure(figsize=(width_in, height_in), layout=layout)
@@ -45,7 +45,7 @@ def new_figure(width_in: float, height_in: float, *, apart_in: float = 0.05, arr
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
-    """Write a PNG, whole or not at all; the same figure gives the same bytes.
+    """Write a PNG atomically; the same figure gives the same bytes.
 
     Raises:
         OSError: it cannot be written.
@@ -56,13 +56,13 @@ def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
         figure.savefig(fresh, dpi=dpi, format='png', metadata={'Software': None})
 
 
-def spread(frames: int, count: int) -> list[int]:
-    """At most ``count`` frames, first and last among them, evenly apart."""
+def evenly_spaced(frames: int, count: int) -> list[int]:
+    """Return at most ``count`` evenly spaced frames, the first and the last included."""
     return sorted(set(np.linspace(0, frames - 1, min(count, frames)).round().astype(int).tolist()))
 
 
 def overview_camera(episode: Episode) -> str:
-    """The first camera that stands still, else the first."""
+    """Return the first fixed camera, else the first camera."""
     names = episode.facts.cameras
     for name in names:
         if np.ptp(episode.camera(name).world_from_camera, axis=0).max() < 1e-3:
@@ -70,45 +70,59 @@ def overview_camera(episode: Episode) -> str:
     return names[0]
 
 
-def strip(episode: Episode, camera: str, frames: Sequence[int], height: int, *, gap: int = 3) -> Picture:
-    """Frames side by side, ``height`` px high, the end-effectors marked where the calibration sees them."""
+def draw_strip(episode: Episode, camera: str, frames: Sequence[int], height: int, *, gap: int = 3) -> Picture:
+    """Draw frames side by side, with rings at the projected end-effectors.
+
+    Args:
+        episode: the episode.
+        camera: name of the camera.
+        frames: indices of frames.
+        height: height of the strip [px].
+        gap: white space between frames [px].
+
+    Returns:
+        (height, W, 3) uint8 RGB.
+
+    Raises:
+        EpisodeError: an image cannot be read.
+    """
     colours = arm_colours(episode.facts.arms)
-    pictures = []
+    images = []
     for index in frames:
         view = episode.view(camera, index)
         poses = dict(zip(colours.values(), episode.world_from_ee[index], strict=True))
-        pictures.append(_fit(view, poses, height))
+        images.append(_draw_frame(view, poses, height))
     blank = np.full((height, gap, 3), 255, np.uint8)
-    return np.concatenate([part for picture in pictures for part in (picture, blank)][:-1], axis=1)
+    return np.concatenate([part for image in images for part in (image, blank)][:-1], axis=1)
 
 
-def spot_in(view: CameraFrame, point: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Pixel (u, v) of a point (3,) in the world [m]; None where the camera cannot see it."""
+def project_into_view(view: CameraFrame, point: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the pixel (u, v) of a point (3,) in the world [m]; None if it is outside the image."""
     u, v = project(point, view.intrinsics, view.world_from_camera)
     height, width = view.rgb.shape[:2]
     return (float(u), float(v)) if 0 <= u < width and 0 <= v < height else None
 
 
-def _fit(view: CameraFrame, poses: Mapping[str, NDArray[np.float64]], height: int) -> Picture:
-    """One frame cropped to what it shows, scaled, with a ring per end-effector in its colour."""
-    top, bottom, left, right = _shown(view)
+def _draw_frame(view: CameraFrame, poses: Mapping[str, NDArray[np.float64]], height: int) -> Picture:
+    """Return a frame without letterbox, scaled, with a ring per end-effector in its colour."""
+    top, bottom, left, right = _visible_area(view)
     scale = height / (bottom - top)
     width = max(1, round((right - left) * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     picture = np.ascontiguousarray(cv2.resize(view.rgb[top:bottom, left:right], (width, height), interpolation=method),
                                    dtype=np.uint8)
     for colour, pose in poses.items():
-        spot = spot_in(view, pose[:3, 3])
-        if spot is not None:
-            at = (round((spot[0] - left) * scale), round((spot[1] - top) * scale))
+        pixel = project_into_view(view, pose[:3, 3])
+        if pixel is not None:
+            centre = (round((pixel[0] - left) * scale), round((pixel[1] - top) * scale))
             radius = max(3, height // 28)
-            cv2.circle(picture, at, radius, (255, 255, 255), 3, cv2.LINE_AA)
-            cv2.circle(picture, at, radius, tuple(int(255 * part) for part in to_rgb(colour)), 2, cv2.LINE_AA)
+            cv2.circle(picture, centre, radius, (255, 255, 255), 3, cv2.LINE_AA)
+            cv2.circle(picture, centre, radius, tuple(int(255 * part) for part in to_rgb(colour)), 2, cv2.LINE_AA)
     return picture
 
 
-def _shown(view: CameraFrame) -> tuple[int, int, int, int]:
-    """Rows and columns that the letterbox does not cover."""
+def _visible_area(view: CameraFrame) -> tuple[int, int, int, int]:
+    """Return top, bottom, left and right of the image without letterbox [px]."""
     height, width = view.rgb.shape[:2]
     if view.mask is None or not view.mask.any():
         return 0, height, 0, width

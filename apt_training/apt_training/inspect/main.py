@@ -13,13 +13,13 @@ from rich.text import Text
 
 from apt_policy.console import complain
 from apt_training.episodes.episode import EpisodeError
+from apt_training.episodes.files import EpisodeFilesError, find_episodes
 from apt_training.episodes.read import Episode
-from apt_training.inspect.examine import examine
-from apt_training.inspect.files import EpisodeFilesError, find_episodes
-from apt_training.inspect.picture import draw_episode
+from apt_training.inspect.contact_sheet import draw_contact_sheet
+from apt_training.inspect.episode_figure import draw_episode
 from apt_training.inspect.rerun_export import RerunError, write_rerun
-from apt_training.inspect.sheet import draw_contact_sheet
-from apt_training.inspect.terminal import print_examination, print_frame
+from apt_training.inspect.summary import summarize_episode
+from apt_training.inspect.terminal import print_episode_summary, print_frame
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -63,7 +63,7 @@ def _inspect(episode: Episode, options: argparse.Namespace, console: Console) ->
     if options.show is not None:
         print_frame(episode, options.show, console)
     else:
-        print_examination(examine(episode), console)
+        print_episode_summary(summarize_episode(episode), console)
     if options.png is not None:
         draw_episode(episode, options.png)
         console.print(Text(f'wrote {options.png}'))

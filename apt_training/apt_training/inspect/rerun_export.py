@@ -1,7 +1,6 @@
-"""An episode as a recording for the rerun viewer: images in their pinholes, poses, paths, grippers.
+"""Export of an episode to the rerun viewer: images with their pinholes, poses, paths, grippers.
 
-Only this module imports rerun, and only when it is used; its versions 0.23 to 0.41 are alike in
-what is called here.
+Only this module imports rerun, and only when it is used. Versions 0.23 to 0.41 have the same functions.
 """
 
 from pathlib import Path
@@ -22,11 +21,11 @@ _AXES_M = 0.05
 
 
 class RerunError(RuntimeError):
-    """The recording cannot be made; the message says what to install."""
+    """Error of a recording that cannot be made: rerun is missing or too old."""
 
 
 def write_rerun(episode: Episode, target: Path) -> None:
-    """Write ``target`` (.rrd), whole or not at all.
+    """Write a recording (.rrd) atomically.
 
     Raises:
         RerunError: rerun is not installed, or is too old.
@@ -98,8 +97,8 @@ def _rerun() -> Any:
     try:
         import rerun
     except ImportError as error:
-        raise RerunError(f'a rerun recording needs the rerun viewer: pip install "rerun-sdk>=0.23" '
+        raise RerunError(f'rerun recordings need the rerun viewer: pip install "rerun-sdk>=0.23" '
                          f'({error})') from error
     if not hasattr(rerun, 'Scalars'):
-        raise RerunError(f'rerun-sdk {rerun.__version__} is too old: pip install "rerun-sdk>=0.23"')
+        raise RerunError(f'rerun-sdk is {rerun.__version__}, expected 0.23 or later: pip install "rerun-sdk>=0.23"')
     return rerun

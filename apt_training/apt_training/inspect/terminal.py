@@ -1,4 +1,4 @@
-"""An examination, and one frame of an episode, as text for people."""
+"""Terminal output of the summary of an episode, and of one frame."""
 
 from collections.abc import Sequence
 
@@ -11,28 +11,28 @@ from rich.text import Text
 
 from apt_policy.core.geometry import pose_to_quaternion
 from apt_training.episodes.read import Episode
-from apt_training.inspect.examine import ArmSummary, CameraSummary, Examination, label_text
+from apt_training.inspect.summary import ArmSummary, CameraSummary, EpisodeSummary, label_text
 
 
-def print_examination(seen: Examination, console: Console) -> None:
-    """Facts, arms, cameras, and what looks wrong."""
-    console.print(Text(str(seen.path), style='bold'), soft_wrap=True)
-    console.print(_facts(seen))
-    console.print(_arms(seen.arms))
-    if seen.cameras:
-        console.print(_cameras(seen.cameras))
-    for finding in seen.findings:
-        console.print(Text(f'! {finding}', style='yellow'), soft_wrap=True)
-    if not seen.findings:
-        console.print(Text('nothing looks wrong', style='green'))
-    console.print(Text('Whether red and blue are swapped only eyes can tell: look at --png.', style='dim'))
+def print_episode_summary(summary: EpisodeSummary, console: Console) -> None:
+    """Print facts, arms, cameras and warnings."""
+    console.print(Text(str(summary.path), style='bold'), soft_wrap=True)
+    console.print(_facts(summary))
+    console.print(_arms(summary.arms))
+    if summary.cameras:
+        console.print(_cameras(summary.cameras))
+    for warning in summary.warnings:
+        console.print(Text(f'! {warning}', style='yellow'), soft_wrap=True)
+    if not summary.warnings:
+        console.print(Text('no warnings', style='green'))
+    console.print(Text('Swapped red and blue are not detected: check the images with --png.', style='dim'))
 
 
 def print_frame(episode: Episode, index: int, console: Console) -> None:
-    """Everything at one frame but the pixels.
+    """Print all values of one frame but the pixels.
 
     Raises:
-        EpisodeError: there is no such frame.
+        EpisodeError: the frame does not exist.
     """
     facts = episode.facts
     views = {name: episode.view(name, index) for name in facts.cameras}
@@ -56,18 +56,18 @@ def print_frame(episode: Episode, index: int, console: Console) -> None:
                            f'(pixel centres at +0.5), mean r, g, b {colours}'), soft_wrap=True)
 
 
-def _facts(seen: Examination) -> Table:
-    facts = seen.facts
+def _facts(summary: EpisodeSummary) -> Table:
+    facts = summary.facts
     table = Table.grid(padding=(0, 2))
     spoken = '\n'.join(facts.prompts) or '-'
     rows = {
         'instruction' if len(facts.prompts) < 2 else 'instructions, one drawn': spoken,
-        'frames': f'{seen.frames}, {seen.duration_s:.2f} s at {facts.rate_hz:g} Hz '
-                  f'(by timestamps {seen.measured_rate_hz:.2f} Hz, longest gap {seen.longest_gap_s:.3f} s)',
+        'frames': f'{summary.frames}, {summary.duration_s:.2f} s at {facts.rate_hz:g} Hz '
+                  f'(by timestamps {summary.measured_rate_hz:.2f} Hz, longest gap {summary.longest_gap_s:.3f} s)',
         'labels': label_text(facts.label_source),
         'contract': '-' if facts.contract is None else
                     ', '.join(f'{key} {facts.contract.get(key)}' for key in ('image_size', 'horizon', 'step_s')),
-        'file': f'{seen.size_bytes / 1e6:.2f} MB'
+        'file': f'{summary.size_bytes / 1e6:.2f} MB'
                 + (f', converter {facts.converter_version}' if facts.converter_version else '')
                 + (f', source {facts.source_hash[:12]}' if facts.source_hash else '')}
     if facts.subtasks:

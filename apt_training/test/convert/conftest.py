@@ -1,4 +1,4 @@
-"""A robot that is recorded: its messages as values that tests change, and bags written of them.
+"""Recorded robot: its messages as values that tests change, and bags with them.
 
 Messages are built and written with rosbags; no ROS is imported.
 """
@@ -19,14 +19,14 @@ from apt_policy.core.contract import RobotContract, contract_from_dict, contract
 from apt_policy.core.geometry import pose_to_quaternion
 from apt_policy.core.gripper import reading_from_opening
 from apt_policy.core.kinematics import forward_kinematics
-from apt_training.convert.rosbag.settings import BagSettings
-from apt_training.convert.rosbag.unit import BagUnit
-from apt_training.convert.source import RefusedError
+from apt_training.convert.rosbag.config import RosbagConversionConfig
+from apt_training.convert.rosbag.job import RosbagJob
+from apt_training.convert.source import SkipEpisodeError
 
 ROOT = Path(__file__).resolve().parents[3]
 START_NS = 1_700_000_000_000_000_000
 LATENCY_NS = 4_000_000
-"""From a message's stamp to its arrival."""
+"""Time from the stamp of a message to its arrival [ns]."""
 WIDTH, HEIGHT, IMAGE_SIZE = 64, 48, 32
 CAMERA_HZ, STATE_HZ = 10.0, 50.0
 EE_FROM_CAMERA = [0.02, 0.0, 0.05]
@@ -34,7 +34,7 @@ EE_FROM_CAMERA = [0.02, 0.0, 0.05]
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """One message on its way into a bag."""
+    """Message to be written to a bag."""
 
     receive_ns: int
     topic: str
@@ -44,7 +44,7 @@ class Message:
 
 @pytest.fixture(scope='session')
 def types():
-    """Message classes by name, those of the repository's own packages included."""
+    """Return the message classes by name, those of this repository included."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for kind in ('apt_msgs/msg/EndEffectorTarget', 'interbotix_xs_msgs/msg/JointGroupCommand',
                  'interbotix_xs_msgs/msg/JointSingleCommand'):
@@ -56,7 +56,7 @@ def types():
 
 @pytest.fixture(scope='session')
 def contract(aloha: RobotContract) -> RobotContract:
-    """The shipped robot with slower, smaller cameras."""
+    """Return the shipped contract with slower, smaller cameras."""
     fields = contract_to_dict(aloha)
     fields['image_size'] = IMAGE_SIZE
     for camera in fields['cameras'].values():
@@ -68,7 +68,7 @@ def contract(aloha: RobotContract) -> RobotContract:
 
 @pytest.fixture(scope='session')
 def change(contract: RobotContract) -> Callable[..., RobotContract]:
-    """The contract with fields changed, given as dotted paths."""
+    """Return a function that changes fields of the contract, given as dotted paths."""
     def changed(fields: dict[str, Any]) -> RobotContract:
         plain = contract_to_dict(contract)
         for path, value in fields.items():
@@ -83,12 +83,12 @@ def change(contract: RobotContract) -> Callable[..., RobotContract]:
 
 @pytest.fixture(scope='session')
 def robot(contract: RobotContract, types: Any) -> 'Robot':
-    """What is known of the robot's motion, and the messages that it sends."""
+    """Return a robot with known motion, and its messages."""
     return Robot(contract, types)
 
 
 class Robot:
-    """Moves on a known way; every message is a function of time."""
+    """Robot with a known motion; every message is a function of time."""
 
     start_ns = START_NS
     image_size = IMAGE_SIZE
@@ -99,7 +99,7 @@ class Robot:
         self.chains = forward_kinematics(contract)
 
     def types_folder(self, package: str) -> Path:
-        """Where the repository defines its own messages."""
+        """Return the folder in which the repository defines its messages."""
         return next(path for path in (ROOT / package, ROOT / 'underlay' / package) if path.exists())
 
     def make(self, kind: str, **fields: Any) -> Any:
@@ -126,7 +126,7 @@ class Robot:
         return self.contract.arms[name].world_from_base.matrix @ self.base_from_ee(name, time_s)
 
     def pixels(self, camera: str, time_s: float, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-        """Red left, green in the middle, blue right; brightness tells camera and time."""
+        """Return an image: red left, green in the middle, blue right; brightness depends on camera and time."""
         place = list(self.contract.cameras).index(camera)
         level = 110 + 20 * place + round(time_s * CAMERA_HZ) % 60
         chart = np.full((height, width, 3), 10, np.uint8)
@@ -174,7 +174,7 @@ class Robot:
         return self.make('std_msgs/msg/String', data=text)
 
     def target(self, name: str, stamp_ns: int, time_s: float) -> Any:
-        """Where the arm will be 0.15 s later, the gripper closed a little more."""
+        """Return the state of the arm 0.15 s later, with the gripper a little more closed."""
         geometry = 'geometry_msgs/msg/'
         (x, y, z), (qx, qy, qz, qw) = pose_to_quaternion(self.base_from_ee(name, time_s + 0.15))
         pose = self.make(geometry + 'Pose', position=self.make(geometry + 'Point', x=x, y=y, z=z),
@@ -193,7 +193,7 @@ class Robot:
 
     def stream(self, topic: str, kind: str, rate_hz: float, seconds: float, make: Callable[[int, float], Any], *,
                phase_ns: int = 0) -> list[Message]:
-        """Messages of a steady stream from 0 s on."""
+        """Return the messages of a steady stream from 0 s on."""
         period_ns = round(1e9 / rate_hz)
         name = topic if topic.startswith('/') else f'/{topic}'
         return [Message(receive_ns=START_NS + k * period_ns + phase_ns + LATENCY_NS, topic=name, kind=kind,
@@ -205,7 +205,7 @@ class Robot:
                        content=self.text(text))
 
     def frames(self, seconds: float) -> list[Message]:
-        """TF: moving end-effectors, and cameras fixed to them."""
+        """Return TF with moving end-effectors, and cameras fixed to them."""
         def moving(stamp_ns: int, time_s: float) -> Any:
             return self.make('tf2_msgs/msg/TFMessage', transforms=[
                 self.transform(stamp_ns, arm.base_frame, arm.ee_frame, self.base_from_ee(name, time_s))
@@ -222,7 +222,7 @@ class Robot:
 
     def messages(self, seconds: float = 3.0, *, compressed: bool = False, targets: bool = False, joints: bool = False,
                  prompt: str | None = 'pick the cube') -> list[Message]:
-        """Everything that a recording of the robot holds, from 0 s on, by arrival."""
+        """Return all messages of a recording of the robot, from 0 s on, by arrival."""
         found = self.frames(seconds)
         for place, (name, camera) in enumerate(self.contract.cameras.items()):
             # Cameras are not synchronised with each other.
@@ -255,18 +255,18 @@ class Robot:
 
     def without(self, messages: Sequence[Message], topic: str, start_s: float = -1.0, stop_s: float = 1e9
                 ) -> list[Message]:
-        """All but those within a span of topics whose name ends like that."""
+        """Return the messages without a time range of the topics with a suffix."""
         return [one for one in messages if not (one.topic.endswith(topic)
                                                 and start_s <= (one.receive_ns - START_NS) / 1e9 < stop_s)]
 
     def altered(self, messages: Sequence[Message], topic: str, alter: Callable[[Any], Any], start_s: float = -1.0,
                 stop_s: float = 1e9) -> list[Message]:
-        """The content of the same messages passed through ``alter``."""
+        """Return the messages with their content changed by ``alter``."""
         return [replace(one, content=alter(one.content)) if one.topic.endswith(topic)
                 and start_s <= (one.receive_ns - START_NS) / 1e9 < stop_s else one for one in messages]
 
     def restamped(self, content: Any, stamp: Callable[[int], int]) -> Any:
-        """A message with another header stamp."""
+        """Return a message with another header stamp."""
         if hasattr(content, 'transforms'):
             return replace(content, transforms=[self.restamped(link, stamp) for link in content.transforms])
         old = content.header.stamp
@@ -292,23 +292,24 @@ def write_bag(types: Any) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def unit(contract: RobotContract) -> Callable[..., BagUnit]:
-    """A unit of work for a bag."""
-    def make(path: Path, contract: RobotContract = contract, **settings: Any) -> BagUnit:
-        return BagUnit(name=Path(path).stem, path=str(path), contract=contract, settings=BagSettings(**settings))
+def job(contract: RobotContract) -> Callable[..., RosbagJob]:
+    """Return a function that makes the conversion job of a bag."""
+    def make(path: Path, contract: RobotContract = contract, **settings: Any) -> RosbagJob:
+        config = RosbagConversionConfig(**settings)
+        return RosbagJob(name=Path(path).stem, path=str(path), contract=contract, config=config)
     return make
 
 
 @pytest.fixture
-def episodes_of() -> Callable[[BagUnit], list[Any]]:
-    """All frames of each episode, or why it was refused, by index."""
-    def read(unit: BagUnit) -> list[Any]:
+def episodes_of() -> Callable[[RosbagJob], list[Any]]:
+    """Return a function that reads all frames of each episode, or the error that skips it."""
+    def read(job: RosbagJob) -> list[Any]:
         found = []
-        for episode in unit.episodes(lambda index: False, lambda share, frames: None):
+        for episode in job.episodes(lambda index: False, lambda share, frames: None):
             try:
                 frames = list(episode.frames())
                 found.append((episode.facts, frames))
-            except RefusedError as refused:
+            except SkipEpisodeError as refused:
                 found.append(refused)
         return found
     return read

@@ -19,9 +19,9 @@ import yaml
 
 from apt_policy.core import topics
 from apt_policy.core.contract import contract_to_dict
+from apt_training.convert.job_runner import RECORDS_FOLDER
 from apt_training.convert.main import main
-from apt_training.convert.rosbag.readers import ReaderChoice, readers_of
-from apt_training.convert.write_unit import JOURNALS
+from apt_training.convert.rosbag.reader_backends import ReaderChoice, available_backends
 from apt_training.episodes.episode import LabelSource
 from apt_training.episodes.read import Episode
 
@@ -38,7 +38,7 @@ def contract_file(contract, tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def bag(robot, write_bag, tmp_path_factory):
-    """Three marked episodes, with targets."""
+    """Write a bag with three marked episodes and targets."""
     messages = robot.in_order([*robot.messages(3.0, targets=True),
                                *(robot.word(topics.EPISODE, at, text) for at, text in MARKS)])
     return write_bag(tmp_path_factory.mktemp('bags') / 'session', messages)
@@ -46,7 +46,7 @@ def bag(robot, write_bag, tmp_path_factory):
 
 @pytest.fixture
 def convert(contract_file, tmp_path, capfd):
-    """Run the command here; its status, and what it said."""
+    """Return a function that runs the command in this process and returns its status and output."""
     def run(*words, out=None, sheet=False):
         flags = [] if sheet else ['--no-sheet']
         status = main([*map(str, words), '--contract', str(contract_file), '--out', str(out or tmp_path / 'out'),
@@ -57,7 +57,7 @@ def convert(contract_file, tmp_path, capfd):
 
 @pytest.fixture
 def start(contract_file, tmp_path):
-    """The command as a process of its own."""
+    """Return a function that starts the command as a process."""
     started = []
 
     def run(*words, out=None):
@@ -114,7 +114,7 @@ def test_identical_input_gives_identical_bytes(storage, convert, bag, tmp_path):
 
 def test_every_reader_that_is_present_gives_the_same_bytes_and_the_report_names_it(convert, bag, tmp_path):
     status, said = convert(bag, out=tmp_path / 'auto')
-    names = [reader.name for reader in readers_of(ReaderChoice.AUTO)]
+    names = [reader.name for reader in available_backends(ReaderChoice.AUTO)]
     assert status == 0 and f'session: streams, read by {names[0]}' in said
     for name in names:
         status, said = convert(bag, '--reader', name.removesuffix('_py'), out=tmp_path / name)
@@ -199,10 +199,10 @@ def test_a_truncated_bag_yields_its_whole_episodes_and_an_error_with_file_and_of
 
 @pytest.mark.parametrize(('words', 'said'), [
     (('--contract', 'nowhere.yaml'), 'cannot read contract nowhere.yaml'),
-    (('--receive', 'cam_left'), "--receive has 'cam_left'; the contract knows cam_high, cam_low"),
-    (('--cameras', 'cam_low'), "--cameras cam_low leave arm 'left' without a reference camera; add one of"),
-    (('--reference', 'top'), "--reference has 'top'; the contract knows"),
-    (('--max-drops', '2'), 'max_drops is 2.0; expected a share between 0 and 1')])
+    (('--receive', 'cam_left'), "--receive has 'cam_left', expected names of the contract: cam_high, cam_low"),
+    (('--cameras', 'cam_low'), "--cameras cam_low has no reference camera of arm 'left': add one of"),
+    (('--reference', 'top'), "--reference has 'top', expected names of the contract"),
+    (('--max-drops', '2'), 'max_drops is 2.0, expected 0 to 1')])
 def test_flags_that_cannot_be_used_end_it_at_once_with_status_2(words, said, bag, tmp_path, contract_file, capfd):
     fixed = () if '--contract' in words else ('--contract', str(contract_file))
     assert main([str(bag), '--out', str(tmp_path / 'out'), *words, *fixed]) == 2
@@ -212,13 +212,13 @@ def test_flags_that_cannot_be_used_end_it_at_once_with_status_2(words, said, bag
 
 def test_an_input_that_is_not_there_ends_it_at_once(convert, tmp_path):
     status, said = convert(tmp_path / 'nowhere')
-    assert status == 2 and 'nowhere does not exist; give rosbag2 folders' in said
+    assert status == 2 and 'nowhere does not exist, expected a rosbag2 folder' in said
 
 
 def test_a_conversion_that_gives_no_episode_fails(convert, robot, write_bag, tmp_path):
     quiet = write_bag(tmp_path / 'quiet', robot.messages(1.0))
     status, said = convert(quiet, '--split-by', 'marks')
-    assert status == 1 and 'nothing was marked' in said
+    assert status == 1 and 'the bag has no marks' in said
 
 
 def test_two_processes_give_what_one_gives(bag, robot, write_bag, start, convert, tmp_path):
@@ -233,7 +233,7 @@ def test_two_processes_give_what_one_gives(bag, robot, write_bag, start, convert
 
 @pytest.fixture(scope='session')
 def long_bag(robot, write_bag, tmp_path_factory):
-    """Many episodes: long enough to be interrupted in the middle."""
+    """Write a bag with many episodes, long enough to be interrupted."""
     messages = robot.messages(40.0)
     marks = [robot.word(topics.EPISODE, at + offset, text) for at in range(40)
              for offset, text in ((0.1, 'begin'), (0.9, 'end'))]
@@ -260,7 +260,7 @@ def test_after_kill_9_in_the_middle_it_resumes_and_ends_with_the_same_bytes(long
 
 
 def kill_who_reads(process, bag, out):
-    """Kill the one that converts a bag, in the middle of it."""
+    """Kill the process that converts a bag, in the middle of it."""
     def victims():
         return [child for child in psutil.Process(process.pid).children(recursive=True) if reads(child)]
 
@@ -295,7 +295,7 @@ def test_a_job_that_is_killed_again_costs_its_bag_only_and_is_named(long_bag, ba
         kill_who_reads(process, long_bag, out)
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
-    assert (f'error: {long_bag}: its process was killed by signal 9 (SIGKILL), 2 times; its whole episodes are kept'
+    assert (f'error: {long_bag}: its process was killed by signal 9 (SIGKILL), 2 times; its complete episodes are kept'
             in said)
     names = set(digests(out))
     assert {'session_0000.h5', 'session_0001.h5', 'session_0002.h5', 'other_0000.h5'} <= names
@@ -322,7 +322,7 @@ def test_an_interrupt_keeps_whole_episodes_and_says_how_to_go_on(which, jobs, lo
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of a few megabytes."""
+    """Mount a file system of a few megabytes."""
     mount = tmp_path / 'small'
     mount.mkdir()
     if shutil.which('mount') is None:
@@ -353,10 +353,10 @@ def test_a_full_disk_is_an_error_that_keeps_what_was_whole(storage, small_disk, 
     assert len(list(roomy.glob('*.h5'))) == 40
 
 
-def test_a_corrupt_journal_is_no_reason_to_lose_anything(convert, bag, tmp_path):
+def test_a_corrupt_record_is_no_reason_to_lose_anything(convert, bag, tmp_path):
     convert(bag)
-    journal = tmp_path / 'out' / JOURNALS / 'session.json'
-    journal.write_text('{')
+    record = tmp_path / 'out' / RECORDS_FOLDER / 'session.json'
+    record.write_text('{')
     status, said = convert(bag)
     assert status == 1 and '--force' in said and len(digests(tmp_path / 'out')) == 3
     assert convert(bag, '--force')[0] == 0

@@ -16,7 +16,7 @@ from apt_training.data.dataset import EpisodeDataset
 from apt_training.data.declare import Declaration, declaration_of
 from apt_training.data.open import window_of
 from apt_training.data.sample import Window
-from apt_training.episodes.episode import CameraFrame, Frame, Storage
+from apt_training.episodes.episode import CameraFrame, Frame, ImageStorage
 
 SIDE, HISTORY, RATE = 64, 3, 10.0
 
@@ -45,7 +45,7 @@ def recorded(robot, write_episode, tmp_path, random_poses):
                     views={name: seen_by_camera(rng, random_poses(1)[0]) for name in robot.cameras})
               for step in range(8)]
     changes = {'arms': tuple(robot.arms), 'cameras': tuple(robot.cameras), 'rate_hz': RATE}
-    write_episode(tmp_path / 'a.h5', storage=Storage.RAW, frames=frames, changes=changes)
+    write_episode(tmp_path / 'a.h5', storage=ImageStorage.RAW, frames=frames, changes=changes)
     return frames, EpisodeDataset([tmp_path / 'a.h5'], declaration_of('aloha', robot), window=window_of(robot))
 
 

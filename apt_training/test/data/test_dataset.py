@@ -15,7 +15,7 @@ from apt_training.data.dataset import EpisodeDataset
 from apt_training.data.declare import Declaration
 from apt_training.data.published import PUBLISHED
 from apt_training.data.shelf import OPEN_FILES
-from apt_training.episodes.episode import EpisodeError, Storage, Subtask
+from apt_training.episodes.episode import EpisodeError, ImageStorage, Subtask
 from apt_training.episodes.read import Episode
 
 
@@ -214,7 +214,7 @@ def test_what_is_remembered_of_closed_files_is_bounded(make_dataset, monkeypatch
 
 
 def test_few_files_stay_open(make_dataset):
-    dataset = make_dataset(count=40, written={'count': 2, 'storage': Storage.RAW, 'height': 8, 'width': 8})
+    dataset = make_dataset(count=40, written={'count': 2, 'storage': ImageStorage.RAW, 'height': 8, 'width': 8})
     for index in range(40):
         dataset.at(index, 0)
     assert open_files(dataset) == OPEN_FILES == 32

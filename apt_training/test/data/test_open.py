@@ -13,8 +13,8 @@ from apt_training.data.locations import SHIPPED, LocationError, Locations
 from apt_training.data.open import BadFiles, DataSource, Training, open_mixture, parse_source
 from apt_training.data.published import PRETRAINING, PUBLISHED, without_scene
 from apt_training.data.sample import Window
-from apt_training.episodes.episode import EpisodeError, Storage
-from apt_training.inspect.files import find_episodes
+from apt_training.episodes.episode import EpisodeError, ImageStorage
+from apt_training.episodes.files import find_episodes
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_a_published_dataset_opens_with_videos_below_its_folder(tmp_path, write_
     declared = PUBLISHED['Droid']
     changes = {'cameras': declared.cameras, 'arms': ('arm',), 'rate_hz': 15.0}
     for name in ('episode_000001.h5', 'episode_11907.h5'):
-        write_episode(tmp_path / 'data' / '00' / name, storage=Storage.VIDEO, changes=changes)
+        write_episode(tmp_path / 'data' / '00' / name, storage=ImageStorage.VIDEO, changes=changes)
     for video in (tmp_path / 'data' / '00').glob('*.mp4'):
         video.rename(tmp_path / video.name)
     mixture = open_mixture([DataSource(name='Droid')], seed=0, locations=Locations(
@@ -185,7 +185,7 @@ def test_a_published_dataset_opens_with_videos_below_its_folder(tmp_path, write_
     assert len(mixture) == 1 and mixture[0].source.startswith('Droid/data/00/episode_000001.h5:')
     raw = tmp_path.with_name(tmp_path.name + '_raw') / 'lift2' / 'task'
     changes = {'cameras': PUBLISHED['InternA1Lift2'].cameras}
-    write_episode(tmp_path / 'lift2' / 'task' / 'a.h5', storage=Storage.VIDEO, changes=changes)
+    write_episode(tmp_path / 'lift2' / 'task' / 'a.h5', storage=ImageStorage.VIDEO, changes=changes)
     raw.mkdir(parents=True)
     for video in (tmp_path / 'lift2' / 'task').glob('*.mp4'):
         video.rename(raw / video.name)

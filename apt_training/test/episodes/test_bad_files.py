@@ -1,4 +1,4 @@
-"""What is wrong with an episode is named: file, key, frame."""
+"""Errors of invalid episodes name file, key and frame."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from apt_training.episodes.episode import EpisodeError, Storage
+from apt_training.episodes.episode import EpisodeError, ImageStorage
 from apt_training.episodes.read import Episode
 from apt_training.episodes.write import EpisodeWriter
 
@@ -89,18 +89,18 @@ def test_a_file_that_is_no_hdf5_is_named(tmp_path, write_episode, content):
     write_episode(tmp_path / 'bad.h5')
     whole = (tmp_path / 'bad.h5').read_bytes()
     (tmp_path / 'bad.h5').write_bytes(whole[:len(whole) // 2] if content is None else content)
-    with pytest.raises(EpisodeError, match='bad.h5.*cannot be read'):
+    with pytest.raises(EpisodeError, match='bad.h5: cannot read '):
         Episode(tmp_path / 'bad.h5').check()
 
 
 def test_what_does_not_exist_is_named(tmp_path, write_episode):
     with pytest.raises(EpisodeError, match='none.h5 does not exist'):
         len(Episode(tmp_path / 'none.h5'))
-    write_episode(tmp_path / 'a.h5', storage=Storage.VIDEO)
+    write_episode(tmp_path / 'a.h5', storage=ImageStorage.VIDEO)
     episode = Episode(tmp_path / 'a.h5')
     with pytest.raises(EpisodeError, match="no camera 'front'; it has high, wrist"):
         episode.view('front', 0)
-    with pytest.raises(EpisodeError, match=r'frames 0 \.\. 11, asked for 12'):
+    with pytest.raises(EpisodeError, match=r'no frame 12, expected 0 \.\. 11'):
         episode.view('high', 12)
     (tmp_path / 'a.high.mp4').unlink()
     with pytest.raises(EpisodeError, match=r'high/rgb, frame 3: video .*a\.high\.mp4 does not exist'):
@@ -108,7 +108,7 @@ def test_what_does_not_exist_is_named(tmp_path, write_episode):
 
 
 def test_a_video_that_is_cut_short_is_named(tmp_path, write_episode):
-    write_episode(tmp_path / 'a.h5', storage=Storage.VIDEO, count=30)
+    write_episode(tmp_path / 'a.h5', storage=ImageStorage.VIDEO, count=30)
     video = tmp_path / 'a.high.mp4'
     video.write_bytes(video.read_bytes()[:1000])
     with pytest.raises(EpisodeError, match=r'a\.h5, high/rgb, frame 29: video .*a\.high\.mp4'):
@@ -120,11 +120,11 @@ def changed_view(frame, **changes):
 
 
 UNFIT = {
-    'stamps go back': (lambda f: replace(f, stamp_s=0.0), 'stamps must be finite and increase'),
+    'stamps go back': (lambda f: replace(f, stamp_s=0.0), 'expected finite and increasing stamps'),
     'one arm': (lambda f: replace(f, world_from_ee=f.world_from_ee[:1]), r'ee_pose has shape \(1, 4, 4\)'),
     'NaN in a gripper': (lambda f: replace(f, gripper=f.gripper * np.nan), r'gripper\[0\] is nan'),
-    'a camera is missing': (lambda f: replace(f, views={'wrist': f.views['wrist']}), 'missing: high'),
-    'another size': (lambda f: changed_view(f, rgb=np.zeros((32, 64, 3), np.uint8)), 'keeps one size'),
+    'a camera is missing': (lambda f: replace(f, views={'wrist': f.views['wrist']}), 'missing cameras: high'),
+    'another size': (lambda f: changed_view(f, rgb=np.zeros((32, 64, 3), np.uint8)), 'as in the first frame'),
     'float pixels': (lambda f: changed_view(f, rgb=np.zeros((32, 48, 3))), 'float64, expected'),
     'intrinsics of zero': (lambda f: changed_view(f, intrinsics=np.zeros((3, 3))), 'pinhole matrix'),
     'a label appears': (lambda f: replace(f, desired_gripper=f.gripper), 'in every frame of an episode or in none'),
@@ -143,7 +143,8 @@ def test_a_frame_that_does_not_fit_is_refused_and_no_file_appears(tmp_path, writ
 
 def test_facts_that_make_no_file_are_refused(tmp_path, facts):
     for changes, message in (({'cameras': ()}, 'at least one camera'), ({'arms': ('a', 'a')}, 'no name twice'),
-                             ({'cameras': ('gripper',)}, "called 'gripper'"), ({'rate_hz': 0.0}, 'rate_hz is 0.0'),
+                             ({'cameras': ('gripper',)}, "camera name 'gripper' is reserved"),
+                             ({'rate_hz': 0.0}, 'rate_hz is 0.0'),
                              ({'ee_indices': (5,)}, 'ee_indices')):
         with pytest.raises(EpisodeError, match=message):
             EpisodeWriter(tmp_path / 'a.h5', replace(facts, **changes))
@@ -151,7 +152,7 @@ def test_facts_that_make_no_file_are_refused(tmp_path, facts):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of one and a half MiB."""
+    """Mount a file system of 1.5 MiB."""
     folder = tmp_path / 'disk'
     folder.mkdir()
     mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=1536k', 'tmpfs', folder], check=False,
@@ -172,18 +173,18 @@ facts = EpisodeFacts(prompts=('x',), rate_hz=10.0, arms=('left',), cameras=('hig
                      label_source=LabelSource.MEASURED, source_hash='', converter_version='')
 random = np.random.default_rng(0)
 try:
-    with EpisodeWriter(Path(sys.argv[1]), facts, storage=Storage(sys.argv[2])) as writer:
+    with EpisodeWriter(Path(sys.argv[1]), facts, storage=ImageStorage(sys.argv[2])) as writer:
         for step in range(200):
             view = CameraFrame(rgb=random.integers(0, 255, (128, 128, 3)).astype(np.uint8), mask=None,
                                intrinsics=np.eye(3), world_from_camera=np.eye(4))
-            writer.add(Frame(stamp_s=float(step), world_from_ee=np.eye(4)[None], gripper=np.zeros(1),
+            writer.append_frame(Frame(stamp_s=float(step), world_from_ee=np.eye(4)[None], gripper=np.zeros(1),
                              desired_world_from_ee=None, desired_gripper=None, views={'high': view}))
 except OSError as error:
     print(error.errno, error)
 """
 
 
-@pytest.mark.parametrize('storage', list(Storage))
+@pytest.mark.parametrize('storage', list(ImageStorage))
 def test_a_full_disk_is_an_error_that_leaves_nothing_behind(small_disk, storage):
     ran = subprocess.run([sys.executable, '-c', WRITE_TOO_MUCH, small_disk / 'a.h5', storage.value], check=False,
                          capture_output=True, text=True, timeout=120,

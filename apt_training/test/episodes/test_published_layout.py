@@ -1,4 +1,4 @@
-"""Files of the published data tools, made and read here with h5py and OpenCV alone."""
+"""Files of the published data tools, written and read with h5py and OpenCV alone."""
 
 import av
 import cv2
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from apt_training.data.sample import Sample
-from apt_training.episodes.episode import EpisodeError, LabelSource, Storage, Subtask
+from apt_training.episodes.episode import EpisodeError, ImageStorage, LabelSource, Subtask
 from apt_training.episodes.read import Episode
 
 COUNT, HEIGHT, WIDTH = 6, 24, 36
@@ -15,7 +15,7 @@ INTRINSICS = np.array([[40.0, 0, 18], [0, 41.0, 12], [0, 0, 1]], np.float32)
 
 
 def chart() -> np.ndarray:
-    """(H, W, 3), red first: red, green and blue thirds."""
+    """Return an RGB image (H, W, 3) with red, green and blue thirds."""
     rgb = np.full((HEIGHT, WIDTH, 3), 10, np.uint8)
     for channel in range(3):
         rgb[:, 12 * channel:12 * channel + 12, channel] = 220
@@ -29,7 +29,7 @@ def assert_chart(rgb: np.ndarray, tolerance: int = 3) -> None:
 
 
 def write_states(file: h5py.File) -> None:
-    """A single arm, time counted in steps, float32, as the published tools write LIBERO."""
+    """Write a single arm with time in steps, float32, like the published tools write LIBERO."""
     poses = np.tile(np.eye(4, dtype=np.float32), (COUNT, 1, 1))
     poses[:, 0, 3] = np.arange(COUNT)
     file['ee_pose'], file['gripper'] = poses, np.linspace(0, 1, COUNT, dtype=np.float32)
@@ -49,7 +49,7 @@ def write_jpegs(file: h5py.File, camera: str, images: list[np.ndarray]) -> None:
 
 
 def published_rgb(file: h5py.File, camera: str, index: int) -> np.ndarray:
-    """(3, H, W) as the published reader has it: no conversion, a flip where the file says is_bgr."""
+    """Return (3, H, W) like the published reader: no conversion, a flip if is_bgr is set."""
     stored = file[camera]['rgb'][index]
     pixels = cv2.imdecode(stored, cv2.IMREAD_COLOR).transpose(2, 0, 1) if stored.ndim == 1 else stored
     return pixels[::-1] if file.attrs.get('is_bgr', False) else pixels
@@ -69,7 +69,7 @@ def test_a_libero_file_is_read(tmp_path):
     assert episode.facts.prompts == ('open the drawer', 'pull the handle')
     assert (episode.facts.rate_hz, episode.facts.arms, episode.facts.cameras) == (1.0, ('arm_0',), ('agentview',))
     assert episode.facts.label_source is LabelSource.MEASURED and episode.facts.contract is None
-    assert episode.view('agentview', 2).mask is None and episode.storage('agentview') is Storage.JPEG
+    assert episode.view('agentview', 2).mask is None and episode.storage('agentview') is ImageStorage.JPEG
 
 
 @pytest.mark.parametrize('is_bgr', [False, True])
@@ -88,12 +88,12 @@ def test_colours_are_right_whichever_order_the_file_says(tmp_path, jpeg, is_bgr)
     assert_chart(Episode(tmp_path / 'a.h5').view('cam', 1).rgb)
 
 
-@pytest.mark.parametrize('storage', [Storage.RAW, Storage.JPEG])
+@pytest.mark.parametrize('storage', [ImageStorage.RAW, ImageStorage.JPEG])
 def test_the_published_reader_sees_the_colours_of_our_files(tmp_path, write_episode, storage):
     write_episode(tmp_path / 'a.h5', storage=storage, width=96, count=3)
     with h5py.File(tmp_path / 'a.h5') as file:
         theirs = published_rgb(file, 'high', 2).transpose(1, 2, 0)
-        assert file.attrs['compress'] == (storage is Storage.JPEG)
+        assert file.attrs['compress'] == (storage is ImageStorage.JPEG)
     assert np.array_equal(theirs, Episode(tmp_path / 'a.h5').view('high', 2).rgb)
     assert theirs[16, 16].argmax() == 0 and theirs[16, 80].argmax() == 2
 

@@ -1,4 +1,4 @@
-"""An episode that is written and read again."""
+"""Round trip of episodes through files."""
 
 import multiprocessing
 import pickle
@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 import pytest
 
-from apt_training.episodes.episode import EpisodeError, Storage, Subtask
+from apt_training.episodes.episode import EpisodeError, ImageStorage, Subtask
 from apt_training.episodes.read import Episode
 from apt_training.episodes.write import EpisodeWriter
 
-STORAGES = tuple(Storage)
-COLOUR_TOLERANCE = {Storage.RAW: 0, Storage.JPEG: 6, Storage.VIDEO: 10}
+STORAGES = tuple(ImageStorage)
+COLOUR_TOLERANCE = {ImageStorage.RAW: 0, ImageStorage.JPEG: 6, ImageStorage.VIDEO: 10}
 
 
 @pytest.mark.parametrize('storage', STORAGES)
@@ -80,7 +80,7 @@ def test_masks_and_intrinsics_may_change_within_an_episode(tmp_path, write_episo
 
 def test_a_gap_in_the_recording_does_not_shift_the_video(tmp_path, write_episode, make_frames, facts):
     frames = [frame for step, frame in enumerate(make_frames(facts, 30)) if not 7 <= step < 19]
-    write_episode(tmp_path / 'a.h5', storage=Storage.VIDEO, frames=frames)
+    write_episode(tmp_path / 'a.h5', storage=ImageStorage.VIDEO, frames=frames)
     with Episode(tmp_path / 'a.h5') as episode:
         for index in (6, 7, 8, 17):
             wanted = frames[index].views['wrist'].rgb.astype(int)
@@ -114,7 +114,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path, write_episod
     writer = f't1.p{2**22 + 1}.partial'
     for name in ('a.h5', 'a.high.mp4', 'b.h5'):
         (tmp_path / f'.{name}.{writer}').write_bytes(b'half')
-    write_episode(tmp_path / 'a.h5', storage=Storage.VIDEO, count=2)
+    write_episode(tmp_path / 'a.h5', storage=ImageStorage.VIDEO, count=2)
     assert sorted(found.name for found in tmp_path.iterdir()) == [
         f'.b.h5.{writer}', 'a.h5', 'a.high.mp4', 'a.wrist.mp4']
 
@@ -146,20 +146,21 @@ def test_units_and_frames_stand_in_the_file(tmp_path, write_episode):
 
 def test_a_writer_outside_a_with_block_says_so(tmp_path, make_frames, facts):
     with pytest.raises(RuntimeError, match='with block'):
-        EpisodeWriter(Path(tmp_path / 'a.h5'), facts).add(make_frames(facts, 1)[0])
-    with pytest.raises(EpisodeError, match='at least one frame'), EpisodeWriter(tmp_path / 'a.h5', facts):
+        EpisodeWriter(Path(tmp_path / 'a.h5'), facts).append_frame(make_frames(facts, 1)[0])
+    expected = 'got no frame, expected at least one'
+    with pytest.raises(EpisodeError, match=expected), EpisodeWriter(tmp_path / 'a.h5', facts):
         pass
 
 
 def _interrupted(path, facts, storage, frames):
     with EpisodeWriter(path, facts, storage=storage) as writer:
         for frame in frames:
-            writer.add(frame)
+            writer.append_frame(frame)
         raise KeyboardInterrupt
 
 
 class _Sees:
-    """Whether another process sees the same image."""
+    """Return whether another process reads the same image."""
 
     def __init__(self, episode, rgb):
         self.episode, self.rgb = episode, rgb
@@ -174,11 +175,11 @@ def test_what_is_remembered_of_a_file_is_not_mixed_with_another_in_its_place(tmp
     episode = Episode(tmp_path / 'a.h5')
     assert len(episode) == 5
     camera, *_ = episode.facts.cameras
-    episode.rest()
+    episode.close_file()
     episode.view(camera, 1)
-    episode.rest()
+    episode.close_file()
     (tmp_path / 'b.h5').replace(tmp_path / 'a.h5')
-    with pytest.raises(EpisodeError, match=r'a\.h5 is another file than a while ago; begin anew'):
+    with pytest.raises(EpisodeError, match=r'a\.h5 was replaced while it was read: open it again'):
         episode.view(camera, 1)
     episode.close()
     assert len(episode) == 3

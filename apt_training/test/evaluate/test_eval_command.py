@@ -74,7 +74,7 @@ def test_no_checkpoint_is_said(held_out, tmp_path, capsys):
 
 def test_no_episodes_are_said(checkpoints, tmp_path, capsys):
     assert main([str(checkpoints[Stage.VLA]), str(tmp_path)]) == 2
-    assert 'holds no episode file' in complaint(capsys)
+    assert 'has no episode file' in complaint(capsys)
     assert main([str(checkpoints[Stage.VLA]), str(tmp_path / 'gone.h5')]) == 2
     assert 'gone.h5 does not exist' in complaint(capsys)
 

@@ -1,4 +1,4 @@
-"""A packed checkpoint needs nothing else, and does what it did before."""
+"""Exported checkpoints need nothing else, and give the same plans."""
 
 import json
 import shutil
@@ -27,13 +27,13 @@ CPU = torch.device('cpu')
 
 @pytest.fixture(scope='session', autouse=True)
 def one_thread():
-    """The models are tiny: on a shared machine, threads that wait for each other cost 20 times the work."""
+    """Use one thread: for tiny models, threads that wait for each other cost 20 times the work."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope='module')
 def learned_vlm(tmp_path_factory):
-    """A VLM in a folder, as ``apt-teach`` leaves it, with more beside it."""
+    """Save a VLM to a folder as fine-tuning does, with other files beside it."""
     folder, tokenizer = tmp_path_factory.mktemp('vlm'), tiny_tokenizer()
     tiny_model(tiny_config(tokenizer), seed=7).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -53,7 +53,7 @@ def config_of(vlm, mode=VlmMode.FROZEN):
 
 
 def save_run(folder, vlm, *, averaged, mode=VlmMode.FROZEN):
-    """The folder of a training run at iteration 5."""
+    """Write the folder of a training run at iteration 5."""
     config, run = config_of(vlm, mode), RunFolder(folder)
     for target, seed in [(run.checkpoint(5), 1)] + [(run.average(5), 2)] * averaged:
         torch.manual_seed(seed)
@@ -69,7 +69,7 @@ def save_run(folder, vlm, *, averaged, mode=VlmMode.FROZEN):
 
 
 def prediction(checkpoint):
-    """(1, T, A, 17) of a policy, for inputs and noise that are always the same."""
+    """Return the plan (1, T, A, 17) of a policy for fixed inputs and noise."""
     policy = build_policy(read_checkpoint(checkpoint), device=CPU).eval()
     random = torch.Generator().manual_seed(0)
     eye = torch.eye(4).expand(1, 2, 4, 4).clone()
@@ -185,7 +185,7 @@ def test_a_packed_folder_that_lost_its_vlm_says_where_it_should_be(vlm, tmp_path
 
 
 def test_a_vlm_that_was_named_from_the_working_folder_is_found_there(vlm, tmp_path, monkeypatch):
-    """``--vlm ./models/table_vlm`` begins as the name of a packed VLM does."""
+    """Check ``--vlm ./models/table_vlm``, which begins like the name of an exported VLM."""
     monkeypatch.chdir(tmp_path)
     run = save_run(tmp_path / 'robot', './models/table_vlm', averaged=False)
     expected = prediction(run)

@@ -3,7 +3,7 @@ import sys
 import cv2
 import pytest
 
-from apt_training.episodes.episode import Storage, Subtask
+from apt_training.episodes.episode import ImageStorage, Subtask
 from apt_training.inspect.main import main
 
 
@@ -14,7 +14,7 @@ def episode(write_episode, tmp_path):
 
 
 def complaint(capsys):
-    """What stands on stderr, after checking that it is a message and no traceback."""
+    """Return stderr, after checking that it is a message and no traceback."""
     text = capsys.readouterr().err
     assert text.startswith('apt-inspect: ') and 'Traceback' not in text
     return text
@@ -24,11 +24,11 @@ def test_a_summary_says_what_is_in_the_file(episode, capsys):
     assert main([str(episode)]) == 0
     shown = capsys.readouterr().out
     for part in ('pick the cube', 'take the cube', '12, 1.10 s at 10 Hz', 'left', 'right', 'high', 'wrist', '48x32',
-                 'jpeg', 'reached z', 'only eyes can tell'):
+                 'jpeg', 'reached z', 'check the images with --png'):
         assert part in shown
 
 
-@pytest.mark.parametrize('storage', Storage)
+@pytest.mark.parametrize('storage', ImageStorage)
 def test_every_storage_is_told(write_episode, tmp_path, capsys, storage):
     write_episode(tmp_path / 'episode.h5', storage=storage)
     assert main([str(tmp_path / 'episode.h5')]) == 0
@@ -84,10 +84,10 @@ def test_a_bad_file_among_good_ones_costs_the_status_and_not_the_others(episode,
 
 
 @pytest.mark.parametrize(('words', 'says'), [
-    (['{folder}/nothing.h5'], 'nothing.h5 does not exist'), (['{folder}/empty'], 'holds no episode file'),
+    (['{folder}/nothing.h5'], 'nothing.h5 does not exist'), (['{folder}/empty'], 'has no episode file'),
     (['{folder}', '{folder}', '--png', 'x.png'], '--png is for one episode, got 2'),
-    (['{folder}/episode.h5', '--show', '12'], 'has frames 0 .. 11, asked for 12'),
-    (['{folder}/episode.h5', '--show', '-1'], 'has frames 0 .. 11, asked for -1'),
+    (['{folder}/episode.h5', '--show', '12'], 'has no frame 12, expected 0 .. 11'),
+    (['{folder}/episode.h5', '--show', '-1'], 'has no frame -1, expected 0 .. 11'),
     (['{folder}/episode.h5', '--png', '/proc/nowhere/x.png'], '/proc/nowhere')])
 def test_mistakes_are_named(episode, tmp_path, capsys, words, says):
     (tmp_path / 'empty').mkdir()

@@ -2,11 +2,11 @@ import cv2
 import numpy as np
 import pytest
 
-from apt_training.episodes.episode import CameraFrame, EpisodeError, Storage
+from apt_training.episodes.episode import CameraFrame, EpisodeError, ImageStorage
 from apt_training.episodes.read import Episode
-from apt_training.inspect.drawing import overview_camera, spot_in, spread, strip
-from apt_training.inspect.picture import draw_episode
-from apt_training.inspect.sheet import MOST_ROWS, draw_contact_sheet
+from apt_training.inspect.contact_sheet import MAX_ROWS, draw_contact_sheet
+from apt_training.inspect.drawing import draw_strip, evenly_spaced, overview_camera, project_into_view
+from apt_training.inspect.episode_figure import draw_episode
 
 
 def view_at(world_from_camera, size=(40, 60)):
@@ -18,25 +18,25 @@ def test_points_are_projected_as_a_pinhole_does():
     pose = np.eye(4)
     pose[2, 3] = -2.0
     view = view_at(pose)
-    assert spot_in(view, np.array([0.0, 0.0, 0.0])) == pytest.approx((30, 20))
-    assert spot_in(view, np.array([0.4, -0.2, 0.0])) == pytest.approx((40, 15))
+    assert project_into_view(view, np.array([0.0, 0.0, 0.0])) == pytest.approx((30, 20))
+    assert project_into_view(view, np.array([0.4, -0.2, 0.0])) == pytest.approx((40, 15))
 
 
 def test_points_behind_or_beside_the_image_are_not_seen():
-    assert spot_in(view_at(np.eye(4)), np.array([0.0, 0.0, -1.0])) is None
-    assert spot_in(view_at(np.eye(4)), np.array([5.0, 0.0, 1.0])) is None
+    assert project_into_view(view_at(np.eye(4)), np.array([0.0, 0.0, -1.0])) is None
+    assert project_into_view(view_at(np.eye(4)), np.array([5.0, 0.0, 1.0])) is None
 
 
 def test_frames_are_spread_from_first_to_last():
-    assert spread(10, 4) == [0, 3, 6, 9]
-    assert spread(2, 8) == [0, 1] and spread(1, 8) == [0]
+    assert evenly_spaced(10, 4) == [0, 3, 6, 9]
+    assert evenly_spaced(2, 8) == [0, 1] and evenly_spaced(1, 8) == [0]
 
 
-@pytest.mark.parametrize('storage', Storage)
+@pytest.mark.parametrize('storage', ImageStorage)
 def test_red_stays_red_on_the_way_into_a_strip(write_episode, tmp_path, storage):
     write_episode(tmp_path / 'episode.h5', storage=storage, count=4, height=32, width=48)
     with Episode(tmp_path / 'episode.h5') as episode:
-        picture = strip(episode, 'high', [0], 64)
+        picture = draw_strip(episode, 'high', [0], 64)
     thirds = (picture[10:54, left:left + 16] for left in (8, 40, 72))
     red, green, blue = (third.reshape(-1, 3).mean(axis=0) for third in thirds)
     assert red.argmax() == 0 and green.argmax() == 1 and blue.argmax() == 2
@@ -46,7 +46,7 @@ def test_a_strip_shows_only_what_the_letterbox_leaves(write_episode, tmp_path):
     write_episode(tmp_path / 'episode.h5', count=3, height=32, width=48, mask=True)
     with Episode(tmp_path / 'episode.h5') as episode:
         # A mask hides 4 of 32 rows, so 28 rows become 56 px and 48 columns 96.
-        assert strip(episode, 'high', [0], 56).shape == (56, 96, 3)
+        assert draw_strip(episode, 'high', [0], 56).shape == (56, 96, 3)
 
 
 def test_the_overview_is_the_camera_that_stands_still(write_episode, tmp_path):
@@ -93,12 +93,12 @@ def test_a_contact_sheet_has_a_row_for_a_file_that_cannot_be_read(write_episode,
 
 def test_a_contact_sheet_of_many_episodes_shows_an_even_selection(write_episode, tmp_path):
     write_episode(tmp_path / 'episode.h5', count=2, height=16, width=16)
-    draw_contact_sheet([tmp_path / 'episode.h5'] * (MOST_ROWS + 25), tmp_path / 'sheet.png')
-    assert cv2.imread(str(tmp_path / 'sheet.png')).shape[0] == pytest.approx(80 + 110 * MOST_ROWS, abs=2)
+    draw_contact_sheet([tmp_path / 'episode.h5'] * (MAX_ROWS + 25), tmp_path / 'sheet.png')
+    assert cv2.imread(str(tmp_path / 'sheet.png')).shape[0] == pytest.approx(80 + 110 * MAX_ROWS, abs=2)
 
 
 def test_a_contact_sheet_of_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='at least one episode'):
+    with pytest.raises(ValueError, match='got no episode for the contact sheet'):
         draw_contact_sheet([], tmp_path / 'sheet.png')
 
 

@@ -6,7 +6,7 @@ from apt_training.episodes.read import Episode
 
 @pytest.fixture
 def convert(aloha_file, calibration_file, tmp_path):
-    """Run the command in this process; its exit status."""
+    """Run the command in this process and return its exit status."""
     def run(root, *flags, out='episodes'):
         return main([str(root), '--from', 'lerobot', '--contract', str(aloha_file), '--out', str(tmp_path / out),
                      '--intrinsics', str(calibration_file), '--jobs', '1', *flags])

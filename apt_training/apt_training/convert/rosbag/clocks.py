@@ -1,8 +1,7 @@
-"""Which clock each stream of a bag is read by, decided from the bag's first seconds.
+"""Time base of each stream of a bag, decided from the first seconds of the bag.
 
-A message has the stamp that its maker gave it and the time at which the recorder received it.
-Frames are taken on the clock of the stamps; a stream whose stamps cannot be used counts from
-its arrival. Stamps are read from the bytes: nothing is decoded.
+A message has a header stamp and a receive time. Frames are sampled on the clock of the stamps; a stream with unusable
+stamps uses its receive times. Stamps are read from the bytes without decoding the messages.
 """
 
 import struct
@@ -13,51 +12,62 @@ from statistics import median
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.stream_spec import StreamKind
 from apt_policy.core.streams import TimeBase
-from apt_training.convert.rosbag.reading import Bag
-from apt_training.convert.rosbag.settings import BagSettings
-from apt_training.convert.rosbag.wiring import TF, Route
+from apt_training.convert.rosbag.bag_reader import BagReader
+from apt_training.convert.rosbag.config import RosbagConversionConfig
+from apt_training.convert.rosbag.topic_routes import TF, TopicRoute
 from apt_training.convert.source import ConvertError
 
 PEEK_NS = 3_000_000_000
-"""How much of a bag is looked at."""
-_SAMPLES = 100
-_APART_S = 1.0
-"""Clocks farther apart than this are different clocks."""
-_LEAD_S = 0.05
+"""Time at the beginning of a bag that is examined [ns]."""
+_MAX_SAMPLES = 100
+# Larger offsets are taken for different clocks: no transport delays a message that long.
+_MAX_OFFSET_S = 1.0
+# Stamps may be ahead of the receive time by the error of time synchronisation.
+_MAX_LEAD_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clocks:
-    """How the messages of one bag are dated."""
+class StreamClocks:
+    """Clocks of the streams of one bag."""
 
     bases: Mapping[str, TimeBase]
-    """By stream name: camera, arm, ``tf``."""
+    """Time base by name of the stream: camera, arm, ``tf``."""
     simulated_ns: int
-    """Other than 0: the time of the recording is what /clock said last, this at first, not when messages were
-    received."""
+    """First time of /clock, which is the clock of the recording then [ns]; 0: receive times are."""
     shift_ns: int
-    """To be added to receive times to have them on the clock of the stamps."""
+    """Offset from receive times to the clock of the stamps [ns]."""
     notes: tuple[str, ...]
-    """What was chosen without being asked for."""
+    """Sentences about automatic choices."""
 
 
-def leading_stamp_ns(raw: bytes | memoryview, *, behind: int = 0) -> int:
-    """The stamp with which a message begins, or that stands ``behind`` bytes later, from its CDR bytes; 0 if there is
-    none."""
-    if len(raw) < 12 + behind:
+def decode_leading_stamp_ns(raw: bytes | memoryview, *, skip: int = 0) -> int:
+    """Return the stamp at the beginning of a serialized message [ns]; 0 if it is too short.
+
+    Args:
+        raw: serialized message (CDR).
+        skip: bytes between encapsulation and stamp [B].
+    """
+    if len(raw) < 12 + skip:
         return 0
-    seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4 + behind)
+    seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4 + skip)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
-def choose_clocks(bag: Bag, routes: Mapping[str, Route], contract: RobotContract, settings: BagSettings) -> Clocks:
-    """Look at the bag's first seconds and decide.
+def choose_clocks(bag: BagReader, routes: Mapping[str, TopicRoute], contract: RobotContract,
+                  config: RosbagConversionConfig) -> StreamClocks:
+    """Choose the clocks from the first seconds of a bag.
+
+    Args:
+        bag: open bag.
+        routes: routes by topic.
+        contract: the robot.
+        config: ``receive`` names streams that use receive times in any case.
 
     Raises:
-        ConvertError: the stamps of a stream are of another clock than the rest.
+        ConvertError: the stamps of a stream are on another clock than the others.
     """
     lags, first_s, simulated_ns = _lags(bag, routes)
-    bases = {name: TimeBase.RECEIVE if name in settings.receive else TimeBase.HEADER for name in
+    bases = {name: TimeBase.RECEIVE if name in config.receive else TimeBase.HEADER for name in
              {route.name for route in routes.values() if route.is_stamped}}
     notes = []
     stamped: dict[str, float] = {}
@@ -66,24 +76,29 @@ def choose_clocks(bag: Bag, routes: Mapping[str, Route], contract: RobotContract
             continue
         if all(lag is None for lag in seen):
             bases[name] = TimeBase.RECEIVE
-            notes.append(f'{name}: its stamps are zero, so it counts from when it was received')
+            notes.append(f'{name}: its stamps are zero, so its receive times are used')
         else:
             stamped[name] = median(lag for lag in seen if lag is not None)
     common = median(stamped.values()) if stamped else 0.0
     shift_s = 0.0
-    if abs(common) > _APART_S and len(stamped) > 1 and all(abs(lag - common) < _APART_S for lag in stamped.values()):
+    agree = all(abs(lag - common) < _MAX_OFFSET_S for lag in stamped.values())
+    if abs(common) > _MAX_OFFSET_S and len(stamped) > 1 and agree:
         shift_s = -common
-        notes.append(f'all stamps are {_apart(common)} the time of the recording; frames are dated by the stamps')
+        notes.append(f'all stamps are {_offset_text(common)} the time of the recording; frames are dated by the stamps')
     for name, lag in stamped.items():
-        if note := _judged(bag, name, lag + shift_s, first_s[name], _limit_s(contract, name)):
+        if note := _receive_reason(bag, name, lag + shift_s, first_s[name], _limit_s(contract, name)):
             bases[name] = TimeBase.RECEIVE
             notes.append(note)
-    return Clocks(bases=bases, simulated_ns=simulated_ns, shift_ns=round(shift_s * 1e9), notes=tuple(notes))
+    return StreamClocks(bases=bases, simulated_ns=simulated_ns, shift_ns=round(shift_s * 1e9), notes=tuple(notes))
 
 
-def _lags(bag: Bag, routes: Mapping[str, Route]
+def _lags(bag: BagReader, routes: Mapping[str, TopicRoute]
           ) -> tuple[dict[str, list[float | None]], dict[str, float], int]:
-    """By stream how far stamps are behind [s], None where one is zero, and when it began [s]; the simulated clock."""
+    """Measure the lag of stamps behind the receive times.
+
+    Returns:
+        Lags by stream [s], None for a zero stamp; time of the first message by stream [s]; simulated clock [ns] or 0.
+    """
     wanted = {topic for topic, route in routes.items() if route.is_stamped or route.kind is StreamKind.CLOCK}
     lags: dict[str, list[float | None]] = {}
     first_s: dict[str, float] = {}
@@ -93,40 +108,44 @@ def _lags(bag: Bag, routes: Mapping[str, Route]
             break
         route = routes[topic]
         if route.kind is StreamKind.CLOCK:
-            clock_ns = leading_stamp_ns(raw)
-            # A recorder on the simulated clock has dated everything by it already.
-            if not simulated_ns and abs(clock_ns - receive_ns) / 1e9 > _APART_S:
+            clock_ns = decode_leading_stamp_ns(raw)
+            # If the recorder used the simulated clock, receive times are on it already.
+            if not simulated_ns and abs(clock_ns - receive_ns) / 1e9 > _MAX_OFFSET_S:
                 simulated_ns = clock_ns
                 lags.clear()
             continue
-        # Transforms come in a list: its length stands before the first one's stamp.
-        stamp_ns = leading_stamp_ns(raw, behind=4 if route.kind is StreamKind.TRANSFORMS else 0)
+        # Transforms are a sequence, whose length is before the first stamp.
+        stamp_ns = decode_leading_stamp_ns(raw, skip=4 if route.kind is StreamKind.TRANSFORMS else 0)
         seen = lags.setdefault(route.name, [])
         now_ns = clock_ns if simulated_ns else receive_ns
-        if len(seen) < _SAMPLES and now_ns:
+        if len(seen) < _MAX_SAMPLES and now_ns:
             first_s.setdefault(route.name, (receive_ns - bag.start_ns) / 1e9)
             seen.append((now_ns - stamp_ns) / 1e9 if stamp_ns else None)
     return {name: seen for name, seen in lags.items() if seen}, first_s, simulated_ns
 
 
-def _judged(bag: Bag, name: str, lag_s: float, first_s: float, limit_s: float) -> str:
-    """Why a stream is to count from its arrival; empty if its stamps are fine."""
-    if abs(lag_s) > _APART_S:
+def _receive_reason(bag: BagReader, name: str, lag_s: float, first_s: float, limit_s: float) -> str:
+    """Return why a stream uses its receive times; empty if its stamps are valid.
+
+    Raises:
+        ConvertError: the stamps are on another clock.
+    """
+    if abs(lag_s) > _MAX_OFFSET_S:
         raise ConvertError(
-            f'{bag.path}: {name}: its stamps are {_apart(lag_s)} the time at which it was received, from its first '
-            f'message at {first_s:.3f} s on: the clocks are not synchronised. Synchronise them (chrony, PTP) and '
-            f'record again, or let this stream count from its arrival: --receive {name}')
-    if name != TF and (lag_s > limit_s or lag_s < -_LEAD_S):
-        return (f'{name}: its stamps are {_apart(lag_s)} its arrival, so it counts from when it was received; let the '
-                'node that runs the policy do the same')
+            f'{bag.path}: {name}: stamps are {_offset_text(lag_s)} the receive time, from the first message at '
+            f'{first_s:.3f} s on: the clocks are not synchronised. Synchronise them (chrony, PTP) and record again, '
+            f'or use receive times for this stream: --receive {name}')
+    if name != TF and (lag_s > limit_s or lag_s < -_MAX_LEAD_S):
+        return (f'{name}: its stamps are {_offset_text(lag_s)} its receive times, so these are used; set '
+                'stamp_on_receipt of the policy node too')
     return ''
 
 
 def _limit_s(contract: RobotContract, name: str) -> float:
     if name == TF:
-        return _APART_S
+        return _MAX_OFFSET_S
     return contract.cameras[name].max_age_s if name in contract.cameras else contract.arms[name].max_age_s
 
 
-def _apart(lag_s: float) -> str:
+def _offset_text(lag_s: float) -> str:
     return f'{abs(lag_s):.3f} s {"behind" if lag_s > 0 else "ahead of"}'

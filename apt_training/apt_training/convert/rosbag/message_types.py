@@ -1,7 +1,8 @@
-"""The message types of a bag: as they are installed, else as rosbags ships them, else as the bag defines them.
+"""Decoder of the messages of a bag.
 
-A bag's own definition never replaces a known one: where the two differ, the type is refused. Types
-are looked up when they are needed, so that a topic nobody reads may have any type.
+Definitions come from installed packages, else from rosbags, else from the bag. A definition of the bag never replaces a
+known one: a type whose definitions differ is refused. Types are looked up when they are needed, so that topics that
+are not read may have any type.
 """
 
 import os
@@ -18,182 +19,183 @@ from rosbags.typesys.store import Typestore
 from apt_training.convert.source import ConvertError, one_line
 
 ENCODINGS = ('ros2msg', 'ros2idl')
-"""Of definitions that can be read."""
+"""Encodings of definitions that can be parsed."""
 _IDL_RULE = '=' * 80 + '\n'
 _KIND = re.compile(r'[A-Za-z]\w*/(msg|srv|action)/[A-Za-z]\w*')
 _PLACEHOLDER = 'structure_needs_at_least_one_member'
-"""Field that ROS puts into messages without fields; some definitions have it, some do not."""
+"""Field that ROS adds to messages without fields; only some definitions have it."""
 
 
 class _Definition(NamedTuple):
-    """One type, without those that it uses."""
+    """Definition of one type, without those that it uses."""
 
     constants: list[Any]
     fields: list[Any]
-    home: str
-    """Where it was found, for people."""
+    origin: str
+    """Source of the definition, for messages."""
 
 
-class MessageTypes:
-    """Makes messages of bytes."""
+class MessageDecoder:
+    """Decoder of serialized messages."""
 
     def __init__(self) -> None:
         self._store: Typestore = get_typestore(Stores.EMPTY)
         self._shipped: Typestore | None = None
         self._texts: dict[str, dict[tuple[str, str], None]] = {}
-        # Looked up for every pass over a bag; files are read and texts are parsed once.
+        # Caches: each pass over a bag looks types up again.
         self._found: dict[str, _Definition | None] = {}
         self._agreed: dict[str, dict[str, _Definition]] = {}
         self._usable: set[str] = set()
 
-    def define(self, kind: str, encoding: str, text: str) -> None:
-        """Remember a definition that the bag has.
+    def add_definition(self, type_name: str, encoding: str, text: str) -> None:
+        """Add a definition from the bag.
 
         Args:
-            kind: of the message, such as ``sensor_msgs/msg/Image``.
-            encoding: ``ros2msg`` or ``ros2idl``; anything else is no definition.
-            text: the definition, with those that it uses.
+            type_name: message type, such as ``sensor_msgs/msg/Image``.
+            encoding: ``ros2msg`` or ``ros2idl``; others are ignored.
+            text: definition, with those of the types that it uses.
         """
         if text and encoding in ENCODINGS:
-            self._texts.setdefault(kind, {})[encoding, text] = None
-            self._agreed.pop(kind, None)
+            self._texts.setdefault(type_name, {})[encoding, text] = None
+            self._agreed.pop(type_name, None)
 
-    def check_agreement(self, kind: str) -> None:
-        """Compare what the bag says of a type, and of all that it uses, with what is known here.
+    def check_agreement(self, type_name: str) -> None:
+        """Check that the definitions of a type in the bag, and of all types that it uses, agree with the known ones.
 
-        A type that is not known at all passes.
+        An unknown type passes.
 
         Raises:
-            ConvertError: the definitions differ; names both.
+            ConvertError: the definitions differ.
         """
-        # A text that cannot be parsed hides nothing; a type that only it defines is refused when it is needed.
+        # An unreadable definition matters only for a type without another one, which is refused when it is used.
         with suppress(_UnreadableDefinition):
-            self._inside(kind)
+            self._definitions_in_bag(type_name)
 
-    def message(self, kind: str, raw: bytes | memoryview) -> Any:
-        """The message, arrays being views of ``raw``.
+    def decode(self, type_name: str, raw: bytes | memoryview) -> Any:
+        """Decode a message; its arrays are views of ``raw``.
 
         Raises:
-            ConvertError: the type is not known, its definitions differ, or ``raw`` is not such a message.
+            ConvertError: the type is unknown, its definitions differ, or ``raw`` is no such message.
         """
-        if kind not in self._usable:
-            self._make_usable(kind)
+        if type_name not in self._usable:
+            self._make_usable(type_name)
         try:
-            return self._store.deserialize_cdr(memoryview(raw), kind)
+            return self._store.deserialize_cdr(memoryview(raw), type_name)
         except (SerdeError, ValueError, IndexError) as error:
-            raise ConvertError(f'{len(raw)} bytes are no {kind}: {one_line(error)}') from error
+            raise ConvertError(f'{len(raw)} bytes are no {type_name}: {one_line(error)}') from error
 
-    def _make_usable(self, kind: str) -> None:
+    def _make_usable(self, type_name: str) -> None:
         try:
-            inside = self._inside(kind)
+            definitions = self._definitions_in_bag(type_name)
         except _UnreadableDefinition:
-            if self._known(kind) is None:
+            if self._known(type_name) is None:
                 raise
-            inside = {}
+            definitions = {}
         try:
-            self._register(kind, inside, ())
-            # Compiles the type: rosbags refuses here what it cannot decode, such as wide strings.
-            self._store.get_msgdef(kind)
+            self._register(type_name, definitions, ())
+            # This compiles the type: rosbags refuses types here that it cannot decode, such as wide strings.
+            self._store.get_msgdef(type_name)
         except ConvertError:
             raise
-        # A definition may be any text, and what is generated from it may fail in any way.
+        # A definition may be any text, and the code generated from it may fail in any way.
         except Exception as error:
-            raise ConvertError(f'the definition of {kind} cannot be used: {one_line(error)}') from error
-        self._usable.add(kind)
+            raise ConvertError(f'the definition of {type_name} cannot be used: {one_line(error)}') from error
+        self._usable.add(type_name)
 
-    def _inside(self, kind: str) -> dict[str, _Definition]:
-        """Each type that the bag's definitions of ``kind`` have, by name.
+    def _definitions_in_bag(self, type_name: str) -> dict[str, _Definition]:
+        """Return the types in the bag's definitions of a type, by name.
 
         Raises:
-            ConvertError: one of them contradicts another, or what is known here.
+            ConvertError: one of them differs from another, or from the known one.
         """
-        if kind in self._agreed:
-            return self._agreed[kind]
+        if type_name in self._agreed:
+            return self._agreed[type_name]
         seen: dict[str, _Definition] = {}
-        for encoding, text in self._texts.get(kind, {}):
-            for name, said in _parsed(kind, encoding, text).items():
-                before = seen.setdefault(name, said)
+        for encoding, text in self._texts.get(type_name, {}):
+            for name, definition in _parsed(type_name, encoding, text).items():
+                before = seen.setdefault(name, definition)
                 for other in filter(None, (before, self._known(name))):
-                    _refuse_difference(kind, name, said, other)
-        self._agreed[kind] = seen
+                    _refuse_difference(type_name, name, definition, other)
+        self._agreed[type_name] = seen
         return seen
 
-    def _register(self, kind: str, inside: dict[str, _Definition], users: tuple[str, ...]) -> None:
-        """Register a type after all that it uses."""
-        if kind in users:
-            raise ConvertError(f'{kind} contains itself, by way of {" and ".join(users)}')
-        if kind in self._store.fielddefs:
+    def _register(self, type_name: str, definitions: dict[str, _Definition], users: tuple[str, ...]) -> None:
+        """Register a type after all types that it uses."""
+        if type_name in users:
+            raise ConvertError(f'{type_name} contains itself through {" and ".join(users)}')
+        if type_name in self._store.fielddefs:
             return
-        found = self._known(kind) or inside.get(kind)
+        found = self._known(type_name) or definitions.get(type_name)
         if found is None:
-            raise ConvertError(_unknown(kind))
-        for used in filter(None, (_used(field) for _, field in found.fields)):
-            self._register(used, inside, (*users, kind))
-        self._store.register({kind: (found.constants, found.fields)})
+            raise ConvertError(_unknown(type_name))
+        for used in filter(None, (_field_type(field) for _, field in found.fields)):
+            self._register(used, definitions, (*users, type_name))
+        self._store.register({type_name: (found.constants, found.fields)})
 
-    def _known(self, kind: str) -> _Definition | None:
-        """A type as it is known without the bag: an installed package's, else the one that rosbags ships."""
-        if kind not in self._found:
-            self._found[kind] = _installed(kind) or self._in_rosbags(kind)
-        return self._found[kind]
+    def _known(self, type_name: str) -> _Definition | None:
+        """Return the definition of an installed package, else the one of rosbags; None if there is none."""
+        if type_name not in self._found:
+            self._found[type_name] = _installed(type_name) or self._in_rosbags(type_name)
+        return self._found[type_name]
 
-    def _in_rosbags(self, kind: str) -> _Definition | None:
+    def _in_rosbags(self, type_name: str) -> _Definition | None:
         if self._shipped is None:
             self._shipped = get_typestore(Stores.LATEST)
-        found = self._shipped.fielddefs.get(kind)
+        found = self._shipped.fielddefs.get(type_name)
         return None if found is None else _Definition(found[0], found[1], 'rosbags')
 
 
 class _UnreadableDefinition(ConvertError):
-    """A definition inside a bag that cannot be parsed."""
+    """Error of a definition in a bag that cannot be parsed."""
 
 
-def canonical_kind(kind: str) -> str:
-    """A type's name as ROS 2 writes it: ``sensor_msgs/msg/Image`` for ROS 1's ``sensor_msgs/Image``."""
-    package, slash, name = kind.partition('/')
+def canonical_type_name(type_name: str) -> str:
+    """Return a type in the notation of ROS 2: ``sensor_msgs/msg/Image`` for ``sensor_msgs/Image`` of ROS 1."""
+    package, slash, name = type_name.partition('/')
     long = f'{package}/msg/{name}'
-    return long if slash and _KIND.fullmatch(long) else kind
+    return long if slash and _KIND.fullmatch(long) else type_name
 
 
-def _parsed(kind: str, encoding: str, text: str) -> dict[str, _Definition]:
+def _parsed(type_name: str, encoding: str, text: str) -> dict[str, _Definition]:
     try:
         if encoding == 'ros2msg':
-            parsed = dict(get_types_from_msg(text, kind))
+            parsed = dict(get_types_from_msg(text, type_name))
         elif text.startswith(f'{_IDL_RULE}IDL: '):
             parts = (part.split('\n', 1)[1] for part in text.split(_IDL_RULE)[1:])
             parsed = {name: found for part in parts for name, found in get_types_from_idl(part).items()}
         else:
             parsed = dict(get_types_from_idl(text))
-    # The text may be anything, and so are the errors that it makes in a parser.
+    # The text may be anything, and parsers may raise anything.
     except Exception as error:
-        raise _UnreadableDefinition(f'the definition of {kind} in the bag cannot be used: {one_line(error)}') from error
+        raise _UnreadableDefinition(
+            f'cannot parse the definition of {type_name} in the bag: {one_line(error)}') from error
     return {name: _Definition(constants, fields, 'the bag') for name, (constants, fields) in parsed.items()}
 
 
-def _refuse_difference(kind: str, name: str, said: _Definition, known: _Definition) -> None:
-    """Raise ConvertError where two definitions of the type ``name``, used by ``kind``, have other bytes."""
-    ours, theirs = _layout(said), _layout(known)
+def _refuse_difference(type_name: str, name: str, in_bag: _Definition, known: _Definition) -> None:
+    """Raise ConvertError if two definitions of the type ``name``, used by ``type_name``, have different layouts."""
+    ours, theirs = _layout(in_bag), _layout(known)
     if ours == theirs:
         return
     place = next((index for index, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other),
                  min(len(ours), len(theirs)))
-    within = '' if name == kind else f' (of which {kind} is made)'
-    other = 'elsewhere in it' if known.home == said.home else f'in {known.home}'
+    within = '' if name == type_name else f' (used by {type_name})'
+    other = 'elsewhere in it' if known.origin == in_bag.origin else f'in {known.origin}'
     raise ConvertError(
         f'{name}{within} is defined differently in the bag and {other}: field {place + 1} is '
-        f'{_field_text(ours, place)} in the bag, {_field_text(theirs, place)} there; source the workspace with which '
+        f'{_field_text(ours, place)} in the bag, {_field_text(theirs, place)} there: source the workspace with which '
         'the bag was recorded, or record again')
 
 
 def _layout(definition: _Definition) -> list[tuple[str, Any]]:
-    """What decides how bytes are read: names without case (ROS 1 had ``K`` where ROS 2 has ``k``) and types."""
+    """Return the names and types of the fields; names in lower case, since ROS 1 has ``K`` for ``k`` of ROS 2."""
     return [(name.lower(), _plain(field)) for name, field in definition.fields if name != _PLACEHOLDER]
 
 
 def _plain(field: Any) -> Any:
     kind, content = field
     if kind is Nodetype.BASE:
-        # ROS 2 defines a char as a uint8, and .idl files say so.
+        # A char of ROS 2 is a uint8, which .idl files use.
         return kind, ('uint8' if content[0] == 'char' else content[0], content[1])
     return (kind, content) if kind is Nodetype.NAME else (kind, (_plain(content[0]), content[1]))
 
@@ -215,37 +217,37 @@ def _type_text(field: Any) -> str:
     return f'{_type_text(content[0])}[{f"<={bound}" if bound and kind is Nodetype.SEQUENCE else bound}]'
 
 
-def _installed(kind: str) -> _Definition | None:
-    """From the ``.msg`` files of the sourced workspaces.
+def _installed(type_name: str) -> _Definition | None:
+    """Return the definition in the ``.msg`` files of the sourced workspaces; None if there is none.
 
     Raises:
-        ConvertError: the file cannot be used.
+        ConvertError: the file cannot be parsed.
     """
-    if not _KIND.fullmatch(kind) or kind.split('/')[1] != 'msg':
+    if not _KIND.fullmatch(type_name) or type_name.split('/')[1] != 'msg':
         return None
-    package, _, name = kind.split('/')
+    package, _, name = type_name.split('/')
     for prefix in filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)):
         path = Path(prefix) / 'share' / package / 'msg' / f'{name}.msg'
         if path.is_file():
             try:
-                constants, fields = get_types_from_msg(path.read_text(), kind)[kind]
+                constants, fields = get_types_from_msg(path.read_text(), type_name)[type_name]
             except (TypesysError, ValueError, KeyError) as error:
-                raise ConvertError(f'{path} cannot be used: {one_line(error)}') from error
+                raise ConvertError(f'cannot parse {path}: {one_line(error)}') from error
             return _Definition(constants, fields, str(path))
     return None
 
 
-def _unknown(kind: str) -> str:
-    if not _KIND.fullmatch(kind):
-        return f'{kind!r} is no message type; expected package/msg/Name, such as sensor_msgs/msg/Image'
-    package = kind.partition('/')[0]
-    return (f'the bag does not say what a {kind} is, and package {package} is not installed here: source the workspace '
-            'that has it, or record with storage mcap, which keeps definitions')
+def _unknown(type_name: str) -> str:
+    if not _KIND.fullmatch(type_name):
+        return f'{type_name!r} is no message type, expected package/msg/Name, such as sensor_msgs/msg/Image'
+    package = type_name.partition('/')[0]
+    return (f'the bag has no definition of {type_name}, and package {package} is not installed: source its workspace, '
+            'or record with storage mcap, which stores definitions')
 
 
-def _used(field: Any) -> str:
-    """The message type that a field has, behind arrays; empty for numbers and strings."""
+def _field_type(field: Any) -> str:
+    """Return the message type of a field or its elements; empty for numbers and strings."""
     kind, content = field
     if kind is Nodetype.NAME:
         return str(content)
-    return '' if kind is Nodetype.BASE else _used(content[0])
+    return '' if kind is Nodetype.BASE else _field_type(content[0])

@@ -1,51 +1,50 @@
-"""Reads a bag's files with ``rosbag2_py``, which comes with every ROS distribution and with nothing else.
+"""Reader of the files of a bag with ``rosbag2_py`` of a ROS distribution (Humble or Jazzy).
 
-Written against Humble and Jazzy, and the only module that imports it. One reader is opened per file
-and per pass: files are told apart in reports, and a pass that was left early leaves nothing behind.
-Compressed files and messages are unpacked by the caller: rosbag2's own compression reader unpacks
-beside the bag, and reads no file without its metadata.yaml.
+One reader is opened per file and pass, so that messages name the file, and a pass that ends early holds nothing open.
+The caller decompresses files and messages: the compression reader of rosbag2 writes beside the bag, and needs
+metadata.yaml.
 """
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from apt_training.convert.rosbag.salvage import MAGIC, SalvagedTopic
+from apt_training.convert.rosbag.recovery import MAGIC, TopicInfo
 
 ROSBAG2 = 'rosbag2_py'
 _STORAGES = {'.mcap': 'mcap', '.db3': 'sqlite3'}
 
 
 def load_rosbag2() -> Any:
-    """Import it, told to say nothing of every file that it opens.
+    """Import ``rosbag2_py``, without its log line for each opened file.
 
     Raises:
-        ImportError: no distribution is sourced, or it is of another Python than this one.
+        ImportError: no distribution is sourced, or it is for another Python version.
     """
     import rosbag2_py
     from rclpy.logging import LoggingSeverity, set_logger_level
 
-    # A line for each SQLite file and pass, in the middle of the progress bar.
+    # Otherwise each SQLite file and pass logs a line in the middle of the progress bar.
     set_logger_level('rosbag2_storage', LoggingSeverity.WARN)
     return rosbag2_py
 
 
 class Rosbag2File:
-    """One file of a bag."""
+    """File that ``rosbag2_py`` reads."""
 
-    def __init__(self, rosbag2: Any, path: Path, called: Path) -> None:
-        """Open it.
+    def __init__(self, rosbag2: Any, path: Path, shown_path: Path) -> None:
+        """Open a file.
 
         Args:
-            rosbag2: the module.
-            path: of the file, not compressed as a whole.
-            called: what it is called in reports.
+            rosbag2: the module ``rosbag2_py``.
+            path: path of the file, decompressed.
+            shown_path: path in messages.
 
         Raises:
             RuntimeError: rosbag2 cannot open it.
-            EOFError: it is an MCAP file without an end, of which rosbag2 would show a part as if it were all.
+            EOFError: it is an MCAP file without an end, of which rosbag2 reads a part without an error.
         """
-        self.path, self.damage = called, ''
+        self.path, self.damage = shown_path, ''
         self._rosbag2, self._file = rosbag2, path
         if path.suffix == '.mcap' and not _has_end(path):
             raise EOFError('its end is missing')
@@ -54,21 +53,21 @@ class Rosbag2File:
         self.start_ns = int(metadata.starting_time.nanoseconds)
         self.end_ns = self.start_ns + int(metadata.duration.nanoseconds) + 1
         definitions = _definitions(reader)
-        self.topics = [SalvagedTopic(one.topic_metadata.name, one.topic_metadata.type,
+        self.topics = [TopicInfo(one.topic_metadata.name, one.topic_metadata.type,
                                      *definitions.get(one.topic_metadata.type, ('', '')), one.message_count,
                                      one.topic_metadata.serialization_format)
                        for one in metadata.topics_with_message_count]
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes | memoryview]]:
-        """Topic, receive time [ns] and content of every message, in the order of time.
+        """Yield topic, receive time [ns] and serialized message (CDR), in the order of receive times.
 
         Raises:
             RuntimeError: rosbag2 cannot read on.
-            EOFError: fewer messages came than the file has.
-            ValueError: the file has no index, and its messages are not in the order of time.
+            EOFError: rosbag2 read fewer messages than the file has.
+            ValueError: the file has no index, and its messages are not in the order of receive times.
         """
         wanted = {one.name: one.messages for one in self.topics if one.name in topics and one.messages}
-        # An empty filter would let everything through.
+        # An empty filter would pass all topics.
         if not wanted:
             return
         reader = self._opened()
@@ -76,31 +75,31 @@ class Rosbag2File:
         left, last_ns = sum(wanted.values()), 0
         while reader.has_next():
             topic, raw, receive_ns = reader.read_next()
-            # Service events have a filter of their own since Jazzy, which lets them pass.
+            # Since Jazzy, service events have a separate filter, which passes them.
             if topic not in wanted:
                 continue
             if receive_ns < last_ns:
                 raise ValueError('it has no index, and its messages are not in the order of time')
             left, last_ns = left - 1, receive_ns
             yield topic, receive_ns, raw
-        # What rosbag2 finds wrong inside an MCAP file it logs, and goes on.
+        # rosbag2 logs errors inside an MCAP file and continues.
         if left:
             raise EOFError(f'{left} of {sum(wanted.values())} messages cannot be read')
 
     def close(self) -> None:
-        """Nothing is held open between passes: readers close when they are forgotten."""
+        """Do nothing: each pass closes its own reader."""
 
     def _opened(self) -> Any:
         reader = self._rosbag2.SequentialReader()
-        # Both formats empty: no conversion, so that the bytes are the bag's.
+        # Both formats are empty: the bytes of the bag are not converted.
         reader.open(self._rosbag2.StorageOptions(uri=str(self._file), storage_id=_STORAGES[self._file.suffix]),
                     self._rosbag2.ConverterOptions('', ''))
         return reader
 
 
 def _definitions(reader: Any) -> dict[str, tuple[str, str]]:
-    """Encoding and text by type."""
-    # Humble's rosbag2_py keeps those of MCAP files to itself: types are then as they are installed.
+    """Return encoding and text of the definitions by message type."""
+    # Humble's rosbag2_py does not return the definitions of MCAP files: installed ones are used then.
     if not hasattr(reader, 'get_all_message_definitions'):
         return {}
     return {one.topic_type: (one.encoding, one.encoded_message_definition)

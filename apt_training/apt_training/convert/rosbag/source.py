@@ -1,4 +1,4 @@
-"""``apt-convert --from rosbag``: its flags, and from paths to units with names that differ."""
+"""Source ``apt-convert --from rosbag``: flags, and conversion jobs with unique names."""
 
 import argparse
 import re
@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apt_policy.core.contract import RobotContract
-from apt_training.convert.rosbag.readers import ReaderChoice, readers_of
-from apt_training.convert.rosbag.reading import bag_files
-from apt_training.convert.rosbag.settings import BagSettings, EndEffector, Labels, Split
-from apt_training.convert.rosbag.unit import BagUnit
-from apt_training.convert.rosbag.wiring import TF
+from apt_training.convert.rosbag.bag_reader import bag_files
+from apt_training.convert.rosbag.config import EndEffector, LabelMode, RosbagConversionConfig, SegmentationMode
+from apt_training.convert.rosbag.job import RosbagJob
+from apt_training.convert.rosbag.reader_backends import ReaderChoice, available_backends
+from apt_training.convert.rosbag.topic_routes import TF
 from apt_training.convert.source import ConvertError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that say how bags become episodes."""
+    """Add the flags of this source."""
     group = parser.add_argument_group('bags (--from rosbag)')
-    group.add_argument('--split-by', choices=[one.value for one in Split], default=Split.AUTO.value,
+    group.add_argument('--split-by', choices=[one.value for one in SegmentationMode],
+                       default=SegmentationMode.AUTO.value,
                        help='what begins an episode; auto: marks if there are any, else new prompts, else the bag')
-    group.add_argument('--labels', choices=[one.value for one in Labels], default=Labels.AUTO.value,
+    group.add_argument('--labels', choices=[one.value for one in LabelMode], default=LabelMode.AUTO.value,
                        help='what is learned; auto: targets, else joint commands, else later poses')
     group.add_argument('--ee-from', choices=[one.value for one in EndEffector], default=EndEffector.AUTO.value,
                        help='where measured poses come from; auto: TF, and joints for an arm that it lacks')
@@ -37,24 +38,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--prompt', default='', metavar='TEXT', help='for episodes during which none was said')
 
 
-def units(arguments: argparse.Namespace, contract: RobotContract) -> Sequence[BagUnit]:
-    """One per bag; a folder of bags stands for all of them.
+def list_jobs(arguments: argparse.Namespace, contract: RobotContract) -> Sequence[RosbagJob]:
+    """List one job per bag; a folder of bags stands for all of them.
 
     Raises:
-        ConvertError: an input that is no bag, or a flag that does not fit the contract.
+        ConvertError: an input is no bag, or a flag does not fit the contract.
     """
-    settings, reader = _settings(arguments, contract), ReaderChoice(arguments.reader)
-    readers_of(reader)
+    config, reader = _config(arguments, contract), ReaderChoice(arguments.reader)
+    available_backends(reader)
     paths = [bag for path in map(Path, arguments.inputs) for bag in _bags(path)]
     twice = [str(path) for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
     if twice:
-        raise ConvertError(f'{twice[0]} is given twice')
-    return [BagUnit(name=name, path=str(path), contract=contract, settings=settings, reader=reader)
-            for name, path in zip(unit_names(paths), paths, strict=True)]
+        raise ConvertError(f'{twice[0]} is given twice: give each bag once')
+    return [RosbagJob(name=name, path=str(path), contract=contract, config=config, reader=reader)
+            for name, path in zip(job_names(paths), paths, strict=True)]
 
 
-def unit_names(paths: Sequence[Path]) -> list[str]:
-    """Names for files: the bags' own, with so many folders in front as it takes to tell them apart."""
+def job_names(paths: Sequence[Path]) -> list[str]:
+    """Return unique names for files: those of the bags, with as many parent folders as needed."""
     parts = [path.resolve().parts for path in paths]
     depth = [1] * len(paths)
 
@@ -74,7 +75,7 @@ def unit_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _bags(path: Path) -> list[Path]:
-    """The path itself, or the bags in a folder that is none."""
+    """Return the path itself, or the bags in a folder that is no bag."""
     if path.is_dir():
         try:
             bag_files(path)
@@ -95,23 +96,24 @@ def _is_bag(path: Path) -> bool:
         return False
 
 
-def _settings(arguments: argparse.Namespace, contract: RobotContract) -> BagSettings:
+def _config(arguments: argparse.Namespace, contract: RobotContract) -> RosbagConversionConfig:
     streams = (*contract.cameras, *contract.arms)
     for flag, names, known in (('--receive', arguments.receive, (*streams, TF)),
                                ('--cameras', arguments.cameras or [], tuple(contract.cameras)),
                                ('--reference', [arguments.reference] if arguments.reference else [], streams)):
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise ConvertError(f'{flag} has {", ".join(map(repr, unknown))}; the contract knows {", ".join(known)}')
+            raise ConvertError(f'{flag} has {", ".join(map(repr, unknown))}, expected names of the contract: '
+                               f'{", ".join(known)}')
     if arguments.cameras and arguments.reference in contract.cameras and arguments.reference not in arguments.cameras:
-        raise ConvertError(f'--reference {arguments.reference} is not among the --cameras in use')
+        raise ConvertError(f'--reference {arguments.reference} is not one of --cameras: add it to them')
     for name, arm in contract.arms.items():
         if arguments.cameras and not set(arm.reference_cameras) & set(arguments.cameras):
-            raise ConvertError(f'--cameras {" ".join(arguments.cameras)} leave arm {name!r} without a reference '
-                               f'camera; add one of {", ".join(arm.reference_cameras)}')
+            raise ConvertError(f'--cameras {" ".join(arguments.cameras)} has no reference camera of arm {name!r}: '
+                               f'add one of {", ".join(arm.reference_cameras)}')
     try:
-        return BagSettings(
-            split=Split(arguments.split_by), labels=Labels(arguments.labels),
+        return RosbagConversionConfig(
+            split=SegmentationMode(arguments.split_by), labels=LabelMode(arguments.labels),
             end_effector=EndEffector(arguments.ee_from), reference=arguments.reference,
             receive=tuple(sorted(set(arguments.receive))),
             cameras=None if arguments.cameras is None else tuple(arguments.cameras), max_drops=arguments.max_drops,

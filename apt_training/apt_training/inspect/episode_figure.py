@@ -1,7 +1,7 @@
-"""One episode as one picture: frames of every camera, where the arms went, what the grippers did.
+"""Figure of one episode: frames of every camera, paths of the arms, openings of the grippers.
 
-The rings in the images are the end-effectors, projected through intrinsics and poses: where
-they miss the grippers, the calibration is wrong. Letters: T frames, A arms.
+Rings in the images are the end-effectors, projected through intrinsics and poses: where they miss the grippers, the
+calibration is wrong.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apt_training.episodes.read import Episode
-from apt_training.inspect.drawing import Picture, arm_colours, new_figure, save_figure, spread, strip
+from apt_training.inspect.drawing import Picture, arm_colours, draw_strip, evenly_spaced, new_figure, save_figure
 
 COLUMNS = 8
 _WIDTH_IN = 14.0
@@ -19,14 +19,14 @@ _GREY = '#666666'
 
 
 def draw_episode(episode: Episode, target: Path) -> None:
-    """Write the picture as PNG.
+    """Write the figure of an episode as PNG.
 
     Raises:
         EpisodeError: the episode cannot be read.
         OSError: the file cannot be written.
     """
-    facts, frames = episode.facts, spread(len(episode), COLUMNS)
-    strips = {name: strip(episode, name, frames, _STRIP_PX) for name in facts.cameras}
+    facts, frames = episode.facts, evenly_spaced(len(episode), COLUMNS)
+    strips = {name: draw_strip(episode, name, frames, _STRIP_PX) for name in facts.cameras}
     heights = [(_WIDTH_IN - 0.4) * picture.shape[0] / picture.shape[1] for picture in strips.values()]
     figure = new_figure(_WIDTH_IN, 0.8 + sum(heights) + 0.06 * len(heights) + _PLOTS_IN, apart_in=0.02)
     figure.suptitle(_title(episode), fontsize=11, x=0.01, ha='left')
@@ -49,7 +49,7 @@ def _title(episode: Episode) -> str:
 
 
 def _draw_strip(axes: Any, episode: Episode, camera: str, picture: Picture, timed: Sequence[int]) -> None:
-    """With the times of the frames ``timed`` above."""
+    """Draw a strip, with the times of the frames ``timed`` above."""
     axes.imshow(picture, interpolation='antialiased')
     axes.set_ylabel(camera, fontsize=9)
     for spine in axes.spines.values():
@@ -63,7 +63,7 @@ def _draw_strip(axes: Any, episode: Episode, camera: str, picture: Picture, time
 
 
 def _draw_path(axes: Any, episode: Episode, dimensions: tuple[int, int]) -> None:
-    """Where each arm went, seen along one axis of the world."""
+    """Draw the path of each arm, seen along one axis of the world."""
     first, second = dimensions
     for arm, (name, colour) in enumerate(arm_colours(episode.facts.arms).items()):
         points = episode.world_from_ee[:, arm, :3, 3]
@@ -79,7 +79,7 @@ def _draw_path(axes: Any, episode: Episode, dimensions: tuple[int, int]) -> None
     axes.set_title({1: 'from above', 2: 'from the front'}[second] + ', in the world', fontsize=9, color=_GREY)
     axes.margins(0.12)
     axes.legend(fontsize=8, frameon=False, loc='best')
-    _quiet(axes)
+    _style_axes(axes)
 
 
 def _draw_positions(axes: Any, episode: Episode, frames: Sequence[int]) -> None:
@@ -117,7 +117,7 @@ def _mark_frames(axes: Any, times: Any, frames: Sequence[int]) -> None:
     for frame in frames:
         axes.axvline(times[frame], color='#dddddd', lw=0.8, zorder=0)
     axes.margins(x=0.01)
-    _quiet(axes)
+    _style_axes(axes)
 
 
 def _legend_above(axes: Any, columns: int) -> None:
@@ -125,7 +125,7 @@ def _legend_above(axes: Any, columns: int) -> None:
                 borderaxespad=0.0)
 
 
-def _quiet(axes: Any) -> None:
+def _style_axes(axes: Any) -> None:
     axes.tick_params(labelsize=8)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)

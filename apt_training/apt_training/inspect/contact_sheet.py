@@ -1,6 +1,6 @@
-"""The contact sheet of a dataset: one row per episode, to see at a glance what is in it.
+"""Contact sheet of a dataset: one row per episode.
 
-What a row cannot show, ``picture`` shows for one episode.
+``episode_figure`` shows one episode in more detail.
 """
 
 import textwrap
@@ -12,29 +12,40 @@ import numpy as np
 
 from apt_training.episodes.episode import EpisodeError
 from apt_training.episodes.read import Episode
-from apt_training.inspect.drawing import arm_colours, new_figure, overview_camera, save_figure, spread, strip
+from apt_training.inspect.drawing import (
+    arm_colours,
+    draw_strip,
+    evenly_spaced,
+    new_figure,
+    overview_camera,
+    save_figure,
+)
 
 COLUMNS = 6
-MOST_ROWS = 40
+MAX_ROWS = 40
 _STRIP_PX = 120
 _WIDTH_IN, _ROW_IN = 14.0, 1.1
 _HEAD_IN, _FOOT_IN = 0.4, 0.4
 _COLUMNS = (0, 1, 2, 4)
-"""Of the grid; the fourth keeps words of the last away from the third."""
+"""Columns of the grid that are used; the fourth separates labels of the last one from the third."""
 
 
 def draw_contact_sheet(files: Sequence[Path], target: Path) -> None:
-    """Write a PNG of the episodes ``files``; of more than :data:`MOST_ROWS` an even selection.
+    """Write a contact sheet as PNG, with evenly spaced files if there are more than :data:`MAX_ROWS`.
 
-    A file that cannot be read has a row that says why.
+    The row of an unreadable file has the reason.
+
+    Args:
+        files: episode files.
+        target: file to write.
 
     Raises:
         ValueError: there are no files.
-        OSError: the picture cannot be written.
+        OSError: the figure cannot be written.
     """
     if not files:
-        raise ValueError('a contact sheet needs at least one episode, got none')
-    chosen = [Path(files[index]) for index in spread(len(files), MOST_ROWS)]
+        raise ValueError('got no episode for the contact sheet, expected at least one')
+    chosen = [Path(files[index]) for index in evenly_spaced(len(files), MAX_ROWS)]
     height_in = _HEAD_IN + _FOOT_IN + _ROW_IN * len(chosen)
     figure = new_figure(_WIDTH_IN, height_in, arranged=False)
     left_out = '' if len(chosen) == len(files) else f', {len(chosen)} of them shown'
@@ -53,14 +64,15 @@ def draw_contact_sheet(files: Sequence[Path], target: Path) -> None:
 
 
 def _draw_row(cells: Sequence[Any], episode: Episode, *, last: bool) -> None:
-    words, pictures, path, gripper = cells
+    label, images, path, gripper = cells
     facts, duration_s = episode.facts, episode.timestamps[-1] - episode.timestamps[0]
     prompt = facts.prompts[0] if facts.prompts else episode.prompt(0) or 'no instruction'
-    _write(words, textwrap.wrap(prompt, 32)[:3], [f'{len(episode)} frames, {duration_s:.1f} s', episode.path.stem])
+    _write(label, textwrap.wrap(prompt, 32)[:3], [f'{len(episode)} frames, {duration_s:.1f} s', episode.path.stem])
     if facts.cameras:
         camera = overview_camera(episode)
-        pictures.imshow(strip(episode, camera, spread(len(episode), COLUMNS), _STRIP_PX), interpolation='antialiased')
-    pictures.axis('off')
+        strip = draw_strip(episode, camera, evenly_spaced(len(episode), COLUMNS), _STRIP_PX)
+        images.imshow(strip, interpolation='antialiased')
+    images.axis('off')
     _draw_path(path, episode)
     _draw_grippers(gripper, episode, last=last)
 

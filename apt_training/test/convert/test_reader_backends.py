@@ -1,12 +1,12 @@
-"""The libraries that read bags behind one port: each that is present here gives the same."""
+"""Libraries that read bags: each installed one gives the same messages."""
 
 import sys
 
 import pytest
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
-from apt_training.convert.rosbag.readers import ReaderChoice, readers_of
-from apt_training.convert.rosbag.reading import RECOVERY, Bag
+from apt_training.convert.rosbag.bag_reader import RECOVERY, BagReader
+from apt_training.convert.rosbag.reader_backends import ReaderChoice, available_backends
 from apt_training.convert.source import ConvertError
 
 KINDS = [(StoragePlugin.MCAP, CompressionMode.NONE), (StoragePlugin.MCAP, CompressionMode.STORAGE),
@@ -14,7 +14,7 @@ KINDS = [(StoragePlugin.MCAP, CompressionMode.NONE), (StoragePlugin.MCAP, Compre
          (StoragePlugin.SQLITE3, CompressionMode.NONE), (StoragePlugin.SQLITE3, CompressionMode.MESSAGE),
          (StoragePlugin.SQLITE3, CompressionMode.FILE)]
 PRESENT = {'rosbags': ReaderChoice.ROSBAGS, 'rosbag2_py': ReaderChoice.ROSBAG2}
-HERE = [PRESENT[reader.name] for reader in readers_of(ReaderChoice.AUTO)]
+HERE = [PRESENT[reader.name] for reader in available_backends(ReaderChoice.AUTO)]
 
 
 @pytest.fixture(params=HERE, ids=lambda choice: choice.value)
@@ -32,9 +32,10 @@ def test_every_reader_gives_what_was_written_in_the_order_of_time(reader, storag
                                                                   write_bag, tmp_path):
     messages = robot.messages(0.6, compressed=True, targets=True)
     path = write_bag(tmp_path / 'bag', messages, storage=storage, compression=compression, version=version)
-    with Bag(path, reader) as bag:
+    with BagReader(path, reader) as bag:
         assert [PRESENT[name] for name in bag.read_by] == [reader]
-        assert {name: topic.kind for name, topic in bag.topics.items()} == {one.topic: one.kind for one in messages}
+        found = {name: topic.type_name for name, topic in bag.topics.items()}
+        assert found == {one.topic: one.kind for one in messages}
         assert all(topic.messages == sum(one.topic == name for one in messages) for name, topic in bag.topics.items())
         assert (bag.start_ns, bag.end_ns) == (messages[0].receive_ns, messages[-1].receive_ns + 1)
         # Passes are independent: one that was left early, one within another, and one of some topics.
@@ -53,9 +54,9 @@ def test_every_reader_hands_out_the_definitions_that_only_the_bag_has(reader, ro
     path = write_bag(tmp_path / 'bag', messages)
     if reader is ReaderChoice.ROSBAGS:
         monkeypatch.setenv('AMENT_PREFIX_PATH', '')
-    with Bag(path, reader) as bag:
+    with BagReader(path, reader) as bag:
         topic, _, raw = next(bag.messages(['/apt/left/target']))
-        assert 0.0 <= bag.message(topic, raw).gripper <= 1.0
+        assert 0.0 <= bag.decode(topic, raw).gripper <= 1.0
 
 
 @pytest.mark.parametrize('storage', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
@@ -66,7 +67,7 @@ def test_what_no_reader_can_open_is_recovered_and_said_to_be_damaged(reader, sto
     file = next(file for file in path.iterdir() if file.suffix != '.yaml')
     with file.open('r+b') as handle:
         handle.truncate(file.stat().st_size * 6 // 10)
-    with Bag(path, reader) as bag:
+    with BagReader(path, reader) as bag:
         found = [(topic, receive_ns, bytes(raw)) for topic, receive_ns, raw in bag.messages(bag.topics)]
         assert str(file) in bag.damage
         assert bag.read_by == (RECOVERY,) or storage is StoragePlugin.SQLITE3
@@ -78,8 +79,8 @@ def test_without_a_ros_distribution_rosbags_reads_and_the_other_is_refused_with_
     # As where it is not installed: Python's own way of saying that a module cannot be imported.
     monkeypatch.setitem(sys.modules, 'rosbag2_py', None)
     path = write_bag(tmp_path / 'bag', robot.messages(0.3))
-    with Bag(path) as bag:
+    with BagReader(path) as bag:
         assert bag.read_by == ('rosbags',)
     with pytest.raises(ConvertError, match=r'--reader rosbag2 needs rosbag2_py, which cannot be imported: .*; source '
-                                           'the ROS distribution, or read with --reader rosbags'):
-        Bag(path, ReaderChoice.ROSBAG2)
+                                           'the ROS distribution, or use --reader rosbags'):
+        BagReader(path, ReaderChoice.ROSBAG2)

@@ -1,4 +1,4 @@
-"""Bags of every storage and compression, and what of damaged ones can be read."""
+"""Reading of bags of every storage and compression, and of damaged bags."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ import yaml
 from rosbags.rosbag2 import CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from apt_training.convert.rosbag.reading import Bag
+from apt_training.convert.rosbag.bag_reader import BagReader
 from apt_training.convert.source import ConvertError
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
@@ -25,7 +25,7 @@ def messages(robot):
 
 
 def everything(path):
-    with Bag(path) as bag:
+    with BagReader(path) as bag:
         found = [(topic, receive_ns, bytes(raw)) for topic, receive_ns, raw in bag.messages(bag.topics.keys())]
         return found, bag.damage
 
@@ -74,8 +74,8 @@ def test_a_split_bag_is_read_file_after_file_with_or_without_its_metadata(metada
 
 
 def test_topics_are_known_with_type_and_number_of_messages(messages, write_bag, tmp_path):
-    with Bag(write_bag(tmp_path / 'bag', messages)) as bag:
-        assert bag.topics['/tf'].kind == 'tf2_msgs/msg/TFMessage'
+    with BagReader(write_bag(tmp_path / 'bag', messages)) as bag:
+        assert bag.topics['/tf'].type_name == 'tf2_msgs/msg/TFMessage'
         assert bag.topics['/tf'].messages == sum(one.topic == '/tf' for one in messages)
         assert bag.start_ns == messages[0].receive_ns and bag.end_ns == messages[-1].receive_ns + 1
 
@@ -89,14 +89,14 @@ def test_a_type_that_only_the_bag_defines_can_be_read(tmp_path):
     with Writer(tmp_path / 'bag', version=9, storage_plugin=MCAP) as writer:
         connection = writer.add_connection('/strange', 'strange_msgs/msg/Outer', typestore=store)
         writer.write(connection, 5, store.serialize_cdr(message, 'strange_msgs/msg/Outer'))
-    with Bag(tmp_path / 'bag') as bag:
+    with BagReader(tmp_path / 'bag') as bag:
         (topic, _, raw), = bag.messages(['/strange'])
-        found = bag.message(topic, raw)
+        found = bag.decode(topic, raw)
     assert [part.name for part in found.parts] == ['a', 'b'] and found.x == 2.5
 
 
 def without_definitions(folder):
-    """As bags of Humble and before: no definitions inside."""
+    """Remove the definitions, as in bags of Humble and older."""
     with sqlite3.connect(next(folder.glob('*.db3'))) as database:
         database.executescript(
             'DROP TABLE message_definitions; DROP TABLE schema; CREATE TABLE old AS SELECT id, name, type, '
@@ -113,25 +113,26 @@ def test_old_bags_without_definitions_are_read_by_the_types_that_are_installed(m
         shutil.copytree(source / 'msg', home / 'msg')
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
     path = without_definitions(write_bag(tmp_path / 'bag', messages, storage=SQLITE, version=8))
-    with Bag(path) as bag:
+    with BagReader(path) as bag:
         for topic, _, raw in bag.messages(['/tf', '/apt/left/target']):
-            assert bag.message(topic, raw) is not None
+            assert bag.decode(topic, raw) is not None
         assert {topic for topic, _, _ in bag.messages(['/apt/left/target'])}
 
 
 def test_a_type_that_nobody_knows_says_where_to_get_it(messages, write_bag, tmp_path, monkeypatch):
     monkeypatch.setenv('AMENT_PREFIX_PATH', '')
     path = without_definitions(write_bag(tmp_path / 'bag', messages, storage=SQLITE, version=8))
-    with Bag(path) as bag:
+    with BagReader(path) as bag:
         topic, _, raw = next(bag.messages(['/apt/left/target']))
-        with pytest.raises(ConvertError, match=r'bag: /apt/left/target: the bag does not say what a apt_msgs/msg/'
-                                               r'EndEffectorTarget is, and package apt_msgs is not installed here'):
-            bag.message(topic, raw)
+        with pytest.raises(ConvertError, match=r'bag: /apt/left/target: the bag has no definition of apt_msgs/msg/'
+                                               r'EndEffectorTarget, and package apt_msgs is not installed'):
+            bag.decode(topic, raw)
 
 
 def test_bytes_that_are_not_the_message_are_an_error_that_names_bag_and_topic(messages, write_bag, tmp_path):
-    with Bag(write_bag(tmp_path / 'bag', messages)) as bag, pytest.raises(ConvertError, match='bag: /tf: 7 bytes are'):
-        bag.message('/tf', b'\0\1\0\0abc')
+    path = write_bag(tmp_path / 'bag', messages)
+    with BagReader(path) as bag, pytest.raises(ConvertError, match='bag: /tf: 7 bytes are'):
+        bag.decode('/tf', b'\0\1\0\0abc')
 
 
 @pytest.mark.parametrize('compression', [CompressionMode.NONE, CompressionMode.STORAGE, CompressionMode.MESSAGE])
@@ -188,17 +189,17 @@ def test_of_a_truncated_sqlite_file_what_comes_before_is_read_and_the_missing_en
     assert len(messages) / 3 < len(found) < len(messages)
     assert found == sent(messages, types)[:len(found)]
     assert f'{file} cannot be read after the message received at' in damage
-    assert f'it ends at byte {whole * 6 // 10}, its header promises {whole}' in damage
+    assert f'it has {whole * 6 // 10} bytes, expected {whole} by its header' in damage
 
 
 @pytest.mark.parametrize('storage', [MCAP, SQLITE])
 def test_an_empty_bag_and_an_empty_file_are_said_to_be_empty(storage, types, write_bag, tmp_path):
     empty = write_bag(tmp_path / 'bag', [], storage=storage)
-    with pytest.raises(ConvertError, match=r'bag holds no messages|holds no topics'), Bag(empty):
+    with pytest.raises(ConvertError, match=r'bag has no messages|has no topics'), BagReader(empty):
         pass
     nothing = tmp_path / f'nothing.{"mcap" if storage is MCAP else "db3"}'
     nothing.touch()
-    with pytest.raises(ConvertError, match=rf'{nothing} cannot be read at all: it is empty'), Bag(nothing):
+    with pytest.raises(ConvertError, match=rf'{nothing} cannot be read at all: it is empty'), BagReader(nothing):
         pass
 
 
@@ -206,35 +207,35 @@ def test_an_empty_bag_and_an_empty_file_are_said_to_be_empty(storage, types, wri
 def test_a_file_of_something_else_is_refused_by_name(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(np.random.default_rng(0).bytes(5000))
-    with pytest.raises(ConvertError, match=str(path)), Bag(path):
+    with pytest.raises(ConvertError, match=str(path)), BagReader(path):
         pass
 
 
 def test_what_is_no_bag_is_refused_with_what_one_is(messages, write_bag, tmp_path):
-    with pytest.raises(ConvertError, match='does not exist; give rosbag2 folders'):
-        Bag(tmp_path / 'nowhere')
+    with pytest.raises(ConvertError, match='does not exist, expected a rosbag2 folder'):
+        BagReader(tmp_path / 'nowhere')
     (tmp_path / 'folder').mkdir()
-    with pytest.raises(ConvertError, match=r'folder is no bag: it holds neither \.mcap nor \.db3 files'):
-        Bag(tmp_path / 'folder')
+    with pytest.raises(ConvertError, match=r'folder is no bag: it has neither \.mcap nor \.db3 files'):
+        BagReader(tmp_path / 'folder')
     (tmp_path / 'text.txt').write_text('hello')
-    with pytest.raises(ConvertError, match=r"its name ends in '\.txt', expected \.mcap, \.db3"):
-        Bag(tmp_path / 'text.txt')
+    with pytest.raises(ConvertError, match=r"its suffix is '\.txt', expected \.mcap, \.db3"):
+        BagReader(tmp_path / 'text.txt')
     bag = write_bag(tmp_path / 'bag', messages)
     (bag / 'bag.mcap').rename(tmp_path / 'elsewhere.mcap')
-    with pytest.raises(ConvertError, match=r'metadata\.yaml names files that are missing: bag\.mcap; copy the'):
-        Bag(bag)
+    with pytest.raises(ConvertError, match=r'metadata\.yaml names missing files bag\.mcap: copy the'):
+        BagReader(bag)
 
 
 @pytest.mark.parametrize(('names', 'said'), [
-    (['..'], "metadata.yaml names '..' as a file of the bag, expected names that end in .mcap, .db3"),
-    ([''], "metadata.yaml names '' as a file of the bag"), (['/'], "metadata.yaml names '' as a file of the bag"),
-    (['folder.mcap'], 'metadata.yaml names files that are missing: folder.mcap')])
+    (['..'], "metadata.yaml names the file '..', expected suffixes .mcap, .db3"),
+    ([''], "metadata.yaml names the file ''"), (['/'], "metadata.yaml names the file ''"),
+    (['folder.mcap'], 'metadata.yaml names missing files folder.mcap')])
 def test_metadata_that_names_what_is_no_file_of_a_bag_is_refused(names, said, messages, write_bag, tmp_path):
     path = write_bag(tmp_path / 'bag', messages)
     (path / 'folder.mcap').mkdir()
     (path / 'metadata.yaml').write_text(yaml.safe_dump({'rosbag2_bagfile_information': {'relative_file_paths': names}}))
     with pytest.raises(ConvertError) as raised:
-        Bag(path)
+        BagReader(path)
     assert said in str(raised.value) and '\n' not in str(raised.value)
 
 
@@ -250,7 +251,7 @@ def test_metadata_that_says_nothing_counts_as_missing(content, messages, types, 
 @pytest.mark.parametrize(('change', 'said'), [
     ('UPDATE messages SET topic_id = 77 WHERE id = 9', ''),
     ("UPDATE messages SET timestamp = 'soon' WHERE id = 9", 'cannot be read'),
-    ("UPDATE messages SET data = 'text' WHERE id = 9", 'cannot be read on'),
+    ("UPDATE messages SET data = 'text' WHERE id = 9", 'cannot be read further'),
     ("UPDATE message_definitions SET encoding = 'ros1msg'", 'is damaged')])
 def test_odd_values_in_an_sqlite_file_never_end_in_a_traceback(change, said, messages, write_bag, tmp_path):
     path = write_bag(tmp_path / 'bag', messages, storage=SQLITE)

@@ -1,7 +1,7 @@
-"""The port through which the files of a bag are read, and what stands behind it.
+"""Libraries that read the files of a bag, behind one interface.
 
-Where a ROS distribution is sourced, its own ``rosbag2_py`` reads (``rosbag2_reader``); rosbags reads
-everywhere else, and what rosbag2_py cannot open. Damaged files are recovered by ``salvage``.
+``rosbag2_py`` of a sourced ROS distribution is preferred (``rosbag2_reader``); ``rosbags`` reads without one, and what
+rosbag2_py cannot open. ``recovery`` reads damaged files.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -12,62 +12,64 @@ from typing import NamedTuple, Protocol
 from rosbags.interfaces import ConnectionExtRosbag2, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
 
+from apt_training.convert.rosbag.recovery import TopicInfo
 from apt_training.convert.rosbag.rosbag2_reader import ROSBAG2, Rosbag2File, load_rosbag2
-from apt_training.convert.rosbag.salvage import SalvagedTopic
 from apt_training.convert.source import ConvertError, one_line
 
 _ENCODINGS = {MessageDefinitionFormat.MSG: 'ros2msg', MessageDefinitionFormat.IDL: 'ros2idl'}
 
 
 class ReaderChoice(Enum):
-    """Which library reads files that are whole."""
+    """Choice of the library that reads complete files."""
 
     AUTO = 'auto'
-    """rosbag2_py where it can be imported, else rosbags."""
+    """rosbag2_py if it can be imported, else rosbags."""
     ROSBAGS = 'rosbags'
     ROSBAG2 = 'rosbag2'
 
 
 class BagFile(Protocol):
-    """One open file of a bag."""
+    """Open file of a bag."""
 
     path: Path
+    """Path in messages."""
     damage: str
-    """Where it breaks off, and why; empty while nothing is known to be wrong."""
+    """Sentence about the position and cause of damage; empty while none is known."""
     start_ns: int
+    """Receive time of the first message [ns], if the file has messages."""
     end_ns: int
-    """Receive times of the first message and after the last one, of a file that has messages."""
-    topics: list[SalvagedTopic]
+    """Time after the last message [ns], if the file has messages."""
+    topics: list[TopicInfo]
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes | memoryview]]:
-        """Topic, receive time [ns] and content of every message, from the front each time."""
+        """Yield topic, receive time [ns] and serialized message (CDR), from the beginning at each call."""
 
     def close(self) -> None:
         """Close the file."""
 
 
-class BagReader(NamedTuple):
-    """A library that opens files."""
+class ReaderBackend(NamedTuple):
+    """Library that opens files."""
 
     name: str
     open: Callable[[Path, Path], BagFile]
-    """Given where a file is, and what it is called in reports; raises anything for a file that is not whole."""
+    """Function of the path of a file and its path in messages; raises any exception for an incomplete file."""
 
 
 class RosbagsFile:
-    """A file that rosbags reads."""
+    """File that ``rosbags`` reads."""
 
-    def __init__(self, path: Path, called: Path) -> None:
-        self.path, self.damage = called, ''
+    def __init__(self, path: Path, shown_path: Path) -> None:
+        self.path, self.damage = shown_path, ''
         self._reader = Reader(path)
         self._reader.open()
         self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time
-        self.topics = [SalvagedTopic(one.topic, one.msgtype, _ENCODINGS.get(one.msgdef.format, ''),
+        self.topics = [TopicInfo(one.topic, one.msgtype, _ENCODINGS.get(one.msgdef.format, ''),
                                      str(one.msgdef.data), one.msgcount, _serialization(one.ext))
                        for one in self._reader.connections]
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, int, bytes | memoryview]]:
-        """Topic, receive time [ns] and content of every message, in the order of time."""
+        """Yield topic, receive time [ns] and serialized message (CDR), in the order of receive times."""
         wanted = [one for one in self._reader.connections if one.topic in topics]
         return ((one.topic, receive_ns, raw) for one, receive_ns, raw in self._reader.messages(wanted)) \
             if wanted else iter(())
@@ -77,14 +79,14 @@ class RosbagsFile:
         self._reader.close()
 
 
-ROSBAGS = BagReader('rosbags', RosbagsFile)
+ROSBAGS = ReaderBackend('rosbags', RosbagsFile)
 
 
-def readers_of(choice: ReaderChoice) -> tuple[BagReader, ...]:
-    """The libraries that read a bag, in the order in which they are tried.
+def available_backends(choice: ReaderChoice) -> tuple[ReaderBackend, ...]:
+    """Return the libraries that read a bag, in the order in which they are tried.
 
     Raises:
-        ConvertError: rosbag2_py was asked for and cannot be imported.
+        ConvertError: rosbag2_py was requested and cannot be imported.
     """
     if choice is ReaderChoice.ROSBAGS:
         return (ROSBAGS,)
@@ -93,9 +95,9 @@ def readers_of(choice: ReaderChoice) -> tuple[BagReader, ...]:
     except ImportError as error:
         if choice is ReaderChoice.ROSBAG2:
             raise ConvertError(f'--reader {choice.value} needs {ROSBAG2}, which cannot be imported: {one_line(error)}; '
-                               'source the ROS distribution, or read with --reader rosbags') from error
+                               'source the ROS distribution, or use --reader rosbags') from error
         return (ROSBAGS,)
-    return BagReader(ROSBAG2, lambda path, called: Rosbag2File(rosbag2, path, called)), ROSBAGS
+    return ReaderBackend(ROSBAG2, lambda path, shown_path: Rosbag2File(rosbag2, path, shown_path)), ROSBAGS
 
 
 def _serialization(ext: object) -> str:
