@@ -22,7 +22,7 @@ from ledger import record
 from transformers import Qwen3VLForConditionalGeneration
 
 from apt_policy.model.batch import Images, RobotState
-from apt_policy.model.config import ExpertConfig, ExpertSize, PolicyConfig, Stage, VlmConfig
+from apt_policy.model.config import ExpertConfig, ExpertSize, PolicyConfig, TrainingStage, VlmConfig
 from apt_policy.model.policy import Policy, TrainingBatch
 from apt_policy.model.vlm.bridge import VlmBridge
 from apt_policy.model.vlm.load import Backbone
@@ -45,13 +45,14 @@ def main() -> None:
     torch.set_num_threads(1)
     bridge = small_bridge()
     width, heads = ExpertSize.BASE.value
-    config = ExpertConfig(stage=Stage.VA_PRIOR, width=width, heads=heads, vlm_width=bridge.width, taps=bridge.taps)
+    config = ExpertConfig(stage=TrainingStage.VA_PRIOR, width=width, heads=heads, vlm_width=bridge.width,
+                          taps=bridge.taps)
     torch.manual_seed(0)
     policy = Policy(PolicyConfig(expert=config, vlm=bridge.config), bridge).train()
     batch = invented_batch()
     sources = tuple(f'invented/{row}' for row in range(BATCH))
     with tempfile.TemporaryDirectory() as folder:
-        cache = FeatureCache(Path(folder), bridge, Stage.VA_PRIOR)
+        cache = FeatureCache(Path(folder), bridge, TrainingStage.VA_PRIOR)
         difference = loss_difference(policy, batch, cache, sources)
         plain = step_of(policy, lambda: Work(batch=batch, sources=sources))
         cached = {draws: step_of(policy, lambda: Work(batch=batch, sources=sources, features=cache.features(

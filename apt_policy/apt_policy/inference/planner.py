@@ -24,8 +24,14 @@ from apt_policy.inference.untrained import Circle, UntrainedMotion
 from apt_policy.model.actions import ACTION_SIZE, encode_states
 from apt_policy.model.batch import RobotState, move
 from apt_policy.model.checkpoint import Checkpoint, read_checkpoint
-from apt_policy.model.config import TINY_VLM, ExpertConfig, ExpertSize, PolicyConfig, Stage, VlmConfig
-from apt_policy.model.observation import blank_observation, held_of, images_of, reference_candidates, robot_of
+from apt_policy.model.config import TINY_VLM, ExpertConfig, ExpertSize, PolicyConfig, TrainingStage, VlmConfig
+from apt_policy.model.observation import (
+    blank_observation,
+    encode_images,
+    encode_prefix,
+    encode_robot_state,
+    reference_candidates,
+)
 from apt_policy.model.policy import Policy, predict_states
 from apt_policy.model.restore import build_policy
 from apt_policy.model.vlm.bridge import build_bridge
@@ -91,9 +97,9 @@ class PolicyPlanner:
                samples: int) -> tuple[Chunk, ...]:
         began_s = time.perf_counter()
         self._check(observation)
-        images = images_of(observation)
-        robot = move(robot_of(observation, images.camera_valid, self._references), self._device)
-        held = None if committed is None else held_of(
+        images = encode_images(observation)
+        robot = move(encode_robot_state(observation, images.camera_valid, self._references), self._device)
+        held = None if committed is None else encode_prefix(
             committed.world_from_ee, committed.gripper, committed.valid_arms, robot)
         features = self._policy.vlm(move(images, self._device))
         noise = self._noise(observation, robot, epoch, samples)
@@ -170,7 +176,7 @@ def build_planner(checkpoint: Checkpoint, settings: PlannerSettings,
         VlmError: its VLM cannot be loaded.
         ValueError: a device that this machine lacks.
     """
-    checkpoint.require_stage(Stage.VLA)
+    checkpoint.require_stage(TrainingStage.VLA)
     if isinstance(contract, RobotContract):
         checkpoint.require_contract(contract.policy_facts())
     device = pick_device(settings.device)
@@ -193,7 +199,7 @@ def untrained_policy(settings: PlannerSettings, device: torch.device) -> Policy:
     dtype = pick_dtype(settings.dtype, device, recorded=VlmConfig.dtype)
     bridge = build_bridge(VlmConfig(name=settings.vlm or TINY_VLM, dtype=dtype), device)
     width, heads = ExpertSize.TINY.value
-    expert = ExpertConfig(stage=Stage.VLA, width=width, heads=heads, vlm_width=bridge.width,
+    expert = ExpertConfig(stage=TrainingStage.VLA, width=width, heads=heads, vlm_width=bridge.width,
                           taps=bridge.taps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

@@ -23,10 +23,10 @@ ROPE_BASE = 1e4
 class PositionEncoding(Protocol):
     """Where a set of n tokens stands."""
 
-    def inputs(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def encode_qkv(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, n, h, d) before attention."""
 
-    def outputs(self, x: Tensor) -> Tensor:
+    def decode_output(self, x: Tensor) -> Tensor:
         """What attention gave, (B, n, h, d)."""
 
 
@@ -41,11 +41,11 @@ class Rope:
         """Every sample of the batch ``samples`` times in a row."""
         return Rope(self.phase.repeat_interleave(samples, 0))
 
-    def inputs(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def encode_qkv(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys rotated."""
         return self._rotate(q), self._rotate(k), v
 
-    def outputs(self, x: Tensor) -> Tensor:
+    def decode_output(self, x: Tensor) -> Tensor:
         """Unchanged."""
         return x
 
@@ -73,11 +73,11 @@ class Prope:
         """Every sample of the batch ``samples`` times in a row."""
         return Prope(*(m.repeat_interleave(samples, 0) for m in (self.query, self.key, self.output)))
 
-    def inputs(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def encode_qkv(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``q inv(P)``, ``k P^T``, ``v P^T``."""
         return turn_groups(q, self.query), turn_groups(k, self.key), turn_groups(v, self.key)
 
-    def outputs(self, x: Tensor) -> Tensor:
+    def decode_output(self, x: Tensor) -> Tensor:
         """``o inv(P)^T``."""
         return turn_groups(x, self.output)
 
@@ -157,11 +157,11 @@ class Attention(nn.Module):
     def project(self, x: Tensor, encoding: PositionEncoding) -> tuple[Tensor, Tensor, Tensor]:
         """(B, n, D) to queries, keys, values (B, h, n, d)."""
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        turned = encoding.inputs(self.q_norm(q), self.k_norm(k), v)
+        turned = encoding.encode_qkv(self.q_norm(q), self.k_norm(k), v)
         q, k, v = (t.to(v.dtype).transpose(1, 2) for t in turned)
         return q, k, v
 
     def merge(self, out: Tensor, encoding: PositionEncoding) -> Tensor:
         """(B, h, n, d) of :func:`attend` back to (B, n, D)."""
-        turned = encoding.outputs(out.transpose(1, 2))
+        turned = encoding.decode_output(out.transpose(1, 2))
         return self.to_out(turned.to(out.dtype).flatten(-2))

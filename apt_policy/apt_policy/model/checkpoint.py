@@ -28,9 +28,9 @@ from apt_policy.core.contract import mismatches
 from apt_policy.model.config import (
     ExpertConfig,
     PolicyConfig,
-    Stage,
+    TrainingStage,
     VlmConfig,
-    expert_config_of,
+    expert_config_from_weights,
     policy_config_from_dict,
     policy_config_to_dict,
 )
@@ -68,7 +68,7 @@ class Checkpoint:
     iteration: int
     git_revision: str
 
-    def require_stage(self, stage: Stage) -> None:
+    def require_stage(self, stage: TrainingStage) -> None:
         """Refuse weights of another stage.
 
         Raises:
@@ -203,7 +203,7 @@ def _read_published(path: Path, *, use_ema: bool) -> Checkpoint:
         raise CheckpointError(f"{path} holds {held}; a published checkpoint has its weights under 'weights'")
     try:
         weights = expert_names(weights)
-        expert = expert_config_of(weights)
+        expert = expert_config_from_weights(weights)
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"the 'weights' of {path} are not those of an APT expert: {error}") from error
     vlm_weights = content.get('vlm_weights')

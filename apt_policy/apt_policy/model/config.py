@@ -1,6 +1,6 @@
 """The sizes and choices that define a model, as frozen values; no tensor is made here.
 
-Whatever follows from a weight's shape is not repeated: :func:`expert_config_of` reads
+Whatever follows from a weight's shape is not repeated: :func:`expert_config_from_weights` reads
 it back from a state dict, so a published checkpoint needs no configuration beside it.
 """
 
@@ -15,7 +15,7 @@ TINY_VLM = 'tiny'
 """The name under which :class:`VlmConfig` asks for the VLM built in code."""
 
 
-class Stage(Enum):
+class TrainingStage(Enum):
     """What the expert has learned. The paper counts from 1, the released code from 0."""
 
     VA_PRIOR = 'va_prior'
@@ -24,7 +24,7 @@ class Stage(Enum):
     """Language-reading blocks inserted between the prior's."""
 
     @classmethod
-    def parse(cls, text: str) -> 'Stage':
+    def parse(cls, text: str) -> 'TrainingStage':
         """Read a command line's ``0``/``va`` or ``1``/``vla``.
 
         Raises:
@@ -58,7 +58,7 @@ class ExpertSize(Enum):
 class ExpertConfig:
     """The action expert."""
 
-    stage: Stage
+    stage: TrainingStage
     width: int
     """Channels of the stream (D)."""
     heads: int
@@ -100,7 +100,7 @@ class ExpertConfig:
     @property
     def blocks(self) -> int:
         """Attention blocks."""
-        return self.taps if self.stage is Stage.VLA else self.taps // 2
+        return self.taps if self.stage is TrainingStage.VLA else self.taps // 2
 
 
 def _layers_for(taps: int) -> str:
@@ -151,7 +151,7 @@ def check_noise_scale(scale: float) -> None:
         raise ValueError(f'noise_scale is {scale}; expected 0 (always the same plan) .. 1 (as it was learned)')
 
 
-def expert_config_of(weights: Mapping[str, Any], *, denoising_steps: int = 20) -> ExpertConfig:
+def expert_config_from_weights(weights: Mapping[str, Any], *, denoising_steps: int = 20) -> ExpertConfig:
     """Read the sizes from an expert's state dict (names as in published checkpoints).
 
     Raises:
@@ -162,7 +162,7 @@ def expert_config_of(weights: Mapping[str, Any], *, denoising_steps: int = 20) -
     taps = weights[f'{stack}.gate'].shape[0]
     head_dim = weights[f'{stack}.layers.0.attn.q_norm.weight'].shape[0]
     blocks = len({key.split('.')[3] for key in weights if key.startswith(f'{stack}.layers.')})
-    stage = Stage.VLA if blocks == taps else Stage.VA_PRIOR
+    stage = TrainingStage.VLA if blocks == taps else TrainingStage.VA_PRIOR
     return ExpertConfig(stage=stage, width=width, heads=width // head_dim, vlm_width=vlm_width,
                         taps=taps, denoising_steps=denoising_steps)
 
@@ -184,5 +184,5 @@ def policy_config_from_dict(fields: Mapping[str, Any]) -> PolicyConfig:
     """
     expert, vlm = dict(fields['expert']), dict(fields['vlm'])
     expert['prediction'] = Prediction(expert.get('prediction', Prediction.NOISE.value))
-    return PolicyConfig(expert=ExpertConfig(**{**expert, 'stage': Stage(expert['stage'])}),
+    return PolicyConfig(expert=ExpertConfig(**{**expert, 'stage': TrainingStage(expert['stage'])}),
                         vlm=VlmConfig(**{**vlm, 'mode': VlmMode(vlm['mode'])}))

@@ -3,7 +3,7 @@
 ``diffusers.DDIMScheduler`` with the constants of the released weights. Knows nothing of
 who predicts: that is a callable.
 
-Letters: B batch, A arms, T horizon, K held steps; actions are (B, A, T, 10).
+Letters: B batch, A arms, T horizon, K prefix steps; actions are (B, A, T, 10).
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Predictor = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Held:
+class ActionPrefix:
     """The head of a chunk that is decided already (real-time chunking)."""
 
     actions: Tensor
@@ -64,22 +64,22 @@ def chunk_loss(predicted: Tensor, wanted: Tensor, valid_arms: Tensor) -> Loss:
 
 
 def denoise(predict: Predictor, noise: Tensor, scheduler: DDIMScheduler,
-            held: Held | None = None) -> Tensor:
+            prefix: ActionPrefix | None = None) -> Tensor:
     """From (B, A, T, 10) noise to actions, eta 0; what is predicted is in the same units.
 
-    Held actions enter every step at that step's noise level, with their own noise, so what is
+    ActionPrefix actions enter every step at that step's noise level, with their own noise, so what is
     free is denoised around them; they leave unchanged.
     """
     x = noise.float()
     for step, timestep in enumerate(scheduler.timesteps.tolist()):
-        if held is not None:
-            known = scheduler.add_noise(held.actions, noise[:, :, :held.actions.shape[2]].float(),
+        if prefix is not None:
+            known = scheduler.add_noise(prefix.actions, noise[:, :, :prefix.actions.shape[2]].float(),
                                         torch.tensor([timestep]))
-            x = _hold(x, known, held)
+            x = _insert_prefix(x, known, prefix)
         x = scheduler.step(predict(x, step), timestep, x, return_dict=False)[0]
-    return x if held is None else _hold(x, held.actions, held)
+    return x if prefix is None else _insert_prefix(x, prefix.actions, prefix)
 
 
-def _hold(x: Tensor, known: Tensor, held: Held) -> Tensor:
+def _insert_prefix(x: Tensor, known: Tensor, prefix: ActionPrefix) -> Tensor:
     head, tail = x.split([known.shape[2], x.shape[2] - known.shape[2]], dim=2)
-    return torch.cat([torch.where(held.arms[..., None, None], known, head), tail], dim=2)
+    return torch.cat([torch.where(prefix.arms[..., None, None], known, head), tail], dim=2)

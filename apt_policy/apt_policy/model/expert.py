@@ -18,27 +18,27 @@ from apt_policy.model.actions import ACTION_SIZE, actions_to_noise, camera_from_
 from apt_policy.model.batch import RobotState, VlFeatures
 from apt_policy.model.config import MAX_ARMS, ExpertConfig
 from apt_policy.model.frames import centre, invert_pose, move_robot
-from apt_policy.model.fusion import GatedStack, Memory, Modulation
+from apt_policy.model.fusion import GatedStack, KVCache, Modulation
 from apt_policy.model.layers import NoiseLevelEmbedding, RmsNorm, mlp
 from apt_policy.model.scene import Scene, build_scene, vision_places
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Context:
+class Conditioning:
     """All that denoising needs of one batch of observations."""
 
     scene: Scene
-    memories: tuple[Memory, ...]
+    kv_caches: tuple[KVCache, ...]
     """Cached keys and values, one per block."""
     history: Tensor
     """(B, A, H, D) history tokens."""
     ee_in_reference: Tensor
     """(B, A, 1, 3) where each end-effector is now, in its reference camera's frame [m]."""
 
-    def repeated(self, samples: int) -> 'Context':
+    def repeated(self, samples: int) -> 'Conditioning':
         """Every observation ``samples`` times in a row; nothing is computed again."""
-        return Context(scene=self.scene.repeated(samples),
-                       memories=tuple(memory.repeated(samples) for memory in self.memories),
+        return Conditioning(scene=self.scene.repeated(samples),
+                       kv_caches=tuple(kv_cache.repeated(samples) for kv_cache in self.kv_caches),
                        history=self.history.repeat_interleave(samples, 0),
                        ee_in_reference=self.ee_in_reference.repeat_interleave(samples, 0))
 
@@ -54,7 +54,7 @@ class ContextEncoder(nn.Module):
         nn.init.zeros_(self.proj_pe.weight)
         nn.init.zeros_(self.proj_pe.bias)
 
-    def start(self, features: VlFeatures) -> Tensor:
+    def embed(self, features: VlFeatures) -> Tensor:
         """The VL tokens (B, L, D) float32 that enter the stack."""
         dtype = self.proj_input.weight.dtype
         camera, place = vision_places(features)
@@ -92,7 +92,7 @@ class ActionHead(nn.Module):
         """What the weights are in."""
         return self.act_head.weight.dtype
 
-    def place(self, translation: Tensor, ee_in_reference: Tensor) -> Tensor:
+    def absolute_position(self, translation: Tensor, ee_in_reference: Tensor) -> Tensor:
         """Tokens' absolute position: (B, A, K, 3) relative [m] to (B, A, K, D), without gradient."""
         return self.abs_pos_enc((translation + ee_in_reference).detach().to(self.dtype))
 
@@ -100,20 +100,20 @@ class ActionHead(nn.Module):
         """(B, A, H, 10) encoded history to (B, A, H, D); the gripper is withheld."""
         arms = self.arm_id_embed[:, :actions.shape[1]]
         return (self.hist_enc(actions[..., :-1].to(self.dtype))
-                + self.place(actions[..., :3], ee_in_reference) + arms).float()
+                + self.absolute_position(actions[..., :3], ee_in_reference) + arms).float()
 
     def future_tokens(self, noisy: Tensor, ee_in_reference: Tensor) -> Tensor:
         """(B, A, T, 10) noisy actions [m, 1] to (B, A, T, D)."""
         arms = self.arm_id_embed[:, :noisy.shape[1]]
         of_noise = actions_to_noise(noisy, self._translation_noise).to(self.dtype)
-        return (self.traj_enc(of_noise) + self.place(noisy[..., :3], ee_in_reference) + arms).float()
+        return (self.traj_enc(of_noise) + self.absolute_position(noisy[..., :3], ee_in_reference) + arms).float()
 
     def modulate(self, level: Tensor) -> tuple[Modulation, ...]:
         """What (B,) noise levels 0..99 do to the norms of action tokens."""
         sinusoids, embed = self.denoising_time_embed
         return self.traj_context_attn.modulate(embed(sinusoids(level).to(self.dtype)))
 
-    def read(self, tokens: Tensor) -> Tensor:
+    def decode_tokens(self, tokens: Tensor) -> Tensor:
         """(..., D) future tokens to (..., 10) float32, in the units of noise."""
         return self.act_head(self.final_norm(tokens)).float()
 
@@ -136,7 +136,7 @@ class Expert(nn.Module):
         return move_robot(invert_pose(world_from_local), robot)
 
     def observe(self, features: VlFeatures, robot: RobotState, *, horizon: int,
-                history: Tensor | None = None) -> Context:
+                history: Tensor | None = None) -> Conditioning:
         """Everything that is the same for all noise levels and all noise.
 
         Args:
@@ -153,26 +153,26 @@ class Expert(nn.Module):
         encoded = encode_states(robot.history, robot) if history is None else history
         ee_in_reference = camera_from_ee(robot)[..., None, :3, 3]
         scene = build_scene(features, robot, head_dim=self.config.head_dim, horizon=horizon)
-        memories = self.dp_head.traj_context_attn.remember(
-            self.context_encoder.start(features),
+        kv_caches = self.dp_head.traj_context_attn.prefill(
+            self.context_encoder.embed(features),
             lambda tap: self.context_encoder.highway(features, tap), scene)
-        return Context(scene=scene, ee_in_reference=ee_in_reference, memories=memories,
+        return Conditioning(scene=scene, ee_in_reference=ee_in_reference, kv_caches=kv_caches,
                        history=self.dp_head.history_tokens(encoded, ee_in_reference))
 
-    def predict(self, context: Context, noisy: Tensor, level: Tensor) -> Tensor:
+    def predict(self, conditioning: Conditioning, noisy: Tensor, level: Tensor) -> Tensor:
         """What ``config.prediction`` says of (B, A, T, 10) actions at (B,) noise levels 0..99.
 
         The same shape, float32, in the units of unit noise.
         """
-        return self.denoise(context, noisy, self.dp_head.modulate(level))
+        return self.denoise(conditioning, noisy, self.dp_head.modulate(level))
 
-    def denoise(self, context: Context, noisy: Tensor, modulations: Sequence[Modulation]) -> Tensor:
+    def denoise(self, conditioning: Conditioning, noisy: Tensor, modulations: Sequence[Modulation]) -> Tensor:
         """:meth:`predict` with the noise level's part already computed."""
         head = self.dp_head
-        tokens = torch.cat([context.history, head.future_tokens(noisy, context.ee_in_reference)], dim=2)
-        done = head.traj_context_attn.denoise(tokens.flatten(1, 2), modulations, context.memories,
-                                              context.scene)
-        return head.read(done.view_as(tokens)[:, :, context.history.shape[2]:])
+        tokens = torch.cat([conditioning.history, head.future_tokens(noisy, conditioning.ee_in_reference)], dim=2)
+        done = head.traj_context_attn.denoise(tokens.flatten(1, 2), modulations, conditioning.kv_caches,
+                                              conditioning.scene)
+        return head.decode_tokens(done.view_as(tokens)[:, :, conditioning.history.shape[2]:])
 
     def _check(self, features: VlFeatures, robot: RobotState) -> None:
         taps, *_, vlm_width = features.hidden_states.shape

@@ -1,7 +1,7 @@
 """The gated stack of attention blocks, with its vision-language (VL) half computed once.
 
 VL rows never see action rows and know no noise level, so what a block's actions need
-of them is fixed per observation: their keys and values (:class:`Memory`). ``remember``
+of them is fixed per observation: their keys and values (:class:`KVCache`). ``remember``
 runs the VL half and keeps those; ``denoise`` runs the action half against them, as often
 as wanted. Exact, in training as in sampling.
 
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apt_policy.model.attention import Attention, Visibility, attend, visibility
-from apt_policy.model.config import ExpertConfig, Stage
+from apt_policy.model.config import ExpertConfig, TrainingStage
 from apt_policy.model.layers import GatedFeedForward, SplitNorm
 from apt_policy.model.scene import BlockKind, Scene, vl_visibility
 
-Film = tuple[Tensor, Tensor]
-Modulation = tuple[Film, Film]
+ScaleShift = tuple[Tensor, Tensor]
+Modulation = tuple[ScaleShift, ScaleShift]
 """Of one block: factor and shift of its first and of its second norm."""
 
 
@@ -34,7 +34,7 @@ class Columns:
     visible: Visibility
     """Over the c packed columns and the n action columns."""
 
-    def pick(self, x: Tensor) -> Tensor:
+    def gather(self, x: Tensor) -> Tensor:
         """(B, h, L, d) to (B, h, c, d)."""
         if self.index is None:
             return x
@@ -42,7 +42,7 @@ class Columns:
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
+class KVCache:
     """What one block's actions see of the VL half."""
 
     keys: Tensor
@@ -55,15 +55,15 @@ class Memory:
         """With the actions' own keys and values (B, h, n, d) behind."""
         return torch.cat([self.keys, k], dim=2), torch.cat([self.values, v], dim=2)
 
-    def repeated(self, samples: int) -> 'Memory':
+    def repeated(self, samples: int) -> 'KVCache':
         """Every observation ``samples`` times in a row."""
-        return Memory(self.keys.repeat_interleave(samples, 0), self.values.repeat_interleave(samples, 0),
+        return KVCache(self.keys.repeat_interleave(samples, 0), self.values.repeat_interleave(samples, 0),
                       self.visible.repeated(samples))
 
 
 @dataclass(frozen=True, eq=False)
-class RoomyMemory(Memory):
-    """A memory with room behind for the actions' keys and values, overwritten at every step.
+class PreallocatedKVCache(KVCache):
+    """A kv_cache with room behind for the actions' keys and values, overwritten at every step.
 
     Sampling only: what :meth:`extended` returned last is gone with the next call.
     """
@@ -75,10 +75,10 @@ class RoomyMemory(Memory):
         return self.keys, self.values
 
 
-def with_room(memory: Memory, actions: int) -> RoomyMemory:
-    """``memory`` with room for ``actions`` tokens."""
-    return RoomyMemory(F.pad(memory.keys, (0, 0, 0, actions)), F.pad(memory.values, (0, 0, 0, actions)),
-                       memory.visible)
+def preallocate(kv_cache: KVCache, actions: int) -> PreallocatedKVCache:
+    """``kv_cache`` with room for ``actions`` tokens."""
+    return PreallocatedKVCache(F.pad(kv_cache.keys, (0, 0, 0, actions)), F.pad(kv_cache.values, (0, 0, 0, actions)),
+                       kv_cache.visible)
 
 
 def pack_columns(wanted: Tensor, action_columns: Tensor) -> Columns:
@@ -113,11 +113,11 @@ class Block(nn.Module):
         vl = vl + self.attn.merge(attend(q, k, v, visible), scene.vl_encoding(self.kind))
         return vl + self.ffn(self.norm2.norm_vl(vl))
 
-    def advance_actions(self, x: Tensor, modulation: Modulation, memory: Memory, scene: Scene) -> Tensor:
+    def advance_actions(self, x: Tensor, modulation: Modulation, kv_cache: KVCache, scene: Scene) -> Tensor:
         """The action half (B, n, D)."""
         encoding = scene.action_encoding(self.kind)
         q, k, v = self.attn.project(self.norm1.norm_a(x, modulation[0]), encoding)
-        x = x + self.attn.merge(attend(q, *memory.extended(k, v), memory.visible), encoding)
+        x = x + self.attn.merge(attend(q, *kv_cache.extended(k, v), kv_cache.visible), encoding)
         return x + self.ffn(self.norm2.norm_a(x, modulation[1]))
 
 
@@ -136,15 +136,15 @@ class GatedStack(nn.Module):
         """The blocks in order."""
         return [layer for layer in self.layers if isinstance(layer, Block)]
 
-    def tap_behind(self, block: int) -> int:
+    def tap_after(self, block: int) -> int:
         """Which tap, and which row of the gate, mixes behind ``block``; the prior uses every second."""
-        return block if self.stage is Stage.VLA else 2 * block + 1
+        return block if self.stage is TrainingStage.VLA else 2 * block + 1
 
     def mix(self, vl: Tensor, highway: Tensor, block: int) -> Tensor:
         """``g vl + (1 - g) highway`` behind ``block``."""
-        return torch.lerp(highway, vl, torch.sigmoid(self.gate[self.tap_behind(block)].float()))
+        return torch.lerp(highway, vl, torch.sigmoid(self.gate[self.tap_after(block)].float()))
 
-    def remember(self, vl: Tensor, highway: Callable[[int], Tensor], scene: Scene) -> tuple[Memory, ...]:
+    def prefill(self, vl: Tensor, highway: Callable[[int], Tensor], scene: Scene) -> tuple[KVCache, ...]:
         """Run the VL half (B, L, D) float32 once; ``highway`` gives a tap's feature, shaped like it.
 
         Behind the last block's keys and values nothing of it is ever seen, so it stops there.
@@ -152,28 +152,28 @@ class GatedStack(nn.Module):
         rows = vl_visibility(scene)
         columns = {kind: pack_columns(wanted, scene.action_columns)
                    for kind, wanted in scene.vl_columns.items()}
-        memories = []
+        kv_caches = []
         for i, block in enumerate(self.blocks):
             q, k, v = block.attn.project(block.norm1.norm_vl(vl), scene.vl_encoding(block.kind))
             seen = columns[block.kind]
-            memories.append(Memory(seen.pick(k), seen.pick(v), seen.visible))
+            kv_caches.append(KVCache(seen.gather(k), seen.gather(v), seen.visible))
             if i + 1 < len(self.layers):
                 vl = self.mix(block.advance_vl(vl, q, k, v, scene, rows[block.kind]),
-                              highway(self.tap_behind(i)), i)
-        return tuple(memories)
+                              highway(self.tap_after(i)), i)
+        return tuple(kv_caches)
 
     def modulate(self, noise_embedding: Tensor) -> tuple[Modulation, ...]:
         """Every block's modulation for (B, D)."""
         return tuple(block.modulate(noise_embedding) for block in self.blocks)
 
-    def denoise(self, x: Tensor, modulations: Sequence[Modulation], memories: Sequence[Memory],
+    def denoise(self, x: Tensor, modulations: Sequence[Modulation], kv_caches: Sequence[KVCache],
                 scene: Scene) -> Tensor:
         """Run the action half (B, n, D) float32."""
-        for block, modulation, memory in zip(self.blocks, modulations, memories, strict=True):
-            x = block.advance_actions(x, modulation, memory, scene)
+        for block, modulation, kv_cache in zip(self.blocks, modulations, kv_caches, strict=True):
+            x = block.advance_actions(x, modulation, kv_cache, scene)
         return x
 
 
-def block_kind(stage: Stage, index: int) -> BlockKind:
+def block_kind(stage: TrainingStage, index: int) -> BlockKind:
     """In the VLA the even blocks are new, the odd ones inherited from the prior."""
-    return BlockKind.READING if stage is Stage.VLA and index % 2 == 0 else BlockKind.INHERITED
+    return BlockKind.READING if stage is TrainingStage.VLA and index % 2 == 0 else BlockKind.INHERITED

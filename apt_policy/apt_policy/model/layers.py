@@ -27,7 +27,7 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), NORM_EPS).to(self.weight.dtype)
 
 
-class Film(nn.Module):
+class FiLM(nn.Module):
     """Scale and shift from the noise embedding; starts as the identity."""
 
     def __init__(self, width: int) -> None:
@@ -42,15 +42,15 @@ class Film(nn.Module):
         return 1.0 + scale, shift
 
 
-class FilmNorm(nn.Module):
-    """Plain RMS norm, then :class:`Film`: the norm of action tokens."""
+class FiLMNorm(nn.Module):
+    """Plain RMS norm, then :class:`FiLM`: the norm of action tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.film = Film(width)
+        self.film = FiLM(width)
 
     def forward(self, x: Tensor, modulation: tuple[Tensor, Tensor]) -> Tensor:
-        """(B, n, D) with what :class:`Film` returned."""
+        """(B, n, D) with what :class:`FiLM` returned."""
         factor, shift = modulation
         normed = F.rms_norm(x.float(), x.shape[-1:], eps=NORM_EPS)
         return torch.addcmul(shift, normed, factor).to(self.film.modulation.weight.dtype)
@@ -62,7 +62,7 @@ class SplitNorm(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm_vl = RmsNorm(width)
-        self.norm_a = FilmNorm(width)
+        self.norm_a = FiLMNorm(width)
 
 
 class GatedFeedForward(nn.Module):

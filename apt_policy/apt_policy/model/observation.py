@@ -14,14 +14,14 @@ from apt_policy.core.policy_facts import PolicyFacts
 from apt_policy.core.sample import ArmState, Observation, View
 from apt_policy.model.actions import encode_states
 from apt_policy.model.batch import Images, RobotState
-from apt_policy.model.diffusion import Held
+from apt_policy.model.diffusion import ActionPrefix
 from apt_policy.model.frames import first_valid_reference
 
 ABSENT = np.concatenate([np.eye(4).ravel(), [0.0]])
 """The state that stands in for an arm that is not there."""
 
 
-def images_of(observation: Observation) -> Images:
+def encode_images(observation: Observation) -> Images:
     """What the cameras saw; an absent camera is black and masked.
 
     Raises:
@@ -37,7 +37,7 @@ def images_of(observation: Observation) -> Images:
                   prompts=(observation.prompt,))
 
 
-def robot_of(observation: Observation, camera_valid: Tensor, candidates: Tensor) -> RobotState:
+def encode_robot_state(observation: Observation, camera_valid: Tensor, candidates: Tensor) -> RobotState:
     """Where cameras and arms are; ``candidates`` are :func:`reference_candidates`.
 
     A gap in an arm's past is filled with its next known state.
@@ -55,11 +55,11 @@ def robot_of(observation: Observation, camera_valid: Tensor, candidates: Tensor)
         history=history, valid_arms=present)
 
 
-def held_of(world_from_ee: NDArray[np.float64], gripper: NDArray[np.float64], arms: NDArray[np.bool_],
-            robot: RobotState) -> Held:
+def encode_prefix(world_from_ee: NDArray[np.float64], gripper: NDArray[np.float64], arms: NDArray[np.bool_],
+            robot: RobotState) -> ActionPrefix:
     """A committed head (K, A, 4, 4) and (K, A), for the observation behind ``robot``."""
     states = torch.from_numpy(pack_state(world_from_ee, gripper)).float().to(robot.history.device)
-    return Held(actions=encode_states(states[None], robot),
+    return ActionPrefix(actions=encode_states(states[None], robot),
                 arms=torch.from_numpy(arms)[None].to(robot.history.device))
 
 

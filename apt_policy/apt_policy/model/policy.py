@@ -3,20 +3,22 @@
 Joins the parts; each of them is described where it lives. Which camera serves as
 reference and what a checkpoint looks like is decided elsewhere.
 
-Letters: B batch, A arms, T horizon, K held steps.
+Letters: B batch, A arms, T horizon, K prefix steps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from apt_policy.model.actions import actions_to_noise, decode_actions, encode_states, noise_to_actions
 from apt_policy.model.batch import Images, RobotState, VlFeatures
-from apt_policy.model.config import PolicyConfig, Prediction
-from apt_policy.model.diffusion import Held, Loss, chunk_loss, make_scheduler
-from apt_policy.model.expert import Expert
+from apt_policy.model.config import PolicyConfig, Prediction, check_noise_scale
+from apt_policy.model.diffusion import ActionPrefix, Loss, chunk_loss, denoise, make_scheduler
+from apt_policy.model.expert import Conditioning, Expert
 from apt_policy.model.frames import centre, invert_pose, move_robot, move_states
+from apt_policy.model.fusion import preallocate
+from apt_policy.model.packed import can_pack, pack
 from apt_policy.model.perturb import (
     TURN_ONLY,
     Perturbation,
@@ -25,7 +27,6 @@ from apt_policy.model.perturb import (
     shake_history,
     turn_world,
 )
-from apt_policy.model.sampler import ActionSampler
 from apt_policy.model.vlm.bridge import VlmBridge
 
 
@@ -75,24 +76,68 @@ class Policy(nn.Module):
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         level = torch.randint(self.config.expert.train_steps, (len(clean),), generator=generator,
                               device=clean.device)
-        context = self.expert.observe(features, robot, horizon=clean.shape[2], history=history)
+        conditioning = self.expert.observe(features, robot, horizon=clean.shape[2], history=history)
         if draws > 1:
-            context = context.repeated(draws)
+            conditioning = conditioning.repeated(draws)
         size = self.config.expert.translation_noise
         noisy = self._scheduler.add_noise(clean, noise_to_actions(noise, size), level)
-        predicted = self.expert.predict(context, noisy, level)
+        predicted = self.expert.predict(conditioning, noisy, level)
         of_noise = self.config.expert.prediction is Prediction.NOISE
         wanted = noise if of_noise else actions_to_noise(clean, size)
         return chunk_loss(predicted, wanted, robot.valid_arms.repeat_interleave(draws, 0))
 
-    def sampler(self, denoising_steps: int | None = None, *, noise_scale: float = 1.0) -> ActionSampler:
+    def sampler(self, denoising_steps: int | None = None, *, noise_scale: float = 1.0) -> 'ActionSampler':
         """For prediction with the weights as they are now."""
         return ActionSampler(self.expert, denoising_steps, noise_scale=noise_scale)
 
 
+class ActionSampler:
+    """Draws chunks from an expert; make a new one when its weights have changed."""
+
+    def __init__(self, expert: Expert, denoising_steps: int | None = None, *, noise_scale: float = 1.0) -> None:
+        """Prepare all that does not depend on an observation.
+
+        Args:
+            expert: with the weights that are to be used.
+            denoising_steps: from noise to actions; None: the expert's.
+            noise_scale: of the noise that actions start from, 0..1. At 1 they are drawn as they were learned; at 0
+                the same observation always gives the same ones, in the middle of what was learned.
+
+        Raises:
+            ValueError: ``noise_scale`` is outside its range.
+        """
+        check_noise_scale(noise_scale)
+        self._noise_scale = noise_scale
+        steps = denoising_steps or expert.config.denoising_steps
+        self.scheduler = make_scheduler(expert.config.train_steps, steps, expert.config.prediction)
+        self._expert = pack(expert) if can_pack(expert) else expert
+        device = expert.dp_head.act_head.weight.device
+        with torch.inference_mode():
+            self._modulations = [expert.dp_head.modulate(level[None])
+                                 for level in self.scheduler.timesteps.to(device)]
+
+    @torch.inference_mode()
+    def observe(self, features: VlFeatures, robot: RobotState, *, horizon: int) -> Conditioning:
+        """What all samples of B observations share."""
+        return self._expert.observe(features, robot, horizon=horizon)
+
+    @torch.inference_mode()
+    def sample(self, conditioning: Conditioning, noise: Tensor, prefix: ActionPrefix | None = None) -> Tensor:
+        """Actions (B * S, A, T, 10) from as much unit noise, the samples of an observation in a row."""
+        observations, arms, history = conditioning.history.shape[:3]
+        if len(noise) != observations:
+            conditioning = conditioning.repeated(len(noise) // observations)
+        tokens = arms * (history + noise.shape[2])
+        conditioning = replace(conditioning, kv_caches=tuple(preallocate(m, tokens) for m in conditioning.kv_caches))
+        size, noise = self._expert.config.translation_noise, noise * self._noise_scale
+        return denoise(
+            lambda x, step: noise_to_actions(self._expert.denoise(conditioning, x, self._modulations[step]), size),
+            noise_to_actions(noise, size), self.scheduler, prefix)
+
+
 @torch.inference_mode()
 def predict_states(sampler: ActionSampler, features: VlFeatures, robot: RobotState, noise: Tensor,
-                   held: Held | None = None) -> Tensor:
+                   prefix: ActionPrefix | None = None) -> Tensor:
     """(B * S, T, A, 17) future states in the frame of ``robot``.
 
     Args:
@@ -100,10 +145,10 @@ def predict_states(sampler: ActionSampler, features: VlFeatures, robot: RobotSta
         features: of B observations.
         robot: where cameras and arms are.
         noise: (B * S, A, T, 10) unit noise, the S samples of an observation in a row.
-        held: what is decided already, for as many samples.
+        prefix: what is decided already, for as many samples.
     """
-    context = sampler.observe(features, robot, horizon=noise.shape[2])
-    actions = sampler.sample(context, noise, held)
+    conditioning = sampler.observe(features, robot, horizon=noise.shape[2])
+    actions = sampler.sample(conditioning, noise, prefix)
     samples = len(noise) // len(robot.valid_arms)
     world_from_local = centre(robot.world_from_camera, features.camera_valid)
     local = move_robot(invert_pose(world_from_local), robot).repeated(samples)

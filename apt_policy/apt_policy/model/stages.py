@@ -11,7 +11,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.expert import Expert
 
 BLOCK = re.compile(r'^(dp_head\.traj_context_attn\.layers\.)(\d+)(\..+)$')
@@ -31,7 +31,7 @@ class TransferError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
+class TransferReport:
     """What became of every weight of the VLA."""
 
     copied: Mapping[str, str]
@@ -40,14 +40,14 @@ class Ledger:
     """Targets that keep their fresh values."""
 
 
-def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer = Transfer.ALL) -> Ledger:
+def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer = Transfer.ALL) -> TransferReport:
     """Start ``vla`` from a prior's state dict: block i becomes block 2 i + 1.
 
     Raises:
         TransferError: a weight that should be copied is missing or of another shape, a weight of
             the prior has no place, or ``vla`` is no VLA.
     """
-    if vla.config.stage is not Stage.VLA:
+    if vla.config.stage is not TrainingStage.VLA:
         raise TransferError(f'the target is a {vla.config.stage.value}; a prior is the start of a VLA')
     targets = vla.state_dict()
     sources = {key: _source(key) for key in targets}
@@ -66,7 +66,7 @@ def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer 
     with torch.no_grad():
         for key, source in wanted.items():
             targets[key].copy_(prior[source])
-    return Ledger(copied=wanted, new=tuple(key for key in targets if key not in wanted))
+    return TransferReport(copied=wanted, new=tuple(key for key in targets if key not in wanted))
 
 
 def _source(key: str) -> str | None:

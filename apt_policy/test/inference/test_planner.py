@@ -16,7 +16,7 @@ from apt_policy.inference.planner import PlanError, load_planner, pick_dtype
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.inference.ports import Committed
 from apt_policy.model.checkpoint import CheckpointError, read_checkpoint
-from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, Stage, VlmConfig
+from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, TrainingStage, VlmConfig
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import save_policy
@@ -60,7 +60,7 @@ def observation(contract) -> Observation:
 def trained(contract, tmp_path_factory) -> Path:
     """A checkpoint with random numbers everywhere, as if it had learned something."""
     bridge = build_bridge(VlmConfig(name=TINY_VLM, dtype='float32'), torch.device('cpu'))
-    config = ExpertConfig(stage=Stage.VLA, width=32, heads=2, vlm_width=bridge.width, taps=bridge.taps)
+    config = ExpertConfig(stage=TrainingStage.VLA, width=32, heads=2, vlm_width=bridge.width, taps=bridge.taps)
     expert, random = Expert(config), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in expert.parameters():

@@ -22,7 +22,7 @@ from apt_policy.inference.planner import PlanError, load_planner
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.inference.prompt import PromptError
 from apt_policy.model.checkpoint import CheckpointError, average_of
-from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, Stage, VlmConfig
+from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, TrainingStage, VlmConfig
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import save_policy
@@ -44,7 +44,7 @@ def contract():
 def policy():
     """Random numbers everywhere, as if it had learned something."""
     bridge = build_bridge(VlmConfig(name=TINY_VLM, dtype='float32'), torch.device('cpu'))
-    config = ExpertConfig(stage=Stage.VLA, width=32, heads=2, vlm_width=bridge.width, taps=bridge.taps)
+    config = ExpertConfig(stage=TrainingStage.VLA, width=32, heads=2, vlm_width=bridge.width, taps=bridge.taps)
     expert, random = Expert(config), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in expert.parameters():

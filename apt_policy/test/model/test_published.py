@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from apt_policy.model.checkpoint import CheckpointError, average_of, read_checkpoint
-from apt_policy.model.config import TINY_VLM, PolicyConfig, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import TINY_VLM, PolicyConfig, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import build_expert, build_policy, load_vlm_weights, save_policy
 
@@ -21,7 +21,7 @@ def make_policy(tiny_bridge, random_expert, small_config):
     """A policy over the tiny VLM, random numbers in every expert parameter."""
     def make(mode: VlmMode = VlmMode.FROZEN) -> Policy:
         bridge = tiny_bridge(mode)
-        expert = random_expert(small_config(Stage.VLA, vlm_width=bridge.width, taps=bridge.taps), seed=3)
+        expert = random_expert(small_config(TrainingStage.VLA, vlm_width=bridge.width, taps=bridge.taps), seed=3)
         return Policy(PolicyConfig(expert=expert.config, vlm=bridge.config), bridge, expert)
     return make
 

@@ -11,7 +11,7 @@ from apt_policy.core.sample import HoldReason
 from apt_policy.inference.planner import pick_device, untrained_policy
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.model.checkpoint import save_checkpoint
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.expert import Expert
 from apt_policy.model.restore import save_policy
 from apt_policy.ros.policy_node import trained_planner
@@ -40,7 +40,7 @@ def checkpoints(robot_contract, tmp_path_factory):
     save('truncated', facts)
     weights = folder / 'truncated' / 'expert.safetensors'
     weights.write_bytes(weights.read_bytes()[:1000])
-    prior = replace(policy.config, expert=replace(policy.config.expert, stage=Stage.VA_PRIOR))
+    prior = replace(policy.config, expert=replace(policy.config.expert, stage=TrainingStage.VA_PRIOR))
     save_checkpoint(folder / 'prior', weights=Expert(prior.expert).state_dict(), vlm_weights=None,
                     config=prior, contract=facts, iteration=1, git_revision='test')
     torch.save({'weights': policy.expert.state_dict()}, folder / 'torn')

@@ -33,7 +33,7 @@ def gate_levels(expert: Expert) -> tuple[GateLevel, ...]:
     stack = expert.dp_head.traj_context_attn
     levels = []
     for block in range(len(stack.blocks) - 1):
-        tap = stack.tap_behind(block)
+        tap = stack.tap_after(block)
         gate = torch.sigmoid(stack.gate[tap].double())
         levels.append(GateLevel(
             block=block, vlm_layer=TAP_STRIDE * tap, mean=float(gate.mean()), spread=float(gate.std(correction=0)),

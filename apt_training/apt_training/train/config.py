@@ -7,7 +7,7 @@ command line changes of them ``flags``'.
 from dataclasses import dataclass, field
 from enum import Enum
 
-from apt_policy.model.config import ExpertSize, Prediction, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import ExpertSize, Prediction, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.perturb import TURN_ONLY, Perturbation
 from apt_policy.model.stages import Transfer
 
@@ -95,7 +95,7 @@ class TrainConfig:
     """One stage of one run."""
 
     recipe: str
-    stage: Stage
+    stage: TrainingStage
     expert: ExpertSize = ExpertSize.BASE
     vlm: VlmConfig = field(default_factory=VlmConfig)
     optim: OptimConfig = OptimConfig()
@@ -137,10 +137,10 @@ class TrainConfig:
             raise ConfigError(f'workers is {self.workers}; expected 0 or more')
         if self.zero_stage not in (2, 3):
             raise ConfigError(f'zero_stage is {self.zero_stage}; expected 2 or 3 (--ds-zero)')
-        if self.stage is Stage.VA_PRIOR and self.vlm.mode is not VlmMode.FROZEN:
+        if self.stage is TrainingStage.VA_PRIOR and self.vlm.mode is not VlmMode.FROZEN:
             raise ConfigError(f'vlm.mode is {self.vlm.mode.value} in stage 0; the prior is trained over a frozen '
                               'VLM: give --vlm-mode with --stage 1 or both')
-        if self.freeze_prior and self.stage is Stage.VA_PRIOR:
+        if self.freeze_prior and self.stage is TrainingStage.VA_PRIOR:
             raise ConfigError('freeze_prior is set in stage 0, which trains the prior; give it with stage 1')
         if self.freeze_prior and self.transfer is not Transfer.ALL:
             raise ConfigError(f'freeze_prior with transfer {self.transfer.value} would freeze blocks behind fresh '

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from apt_policy.model.batch import Images, VlFeatures
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.vlm.bridge import VlmBridge
 from apt_training.train.feature_store import TensorStore
 
@@ -42,7 +42,7 @@ class CacheCounts:
 class FeatureCache:
     """Features of samples, from disk where they are there, else from the VLM and then onto the disk."""
 
-    def __init__(self, folder: Path, bridge: VlmBridge, stage: Stage) -> None:
+    def __init__(self, folder: Path, bridge: VlmBridge, stage: TrainingStage) -> None:
         self._bridge, self._stage = bridge, stage
         self._taps = kept_taps(stage, bridge.taps)
         self.identity = vlm_identity(bridge)
@@ -77,7 +77,7 @@ class FeatureCache:
         """Of sample ``index``."""
         valid = images.camera_valid[index]
         digest = hashlib.blake2b(digest_size=20)
-        said = images.prompts[index] if self._stage is Stage.VLA else ''
+        said = images.prompts[index] if self._stage is TrainingStage.VLA else ''
         digest.update('\0'.join([self.identity, source, said, str(images.rgb.shape[-1])]).encode())
         coarse = images.rgb[index, valid][..., ::DIGEST_STRIDE, ::DIGEST_STRIDE]
         digest.update((coarse * 255).round().to(torch.uint8).cpu().numpy().tobytes())
@@ -87,7 +87,7 @@ class FeatureCache:
     def bytes_per_sample(self, *, cameras: int, side: int, text_tokens: int = 32) -> int:
         """An estimate, for a disk to be chosen before it is full."""
         tokens = cameras * self._bridge.tokens_per_camera(side)
-        if self._stage is Stage.VLA:
+        if self._stage is TrainingStage.VLA:
             tokens += 2 * cameras + text_tokens
         return tokens * self._bridge.width * (1 + len(self._taps)) * 2
 
@@ -100,7 +100,7 @@ class FeatureCache:
     def _slim(self, features: VlFeatures, row: int) -> Entry:
         """What the expert reads of one sample."""
         is_vision, attended = features.is_vision[row], features.attention_mask[row]
-        kept = is_vision if self._stage is Stage.VA_PRIOR else attended | is_vision
+        kept = is_vision if self._stage is TrainingStage.VA_PRIOR else attended | is_vision
         taps = torch.tensor(self._taps, dtype=torch.long, device=kept.device)
         return {'embeds': storable(features.inputs_embeds[row, kept]),
                 'hidden': storable(features.hidden_states[taps, row][:, kept]),
@@ -124,9 +124,9 @@ class FeatureCache:
                           norm_xy=self._bridge.token_positions(images), camera_valid=images.camera_valid)
 
 
-def kept_taps(stage: Stage, taps: int) -> tuple[int, ...]:
+def kept_taps(stage: TrainingStage, taps: int) -> tuple[int, ...]:
     """Taps whose feature some block mixes in; behind the last block nothing is seen."""
-    return tuple(range(1, 2 * (taps // 2) - 1, 2)) if stage is Stage.VA_PRIOR else tuple(range(taps - 1))
+    return tuple(range(1, 2 * (taps // 2) - 1, 2)) if stage is TrainingStage.VA_PRIOR else tuple(range(taps - 1))
 
 
 def storable(tensor: Tensor) -> Tensor:

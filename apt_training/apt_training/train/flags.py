@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apt_policy.core.shipped import shipped_contract
-from apt_policy.model.config import Stage, VlmMode
+from apt_policy.model.config import TrainingStage, VlmMode
 from apt_policy.model.stages import Transfer
 from apt_training.train.config import BackendKind, ConfigError, Precision, TrainConfig, require_cacheable
 from apt_training.train.recipes import RECIPES, recipe
@@ -34,8 +34,8 @@ class Request:
 
     stages: tuple[TrainConfig, ...]
     """In the order in which they are trained."""
-    names: dict[Stage, str]
-    resume: dict[Stage, bool]
+    names: dict[TrainingStage, str]
+    resume: dict[TrainingStage, bool]
     gpus: int
     """Processes to start; 0 and 1 are this one."""
     data: tuple[str, ...]
@@ -61,7 +61,8 @@ def parse(words: Sequence[str] | None = None) -> Request:
         SystemExit: words that argparse refuses, or ``--help``.
     """
     given = parser().parse_args(words)
-    stages = (Stage.VA_PRIOR, Stage.VLA) if given.stage == 'both' else (Stage.parse(given.stage),)
+    both = (TrainingStage.VA_PRIOR, TrainingStage.VLA)
+    stages = both if given.stage == 'both' else (TrainingStage.parse(given.stage),)
     if given.load_from_va is False and given.stage == 'both':
         raise ConfigError('--no-load-from-va with --stage both would train a prior for nothing; use --stage 1')
     if given.fill_feature_cache and given.feature_cache is None:
@@ -72,18 +73,18 @@ def parse(words: Sequence[str] | None = None) -> Request:
             require_cacheable(config)
     return Request(
         stages=configs, gpus=given.gpus, data=tuple(given.data), locations=given.locations,
-        names={Stage.VA_PRIOR: given.va_name or f'{given.config}_va',
-               Stage.VLA: given.vla_name or f'{given.config}_vla'},
-        resume={Stage.VA_PRIOR: given.va_conti, Stage.VLA: given.vla_conti},
+        names={TrainingStage.VA_PRIOR: given.va_name or f'{given.config}_va',
+               TrainingStage.VLA: given.vla_name or f'{given.config}_vla'},
+        resume={TrainingStage.VA_PRIOR: given.va_conti, TrainingStage.VLA: given.vla_conti},
         contract=given.contract or shipped_contract(CONTRACT), ckpt_dir=given.ckpt_dir,
         log_dir=given.log_dir or given.ckpt_dir / 'logs', pretrained=given.pretrained_ckpt,
         load_from_va=given.load_from_va, feature_cache=given.feature_cache,
         fill_feature_cache=given.fill_feature_cache, preflight=given.preflight)
 
 
-def _config(stage: Stage, given: argparse.Namespace) -> TrainConfig:
+def _config(stage: TrainingStage, given: argparse.Namespace) -> TrainConfig:
     mode = VlmMode(given.vlm_mode)
-    if mode is not VlmMode.FROZEN and given.stage != 'both' and stage is Stage.VA_PRIOR:
+    if mode is not VlmMode.FROZEN and given.stage != 'both' and stage is TrainingStage.VA_PRIOR:
         raise ConfigError(f'--vlm-mode {mode.value} with --stage 0: the prior is trained over a frozen VLM; '
                           'give it with --stage 1 or both')
     config = recipe(given.config, stage, vlm_mode=mode)
@@ -93,7 +94,7 @@ def _config(stage: Stage, given: argparse.Namespace) -> TrainConfig:
         'workers': given.workers, 'loader_timeout_s': given.dataloader_timeout, 'log_every': given.log_every,
         'precision': None if given.precision is None else Precision(given.precision),
         'augment': given.augment, 'transfer': None if given.transfer is None else Transfer(given.transfer),
-        'freeze_prior': given.freeze_prior if stage is Stage.VLA else None}.items() if value is not None}
+        'freeze_prior': given.freeze_prior if stage is TrainingStage.VLA else None}.items() if value is not None}
     optim = {field: value for field, value in {
         'lr': given.lr, 'vlm_lr': given.vlm_lr, 'warmup': given.warmup, 'cooldown': given.cooldown}.items()
         if value is not None}

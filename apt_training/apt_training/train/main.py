@@ -14,7 +14,7 @@ import torch
 
 from apt_policy.core.contract import load_contract
 from apt_policy.core.stop import stop_requests
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_training.train.config import BackendKind, ConfigError, TrainConfig
 from apt_training.train.flags import Request, parse
 from apt_training.train.launch import launched, own_command, run_processes
@@ -97,11 +97,11 @@ def start_of(request: Request, config: TrainConfig) -> Start:
     """
     resume = request.resume[config.stage]
     both = len(request.stages) > 1
-    if request.pretrained is not None and (config.stage is Stage.VA_PRIOR or not both):
+    if request.pretrained is not None and (config.stage is TrainingStage.VA_PRIOR or not both):
         return Start(checkpoint=request.pretrained, resume=resume)
-    if config.stage is Stage.VA_PRIOR or request.load_from_va is False:
+    if config.stage is TrainingStage.VA_PRIOR or request.load_from_va is False:
         return Start(resume=resume)
-    prior = RunFolder(request.ckpt_dir / request.names[Stage.VA_PRIOR])
+    prior = RunFolder(request.ckpt_dir / request.names[TrainingStage.VA_PRIOR])
     latest = prior.latest()
     if latest is None:
         raise ConfigError(f'there is no prior at {prior.folder}; train one with --stage 0 or both, name its run with '

@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from apt_policy.core.contract import RobotContract, load_contract, mismatches
 from apt_policy.model.checkpoint import CheckpointError, read_checkpoint
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.policy import Policy
 from apt_training.data.collate import gather
 from apt_training.train.backends import autocast_dtype
@@ -124,11 +124,11 @@ def _look_at_stage(findings: Findings, request: Request, config: TrainConfig, co
                        lambda loss: f'loss {loss:.3f}')
 
 
-def _stage_of(path: Path, stage: Stage, load_from_va: bool | None) -> str:
+def _stage_of(path: Path, stage: TrainingStage, load_from_va: bool | None) -> str:
     checkpoint = read_checkpoint(path)
-    if stage is Stage.VLA and load_from_va is None:
+    if stage is TrainingStage.VLA and load_from_va is None:
         return checkpoint.expert.stage.value
-    wanted = Stage.VA_PRIOR if stage is Stage.VA_PRIOR or load_from_va else Stage.VLA
+    wanted = TrainingStage.VA_PRIOR if stage is TrainingStage.VA_PRIOR or load_from_va else TrainingStage.VLA
     checkpoint.require_stage(wanted)
     return checkpoint.expert.stage.value
 

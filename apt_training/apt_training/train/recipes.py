@@ -9,33 +9,33 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
-from apt_policy.model.config import TINY_VLM, ExpertSize, Prediction, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import TINY_VLM, ExpertSize, Prediction, TrainingStage, VlmConfig, VlmMode
 from apt_training.train.config import ConfigError, EmaConfig, KeepConfig, OptimConfig, TrainConfig
 
-Recipe = Callable[[Stage], TrainConfig]
+Recipe = Callable[[TrainingStage], TrainConfig]
 
 
-def base(stage: Stage) -> TrainConfig:
+def base(stage: TrainingStage) -> TrainConfig:
     """The paper's: base expert, Qwen3-VL-2B, 100k iterations of 4 x 64 per stage."""
     return TrainConfig(recipe='base', stage=stage)
 
 
-def base_600k(stage: Stage) -> TrainConfig:
+def base_600k(stage: TrainingStage) -> TrainConfig:
     """The released configuration for pretraining: 600k iterations, average of the weights from 400k."""
     return replace(base(stage), recipe='base_600k', iterations=600_000, ema=EmaConfig())
 
 
-def finetune_70k(stage: Stage) -> TrainConfig:
+def finetune_70k(stage: TrainingStage) -> TrainConfig:
     """The released configuration for fine-tuning: 70k iterations, warm-up 2k."""
     return replace(base(stage), recipe='finetune_70k', iterations=70_000, optim=OptimConfig(warmup=2_000))
 
 
-def sized(stage: Stage, *, name: str, expert: ExpertSize) -> TrainConfig:
+def sized(stage: TrainingStage, *, name: str, expert: ExpertSize) -> TrainConfig:
     """The paper's run with a smaller expert."""
     return replace(base(stage), recipe=name, expert=expert)
 
 
-def debug(stage: Stage) -> TrainConfig:
+def debug(stage: TrainingStage) -> TrainConfig:
     """Tiny expert over the tiny VLM that is built in code: a minute on two cores, learns nothing worth having."""
     return TrainConfig(
         recipe='debug', stage=stage, expert=ExpertSize.TINY, vlm=VlmConfig(name=TINY_VLM, dtype='float32'),
@@ -43,14 +43,14 @@ def debug(stage: Stage) -> TrainConfig:
         iterations=100, batch=4, workers=1, log_every=10)
 
 
-def tutorial(stage: Stage) -> TrainConfig:
+def tutorial(stage: TrainingStage) -> TrainConfig:
     """Like debug, long enough to fit ten scripted episodes: some minutes on two cores."""
     return replace(debug(stage), recipe='tutorial', iterations=600, batch=8, workers=1,
                    optim=OptimConfig(lr=1e-3, warmup=50),
                    keep=KeepConfig(every=200, last=2, milestone_every=0), log_every=25)
 
 
-def demo(stage: Stage) -> TrainConfig:
+def demo(stage: TrainingStage) -> TrainConfig:
     """What the study is made with: the tiny expert over a small VLM that has been taught
     (``apt-teach``; name it with ``--vlm``). Pictures stay as they are: the VLM knows the cameras in one order only."""
     return TrainConfig(
@@ -72,7 +72,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType({
 })
 
 
-def recipe(name: str, stage: Stage, *, vlm_mode: VlmMode = VlmMode.FROZEN) -> TrainConfig:
+def recipe(name: str, stage: TrainingStage, *, vlm_mode: VlmMode = VlmMode.FROZEN) -> TrainConfig:
     """The recipe ``name`` for ``stage``; the mode of the VLM counts in the VLA only.
 
     Raises:
@@ -83,6 +83,6 @@ def recipe(name: str, stage: Stage, *, vlm_mode: VlmMode = VlmMode.FROZEN) -> Tr
         hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(RECIPES)}'
         raise ConfigError(f'no recipe {name!r}; {hint}')
     config = RECIPES[name](stage)
-    if stage is Stage.VLA:
+    if stage is TrainingStage.VLA:
         config = replace(config, vlm=replace(config.vlm, mode=vlm_mode))
     return config

@@ -68,7 +68,7 @@ def train_stage(job: StageRun, world: World, open_feed: OpenFeed, stop: threadin
     snapshots = Snapshots(job.run, config, world, policy=policy, contract=job.contract)
     average = _average(job, iteration)
     stack = policy.expert.dp_head.traj_context_attn
-    gate_rows = {block: stack.tap_behind(block) for block in range(len(stack.blocks) - 1)}
+    gate_rows = {block: stack.tap_after(block) for block in range(len(stack.blocks) - 1)}
     autocast = None if config.backend is BackendKind.DEEPSPEED else autocast_dtype(config, world.device)
     objective = Objective(policy.train(), perturbation=config.perturbation, draws=config.draws, autocast=autocast)
     feed = open_feed(config, world, policy)

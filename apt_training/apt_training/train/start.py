@@ -14,11 +14,11 @@ import torch
 
 from apt_policy.core.contract import mismatches
 from apt_policy.model.checkpoint import Checkpoint, read_checkpoint
-from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import build_policy, load_vlm_weights, load_weights
-from apt_policy.model.stages import Ledger, transfer_prior
+from apt_policy.model.stages import TransferReport, transfer_prior
 from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
 from apt_training.train.config import ConfigError, TrainConfig
 from apt_training.train.randomness import seed_everything
@@ -47,7 +47,7 @@ class Started:
     policy: Policy
     iteration: int | None
     """Of its own checkpoint that it goes on from; None: a new run."""
-    ledger: Ledger | None
+    ledger: TransferReport | None
     """What came from a prior."""
 
 
@@ -62,7 +62,7 @@ def start_policy(config: TrainConfig, start: Start, run: RunFolder, *, contract:
     """
     latest = run.latest()
     if latest is not None and not start.resume:
-        flag = '--va-conti' if config.stage is Stage.VA_PRIOR else '--vla-conti'
+        flag = '--va-conti' if config.stage is TrainingStage.VA_PRIOR else '--vla-conti'
         raise ConfigError(f'{run.folder} holds a run at iteration {latest}; go on with {flag}, or give another '
                           'name with --va-name or --vla-name')
     seed_everything(config.seed)
@@ -92,23 +92,23 @@ def expert_config(config: TrainConfig, bridge: VlmBridge) -> ExpertConfig:
                         prediction=config.prediction, translation_noise=config.translation_noise)
 
 
-def write_ledger(folder: Path, ledger: Ledger) -> None:
+def write_ledger(folder: Path, ledger: TransferReport) -> None:
     """Every weight's origin, as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({'copied': dict(ledger.copied), 'new': list(ledger.new)}, indent=2)
     (folder / LEDGER_FILE).write_text(text + '\n')
 
 
-def read_ledger(folder: Path) -> Ledger | None:
+def read_ledger(folder: Path) -> TransferReport | None:
     """The inverse of :func:`write_ledger`; None where there was no transfer."""
     path = folder / LEDGER_FILE
     if not path.exists():
         return None
     fields = json.loads(path.read_text())
-    return Ledger(copied=fields['copied'], new=tuple(fields['new']))
+    return TransferReport(copied=fields['copied'], new=tuple(fields['new']))
 
 
-def describe_ledger(ledger: Ledger) -> str:
+def describe_ledger(ledger: TransferReport) -> str:
     """In a line."""
     blocks = sorted({key.split('.')[3] for key in ledger.new if '.layers.' in key}, key=int)
     others = [key for key in ledger.new if '.layers.' not in key]
@@ -128,11 +128,11 @@ def _own(checkpoint: Checkpoint, config: TrainConfig, contract: Mapping[str, Any
 
 
 def _from(checkpoint: Checkpoint, config: TrainConfig, contract: Mapping[str, Any],
-          device: torch.device) -> tuple[Policy, Ledger | None]:
+          device: torch.device) -> tuple[Policy, TransferReport | None]:
     """Somebody's weights; another robot is no obstacle, for the weights do not depend on it."""
     _require_size(checkpoint, config)
     _require_prediction(checkpoint, config)
-    if checkpoint.expert.stage is Stage.VLA:
+    if checkpoint.expert.stage is TrainingStage.VLA:
         checkpoint.require_stage(config.stage)
     for line in mismatches(checkpoint.contract or contract, contract):
         log.warning('%s, this run: %s', checkpoint.source, line)
@@ -172,7 +172,7 @@ def _require_prediction(checkpoint: Checkpoint, config: TrainConfig) -> None:
                           'choose a --config with the same')
 
 
-def _freeze(policy: Policy, ledger: Ledger | None) -> None:
+def _freeze(policy: Policy, ledger: TransferReport | None) -> None:
     if ledger is None:
         raise ConfigError('freeze_prior is set and there is no prior; give --va-name or --pretrained-ckpt of one')
     for name, parameter in policy.expert.named_parameters():

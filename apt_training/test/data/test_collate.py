@@ -9,7 +9,7 @@ import torch
 from apt_policy.core.contract import RobotContract, contract_from_dict, contract_to_dict
 from apt_policy.core.images import letterbox
 from apt_policy.core.sample import ArmState, Observation, View
-from apt_policy.model.observation import ABSENT, images_of, reference_candidates, robot_of
+from apt_policy.model.observation import ABSENT, encode_images, encode_robot_state, reference_candidates
 from apt_policy.model.policy import TrainingBatch
 from apt_training.data.collate import collate, gather
 from apt_training.data.dataset import EpisodeDataset
@@ -85,9 +85,9 @@ def test_training_and_the_live_planner_see_the_same_to_the_bit(robot, recorded):
     for index in (2, 5):
         batch = collate([dataset.at(0, index)])
         live = observation_at(frames, index)
-        images = images_of(live)
+        images = encode_images(live)
         assert_equal(batch.images, images)
-        assert_equal(batch.robot, robot_of(live, images.camera_valid, reference_candidates(robot)))
+        assert_equal(batch.robot, encode_robot_state(live, images.camera_valid, reference_candidates(robot)))
 
 
 def test_the_future_is_that_of_the_episode(recorded):

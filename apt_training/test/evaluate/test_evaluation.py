@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from apt_policy.core.actions import pack_state, unpack_state
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import predict_states
 from apt_training.data.collate import collate
@@ -24,7 +24,7 @@ def dataset(dataset_of, held_out):
 @pytest.fixture
 def run(make_policy, dataset):
     """An evaluation of a small policy."""
-    def evaluate_with(stage=Stage.VLA, places=None, others=(), **settings):
+    def evaluate_with(stage=TrainingStage.VLA, places=None, others=(), **settings):
         return evaluate(make_policy(stage), dataset, places or choose_places(dataset, 3),
                         settings=EvaluationSettings(**{'samples': 3, 'batch': 4, **settings}), arms=ARMS, step_s=0.1,
                         others=others)
@@ -74,14 +74,14 @@ def test_errors_are_those_of_the_predictions_by_hand(make_policy, dataset, run):
 
 
 def test_the_prior_ignores_the_instruction_and_that_is_measured(run):
-    probe = run(Stage.VA_PRIOR).probe
+    probe = run(TrainingStage.VA_PRIOR).probe
     assert probe.verdict is Verdict.IGNORES
     assert probe.floor['position'] > 0.1 and probe.moved['position'] < 1e-5 * probe.floor['position']
     assert probe.error_swapped['position'] == pytest.approx(probe.error_own['position'], rel=1e-4)
 
 
 def test_a_policy_that_reads_moves_with_the_instruction(run):
-    probe = run(Stage.VLA).probe
+    probe = run(TrainingStage.VLA).probe
     assert probe.verdict is not Verdict.IGNORES
     assert probe.instructions > 1 and probe.observations == 9
 
@@ -147,7 +147,8 @@ def test_the_probe_measures_a_known_displacement_against_a_known_floor():
     assert probe.error_own['gripper'] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(('stage', 'rows', 'layers'), [(Stage.VLA, [0, 1, 2], [0, 3, 6]), (Stage.VA_PRIOR, [1], [3])])
+@pytest.mark.parametrize(('stage', 'rows', 'layers'), [
+    (TrainingStage.VLA, [0, 1, 2], [0, 3, 6]), (TrainingStage.VA_PRIOR, [1], [3])])
 def test_gates_are_read_from_the_rows_that_are_used(make_policy, stage, rows, layers):
     expert: Expert = make_policy(stage).expert
     gate = expert.dp_head.traj_context_attn.gate

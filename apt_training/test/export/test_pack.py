@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from apt_policy.model.batch import Images, RobotState
 from apt_policy.model.checkpoint import BESIDE, CheckpointError, read_checkpoint
-from apt_policy.model.config import ExpertSize, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import ExpertSize, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.policy import predict_states
 from apt_policy.model.restore import build_policy, save_policy
 from apt_policy.model.vlm.load import VlmError
@@ -48,7 +48,7 @@ def vlm(learned_vlm, tmp_path):
 
 
 def config_of(vlm, mode=VlmMode.FROZEN):
-    return TrainConfig(recipe='test', stage=Stage.VLA, expert=ExpertSize.TINY, iterations=5, batch=3,
+    return TrainConfig(recipe='test', stage=TrainingStage.VLA, expert=ExpertSize.TINY, iterations=5, batch=3,
                        vlm=VlmConfig(name=str(vlm), dtype='float32', mode=mode))
 
 
@@ -116,7 +116,7 @@ def test_what_checkpoint_it_was_stays_written_down(vlm, tmp_path):
         recipe = json.loads((tmp_path / target / RECIPE_FILE).read_text())
         written = json.loads((run / RECIPE_FILE).read_text())
         assert recipe == {**written, 'vlm': {**written['vlm'], 'name': f'{BESIDE}vlm'}}
-        assert (recipe['batch'], recipe['stage']) == (3, Stage.VLA.value)
+        assert (recipe['batch'], recipe['stage']) == (3, TrainingStage.VLA.value)
 
 
 def test_only_what_loads_the_vlm_is_copied(vlm, tmp_path):

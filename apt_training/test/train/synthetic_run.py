@@ -15,7 +15,7 @@ import torch
 
 from apt_policy.core.stop import stop_requests
 from apt_policy.model.batch import Images, RobotState
-from apt_policy.model.config import ExpertSize, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import ExpertSize, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.policy import TrainingBatch
 from apt_training.train.config import BackendKind, EmaConfig, KeepConfig, OptimConfig, Precision, TrainConfig
 from apt_training.train.main import STOPPED
@@ -76,7 +76,7 @@ def invented_work(batch: int, *, seed: int, bad: bool = False) -> Work:
 
 def config_of(spec) -> TrainConfig:
     config = TrainConfig(
-        recipe='invented', stage=Stage.parse(spec.get('stage', '0')), expert=ExpertSize.TINY,
+        recipe='invented', stage=TrainingStage.parse(spec.get('stage', '0')), expert=ExpertSize.TINY,
         vlm=VlmConfig(name='tiny', dtype='float32', mode=VlmMode(spec.get('vlm_mode', 'frozen')),
                       gradient_checkpointing=spec.get('gc', False)),
         optim=OptimConfig(lr=1e-3, vlm_lr=1e-3, warmup=2), precision=Precision(spec.get('precision', 'float32')),

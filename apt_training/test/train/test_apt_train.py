@@ -16,7 +16,7 @@ from apt_policy.core.contract import contract_from_dict, contract_to_dict, load_
 from apt_policy.inference.planner import load_planner
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.model.checkpoint import read_checkpoint
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_training.data.dataset import EpisodeDataset
 from apt_training.data.declare import Declaration
 from apt_training.data.loader import MixtureLoader
@@ -67,7 +67,7 @@ def test_both_stages_in_one_command_give_a_checkpoint_that_plans(train, tmp_path
     assert train('--stage both --max-iter 2 --va-name prior --vla-name robot') == 0
     assert 'weights copied from the prior' in caplog.text
     runs = tmp_path / 'runs'
-    assert read_checkpoint(runs / 'prior' / 'iter_000002').expert.stage is Stage.VA_PRIOR
+    assert read_checkpoint(runs / 'prior' / 'iter_000002').expert.stage is TrainingStage.VA_PRIOR
     checkpoint = read_checkpoint(runs / 'robot' / 'iter_000002')
     contract = contract_from_dict(yaml.safe_load((world / 'robot.yaml').read_text()), source='test')
     checkpoint.require_contract(contract.policy_facts())

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from apt_policy.model.config import ExpertSize, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import ExpertSize, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.perturb import Perturbation
 from apt_policy.model.stages import Transfer
 from apt_training.train.config import BackendKind, ConfigError, OptimConfig, TrainConfig, require_cacheable
@@ -11,29 +11,29 @@ from apt_training.train.recipes import RECIPES, recipe
 
 
 def test_the_base_recipe_has_the_papers_values():
-    config = recipe('base', Stage.VA_PRIOR)
+    config = recipe('base', TrainingStage.VA_PRIOR)
     assert (config.expert, config.iterations, config.batch) == (ExpertSize.BASE, 100_000, 64)
     assert (config.optim.lr, config.optim.weight_decay, config.optim.vlm_weight_decay) == (1e-4, 1e-2, 1e-10)
     assert (config.optim.warmup, config.optim.clip, config.ema) == (10_000, 1.0, None)
 
 
 def test_the_released_configurations_have_their_own():
-    long, tuned = recipe('base_600k', Stage.VA_PRIOR), recipe('finetune_70k', Stage.VLA)
+    long, tuned = recipe('base_600k', TrainingStage.VA_PRIOR), recipe('finetune_70k', TrainingStage.VLA)
     assert (long.iterations, long.ema.decay, long.ema.start) == (600_000, 0.9995, 400_000)
     assert (tuned.iterations, tuned.optim.warmup) == (70_000, 2_000)
 
 
 @pytest.mark.parametrize('name', RECIPES)
-@pytest.mark.parametrize('stage', Stage)
+@pytest.mark.parametrize('stage', TrainingStage)
 def test_every_recipe_stands_for_both_stages_and_knows_its_name(name, stage):
     config = recipe(name, stage, vlm_mode=VlmMode.LORA)
     assert (config.recipe, config.stage) == (name, stage)
-    assert config.learns_vlm == (stage is Stage.VLA)
+    assert config.learns_vlm == (stage is TrainingStage.VLA)
 
 
 def test_a_mistyped_recipe_suggests_the_nearest():
     with pytest.raises(ConfigError, match=r"no recipe 'debgu'; did you mean 'debug'"):
-        recipe('debgu', Stage.VLA)
+        recipe('debgu', TrainingStage.VLA)
 
 
 @pytest.mark.parametrize(('change', 'message'), [
@@ -42,10 +42,10 @@ def test_a_mistyped_recipe_suggests_the_nearest():
     ({'zero_stage': 1}, r'zero_stage is 1; expected 2 or 3 \(--ds-zero\)'),
     ({'vlm': VlmConfig(mode=VlmMode.FULL)}, 'vlm.mode is full in stage 0'),
     ({'freeze_prior': True}, 'freeze_prior is set in stage 0'),
-    ({'stage': Stage.VLA, 'freeze_prior': True, 'transfer': Transfer.BLOCKS_ONLY}, 'use --transfer all')])
+    ({'stage': TrainingStage.VLA, 'freeze_prior': True, 'transfer': Transfer.BLOCKS_ONLY}, 'use --transfer all')])
 def test_values_that_do_not_go_together_name_the_field(change, message):
     with pytest.raises(ConfigError, match=message):
-        replace(TrainConfig(recipe='test', stage=Stage.VA_PRIOR), **change)
+        replace(TrainConfig(recipe='test', stage=TrainingStage.VA_PRIOR), **change)
 
 
 def test_rates_and_averages_are_checked():
@@ -54,7 +54,7 @@ def test_rates_and_averages_are_checked():
 
 
 def test_a_cache_of_features_names_everything_in_its_way():
-    config = TrainConfig(recipe='test', stage=Stage.VLA, vlm=VlmConfig(mode=VlmMode.LORA),
+    config = TrainConfig(recipe='test', stage=TrainingStage.VLA, vlm=VlmConfig(mode=VlmMode.LORA),
                          perturbation=Perturbation(camera_dropout=0.1))
     with pytest.raises(ConfigError, match=r'(?s)vlm-mode frozen.*--no-augment.*camera_dropout is 0.1'):
         require_cacheable(config)
@@ -69,8 +69,9 @@ def test_the_published_flags_keep_their_meaning():
     assert (config.backend, config.zero_stage, config.expert) == (BackendKind.DEEPSPEED, 3, ExpertSize.SMALL)
     assert (config.batch, config.iterations, config.accumulation, config.loader_timeout_s) == (8, 70, 2, 30)
     assert (config.vlm.mode, config.vlm.gradient_checkpointing, config.optim.vlm_lr) == (VlmMode.LORA, True, 2e-5)
-    assert (request.gpus, request.names[Stage.VA_PRIOR], request.names[Stage.VLA]) == (4, 'prior', 'robot')
-    assert request.resume == {Stage.VA_PRIOR: False, Stage.VLA: True}
+    assert request.gpus == 4
+    assert (request.names[TrainingStage.VA_PRIOR], request.names[TrainingStage.VLA]) == ('prior', 'robot')
+    assert request.resume == {TrainingStage.VA_PRIOR: False, TrainingStage.VLA: True}
     assert [str(path) for path in (request.pretrained, request.ckpt_dir, request.log_dir)] == [
         'x/ckpt_latest.pt', 'runs', 'logs']
 

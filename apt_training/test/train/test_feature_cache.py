@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_training.train.feature_cache import FeatureCache, kept_taps, storable, vlm_identity
 from apt_training.train.feature_store import TensorStore
 from apt_training.train.objective import Objective
@@ -14,9 +14,9 @@ from apt_training.train.start import fresh_policy
 CPU = torch.device('cpu')
 
 
-@pytest.fixture(params=Stage)
+@pytest.fixture(params=TrainingStage)
 def policy(request, invented):
-    stage = '0' if request.param is Stage.VA_PRIOR else '1'
+    stage = '0' if request.param is TrainingStage.VA_PRIOR else '1'
     torch.manual_seed(0)
     made = fresh_policy(invented.config_of({'iterations': 1, 'stage': stage}), CPU)
     # Zero-initialised layers would hide a wrong feature.
@@ -65,7 +65,7 @@ def test_the_prior_s_entries_do_not_depend_on_the_instruction_and_the_vla_s_do(p
     work = mixed_work(invented)
     said_otherwise = replace(work.batch.images, prompts=('stop',) * 3)
     keys = [cache.key(work.batch.images, 0, 'a'), cache.key(said_otherwise, 0, 'a')]
-    assert (len(set(keys)) == 1) == (policy.config.expert.stage is Stage.VA_PRIOR)
+    assert (len(set(keys)) == 1) == (policy.config.expert.stage is TrainingStage.VA_PRIOR)
 
 
 @pytest.mark.parametrize('change', ['source', 'order', 'pixels', 'camera'])
@@ -100,9 +100,9 @@ def test_a_corrupt_entry_is_computed_again_with_a_warning(policy, cache, invente
 
 
 def test_only_taps_that_some_block_reads_are_kept():
-    assert kept_taps(Stage.VA_PRIOR, 10) == (1, 3, 5, 7)
-    assert kept_taps(Stage.VLA, 4) == (0, 1, 2)
-    assert kept_taps(Stage.VA_PRIOR, 2) == ()
+    assert kept_taps(TrainingStage.VA_PRIOR, 10) == (1, 3, 5, 7)
+    assert kept_taps(TrainingStage.VLA, 4) == (0, 1, 2)
+    assert kept_taps(TrainingStage.VA_PRIOR, 2) == ()
 
 
 def test_sixteen_bits_lose_nothing_of_bfloat16_and_little_of_float32():

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from apt_policy.model.checkpoint import CheckpointError, read_checkpoint
-from apt_policy.model.config import ExpertSize, Stage
+from apt_policy.model.config import ExpertSize, TrainingStage
 from apt_policy.model.stages import Transfer, TransferError
 from apt_training.train.config import ConfigError
 from apt_training.train.saving import RunFolder
@@ -124,4 +124,4 @@ def test_a_tuned_vlm_is_not_lost_silently(train_here, tmp_path, invented):
     train_here(folder=tmp_path / 'lora', stage='1', vlm_mode='lora', iterations=1)
     with pytest.raises(ConfigError, match='give --vlm-mode lora'):
         train_here(folder=tmp_path / 'lora', stage='1', iterations=2, resume=True)
-    assert read_checkpoint(tmp_path / 'lora' / 'iter_000001').expert.stage is Stage.VLA
+    assert read_checkpoint(tmp_path / 'lora' / 'iter_000001').expert.stage is TrainingStage.VLA

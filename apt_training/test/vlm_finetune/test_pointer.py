@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from apt_policy.model.config import TAP_STRIDE, Stage
+from apt_policy.model.config import TAP_STRIDE, TrainingStage
 from apt_policy.model.fusion import block_kind
 from apt_policy.model.scene import BlockKind
 from apt_policy.model.vlm.tiny import tiny_config, tiny_model, tiny_tokenizer
@@ -85,7 +85,7 @@ def test_a_place_is_told_from_what_the_layer_gives(model):
 def test_the_layer_that_points_is_a_tap_behind_which_actions_read_language(layers):
     tap, rest = divmod(pointing_layer(layers), TAP_STRIDE)
     last = len(range(0, layers, TAP_STRIDE)) - 1
-    assert rest == 0 and tap < last and block_kind(Stage.VLA, tap + 1) is BlockKind.READING
+    assert rest == 0 and tap < last and block_kind(TrainingStage.VLA, tap + 1) is BlockKind.READING
 
 
 def test_attention_that_is_nowhere_near_costs_much_and_not_infinitely(pointer):

@@ -1,9 +1,8 @@
-"""The expert the plain way: the whole sequence, VL and action tokens, through every block at every step.
+"""Test oracle: the expert without a cache.
 
-This is how the released code samples. It is the oracle of the tests and the baseline of
-``benchmarks/bench_expert_cache.py``; nothing on the robot uses it. It is written down from the
-formulas again, so it shares the expert's parameters, norms, MLPs and feed-forwards, but neither
-its cache nor its masks, position encodings and attention.
+The whole sequence, VL and action tokens, runs through every block at every step, as in the released code. It is also
+the baseline of ``benchmarks/bench_expert_cache.py``. It is written from the formulas again: it shares the expert's
+parameters, norms, MLPs and feed-forwards, but neither its cache nor its masks, position encodings and attention.
 
 Letters: B batch, L vision-language (VL) tokens, A arms, S = H + T tokens of an arm, n = A * S
 action tokens, N = L + n, h heads, d channels of a head, D width.
@@ -27,7 +26,7 @@ ACTION = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PlainContext:
+class UncachedConditioning:
     """What is projected once per observation even here."""
 
     features: VlFeatures
@@ -58,18 +57,18 @@ class JointTables:
     """Of the poses."""
 
 
-def observe_plainly(expert: Expert, features: VlFeatures, robot: RobotState) -> PlainContext:
+def observe_uncached(expert: Expert, features: VlFeatures, robot: RobotState) -> UncachedConditioning:
     """The counterpart of :meth:`Expert.observe`: no block is run yet."""
     robot = expert.local_robot(features, robot)
     ee_in_reference = camera_from_ee(robot)[..., None, :3, 3]
     encoder = expert.context_encoder
-    return PlainContext(
-        features=features, robot=robot, start=encoder.start(features), ee_in_reference=ee_in_reference,
+    return UncachedConditioning(
+        features=features, robot=robot, start=encoder.embed(features), ee_in_reference=ee_in_reference,
         highways=[encoder.highway(features, tap) for tap in range(expert.config.taps)],
         history=expert.dp_head.history_tokens(encode_states(robot.history, robot), ee_in_reference))
 
 
-def predict_plainly(expert: Expert, context: PlainContext, noisy: Tensor, level: Tensor) -> Tensor:
+def predict_uncached(expert: Expert, context: UncachedConditioning, noisy: Tensor, level: Tensor) -> Tensor:
     """The counterpart of :meth:`Expert.predict`: every row of every block, every time."""
     head, stack, length = expert.dp_head, expert.dp_head.traj_context_attn, context.start.shape[1]
     future = head.future_tokens(noisy, context.ee_in_reference)
@@ -78,15 +77,15 @@ def predict_plainly(expert: Expert, context: PlainContext, noisy: Tensor, level:
     tables = joint_tables(context, tokens.shape[2], expert.config.head_dim)
     for i, (block, modulation) in enumerate(zip(stack.blocks, head.modulate(level), strict=True)):
         x = _advance(block, x, length, modulation, tables)
-        tap = stack.tap_behind(i)
+        tap = stack.tap_after(i)
         gate = torch.sigmoid(stack.gate[tap].float())
         mixed = gate * x[:, :length] + (1 - gate) * context.highways[tap]
         x = torch.cat([mixed, x[:, length:]], dim=1)
     done = x[:, length:].unflatten(1, tokens.shape[1:3])
-    return head.read(done[:, :, context.history.shape[2]:])
+    return head.decode_tokens(done[:, :, context.history.shape[2]:])
 
 
-def joint_tables(context: PlainContext, per_arm: int, head_dim: int) -> JointTables:
+def joint_tables(context: UncachedConditioning, per_arm: int, head_dim: int) -> JointTables:
     """Masks and positions of the joint sequence; ``per_arm`` is S."""
     features, robot = context.features, context.robot
     arms = robot.valid_arms.shape[1]
