@@ -12,7 +12,7 @@ os.environ.update(ONE_THREAD, MUJOCO_GL='disabled')
 
 from ledger import record
 
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_sim.collect.generate import GenerationSettings, Generator
 from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, policy_planner
 from apt_sim.evaluation.score import shares
@@ -50,7 +50,7 @@ def generate() -> None:
 def evaluate() -> None:
     """A policy of the debug size that has learned nothing: its trials last until their time is over."""
     plan = TrialPlan(split=Split.SEEN, skills=skills_named('pick'))
-    settings = PlannerSettings(device='cpu', denoising_steps=10)
+    settings = PlannerConfig(device='cpu', denoising_steps=10)
     evaluator = Evaluator(EvaluationSettings(contract=CONTRACT), lambda robot: policy_planner(settings, robot), (plan,),
                           TRIALS)
     began_s = time.process_time()

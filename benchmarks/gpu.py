@@ -124,7 +124,7 @@ def measure_size(name: str, device: torch.device, precision: str, effort: Effort
     marked = MarkedPolicy(policy, clock_for(device))
     planner = PolicyPlanner(marked, contract, denoising_steps=STEPS, seed=0)
     observation = replace(blank_observation(contract), prompt=PROMPT)
-    times = time_plans(partial(planner.plan, observation, epoch=0, committed=None), marked.clock,
+    times = time_plans(partial(planner.plan, observation, epoch=0, prefix=None), marked.clock,
                        warm_up=effort.warm_up, runs=effort.runs)
     weights = sum(p.numel() * p.element_size() for p in policy.parameters())
     peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == 'cuda' else None

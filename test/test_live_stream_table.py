@@ -12,9 +12,9 @@ from rclpy.parameter import Parameter
 from apt_control.ik_bridge import IkBridge
 from apt_policy.core import topics
 from apt_policy.core.contract import load_contract
-from apt_policy.core.stream_spec import QUALITIES, Need, Reliability, StreamKind
+from apt_policy.core.stream_spec import ROLE_QOS, Need, Reliability, StreamKind
 from apt_policy.core.stream_table import StreamTable
-from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.hover_planner import HoverPlanner
 from apt_policy.ros.policy_node import PolicyNode
 from apt_recorder.bag_writer import BagConfig, BagWriter
 from apt_recorder.episode_marker import EpisodeMarker
@@ -78,9 +78,9 @@ def ends(endpoints):
 
 
 def expected(specs, depth=None):
-    return sorted((full(spec.topic), spec.type_name, depth(spec) if depth else QUALITIES[spec.role].depth,
-                   'RELIABLE' if QUALITIES[spec.role].reliability is Reliability.RELIABLE else 'BEST_EFFORT',
-                   'TRANSIENT_LOCAL' if QUALITIES[spec.role].latched else 'VOLATILE') for spec in specs)
+    return sorted((full(spec.topic), spec.type_name, depth(spec) if depth else ROLE_QOS[spec.role].depth,
+                   'RELIABLE' if ROLE_QOS[spec.role].reliability is Reliability.RELIABLE else 'BEST_EFFORT',
+                   'TRANSIENT_LOCAL' if ROLE_QOS[spec.role].latched else 'VOLATILE') for spec in specs)
 
 
 def test_the_policy_node_hears_the_streams_that_it_needs_and_no_others(contract, policy):
@@ -100,7 +100,7 @@ def test_the_recorder_hears_the_streams_that_it_needs_and_no_others(contract, tm
     recorder = Recorder(recorded_streams(contract), marker=EpisodeMarker(), min_rate=0.8, unstamped=(), report=print)
     writer = WriterThread(BagWriter(tmp_path / 'bag', BagConfig()), capacity_bytes=2**20, report=print)
     needed = [spec for spec in StreamTable(contract) if spec.need.recorder is not None]
-    deep = partial(expected, depth=lambda spec: max(QUALITIES[spec.role].depth, 30 if spec.role.value == 'sensor' else
+    deep = partial(expected, depth=lambda spec: max(ROLE_QOS[spec.role].depth, 30 if spec.role.value == 'sensor' else
                                                     100))
     try:
         # Other nodes take the subscription to episode marks as the sign that recording began.

@@ -41,7 +41,7 @@ from apt_demos.live_evaluation.live_robot import LiveError
 from apt_policy.console import complain
 from apt_policy.core.contract import ContractError, load_contract, mismatches
 from apt_policy.core.stop import stop_requests
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_policy.moved import current_checkpoint
 from apt_sim.evaluation.evaluate import EvaluationSettings
 from apt_sim.evaluation.live import LivePolicy
@@ -148,7 +148,7 @@ def _graph(options: argparse.Namespace, speed: float) -> graph.Graph:
     if options.table == CUBES:
         return graph.aloha({'robot': 'sim', 'checkpoint': weights, 'seed': str(options.seed),
                             'speed': str(speed), 'contract': options.contract}, _share())
-    planner = PlannerSettings(checkpoint=weights, denoising_steps=_DENOISING_STEPS, seed=options.seed)
+    planner = PlannerConfig(checkpoint=weights, denoising_steps=_DENOISING_STEPS, seed=options.seed)
     return trial_graph(EvaluationSettings(contract=options.contract), LivePolicy(planner=planner, speed=speed))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from apt_policy.core.contract import load_contract
 from apt_policy.inference.planner import load_planner
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_sim.evaluation.source import SimulatedRobot
 from apt_sim.evaluation.splits import TAUGHT_OBJECTS
 from apt_sim.evaluation.stopwatch import Stopwatch
@@ -41,7 +41,7 @@ def test_they_fit_into_the_repository_and_say_how_they_were_made():
 
 def test_plans_go_to_what_is_named(contract):
     """A policy that does not listen heads for the named one of five things in a fifth of all cases."""
-    planner = load_planner(PlannerSettings(checkpoint=str(SHIPPED), device='cpu', denoising_steps=10), contract)
+    planner = load_planner(PlannerConfig(checkpoint=str(SHIPPED), device='cpu', denoising_steps=10), contract)
     simulation = Simulation(contract, trial_scene(contract, LIGHTS))
     rig = CameraRig(simulation)
     robot = SimulatedRobot(simulation, rig, Stopwatch())
@@ -52,7 +52,7 @@ def test_plans_go_to_what_is_named(contract):
         robot.begin(scene)
         start = np.stack([arm.world_from_ee[:2, 3] for arm in scene.arms.values()])
         for name in sorted(scene.objects.keys() & set(TAUGHT_OBJECTS)):
-            plan = planner.plan(robot.snapshot(scene.stamp_ns, f'pick up the {name}'), epoch=0, committed=None)
+            plan = planner.plan(robot.snapshot(scene.stamp_ns, f'pick up the {name}'), epoch=0, prefix=None)
             ways = plan.world_from_ee[-1, :, :2, 3] - start
             arm = int(np.linalg.norm(ways, axis=1).argmax())
             headed_there.append(name == max(scene.objects, key=lambda other: _cosine(

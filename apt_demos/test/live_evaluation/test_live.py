@@ -6,8 +6,8 @@ import pytest
 
 from apt_demos.live_evaluation.live import trial_graph
 from apt_demos.live_evaluation.live_run import run_live
-from apt_policy.inference.fakes import HoverPlanner
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.hover_planner import HoverPlanner
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator
 from apt_sim.evaluation.live import LivePolicy
 from apt_sim.evaluation.splits import Split, skills_named
@@ -30,7 +30,7 @@ def hover(contract):
 
 
 def policy(checkpoint=''):
-    planner = PlannerSettings(checkpoint=checkpoint, device='cpu', denoising_steps=2, noise_scale=0.5)
+    planner = PlannerConfig(checkpoint=checkpoint, device='cpu', denoising_steps=2, noise_scale=0.5)
     return LivePolicy(planner=planner, speed=0.5)
 
 

@@ -102,14 +102,14 @@ class PartialFolder:
         if self._durable:
             _sync(self.target.parent)
         if self._overwrite:
-            _remove(previous_of(self.target))
+            _remove(backup_path(self.target))
 
     def discard(self) -> None:
         """Remove what was not published."""
         shutil.rmtree(self._around, ignore_errors=True)
 
     def _take_place(self) -> None:
-        previous = previous_of(self.target)
+        previous = backup_path(self.target)
         _remove(previous)
         try:
             os.rename(self.target, previous)
@@ -146,7 +146,7 @@ def atomic_file(target: Path, *, durable: bool = False, shared: bool = False) ->
 def atomic_folder(target: Path, *, overwrite: bool, durable: bool = False) -> Iterator[Path]:
     """Yield a path to make a folder at, which becomes ``target`` when the block ends without an error.
 
-    While one folder takes the place of another, the older one stands for a moment at :func:`previous_of`.
+    While one folder takes the place of another, the older one stands for a moment at :func:`backup_path`.
 
     Args:
         target: folders above it are made.
@@ -172,12 +172,12 @@ def write_text(target: Path, text: str, *, durable: bool = False, shared: bool =
         path.write_text(text)
 
 
-def previous_of(folder: Path) -> Path:
+def backup_path(folder: Path) -> Path:
     """Where a folder stands during the moment in which a newer one takes its place."""
     return folder.with_name(f'.{folder.name}.previous')
 
 
-def remove_rests_of(pid: int, folder: Path) -> None:
+def remove_partials_of(pid: int, folder: Path) -> None:
     """Remove from ``folder`` what a process that was killed had begun."""
     for rest in folder.glob(f'.*.p{pid}{_SUFFIX}'):
         _remove(rest)
@@ -212,8 +212,8 @@ def _lives(*, thread: int, pid: int) -> bool:
 
 def _put_back(target: Path) -> None:
     """Undo the first of the two renamings by which a folder takes another one's place, where the second is missing."""
-    if not os.path.lexists(target) and previous_of(target).is_dir():
-        os.rename(previous_of(target), target)
+    if not os.path.lexists(target) and backup_path(target).is_dir():
+        os.rename(backup_path(target), target)
 
 
 def _remove(rest: Path) -> None:

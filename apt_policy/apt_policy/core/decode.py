@@ -25,7 +25,7 @@ _TAIL = 256
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
-class Reduced(NamedTuple):
+class ReducedImage(NamedTuple):
     """An image that was made smaller while it was decoded."""
 
     rgb: Rgb
@@ -75,7 +75,7 @@ def decode_image(message: Any, reader: PixelReader | None = None) -> Rgb:
     return _decompress(message, reader) if hasattr(message, 'format') else _raw(message, reader)
 
 
-def decode_image_reduced(message: Any, halvings: int) -> Reduced:
+def decode_image_reduced(message: Any, halvings: int) -> ReducedImage:
     """As :func:`decode_image`, but a JPEG is halved up to ``halvings`` times on the way.
 
     A JPEG decoder does that in the frequency domain at a fraction of the cost of decoding all and
@@ -86,15 +86,15 @@ def decode_image_reduced(message: Any, halvings: int) -> Reduced:
     """
     factor = 2 ** min(halvings, 3)
     if factor == 1 or not hasattr(message, 'format'):
-        return Reduced(decode_image(message), 1)
+        return ReducedImage(decode_image(message), 1)
     data = np.frombuffer(message.data, np.uint8)
     if bytes(data[:2]) != _JPEG or message.format.startswith('bayer'):
-        return Reduced(decode_image(message), 1)
+        return ReducedImage(decode_image(message), 1)
     _check_compressed(message)
     pixels = cv2.imdecode(data, _REDUCED[factor])
     if pixels is None:
         raise DecodeError(f'jpeg image of {len(data)} bytes cannot be read: it is corrupt')
-    return Reduced(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8), factor)
+    return ReducedImage(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8), factor)
 
 
 def decode_camera_info(message: Any) -> CameraModel:

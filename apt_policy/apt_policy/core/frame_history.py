@@ -18,13 +18,13 @@ class Gap(Enum):
 
     EMPTY = auto()
     ONLY_ONE = auto()
-    """One sample, at another instant."""
+    """One pose, at another instant."""
     FUTURE = auto()
     PAST = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class FramePose:
     """Where the frame stands in ``parent``: ``parent_from_frame``."""
 
     parent: str
@@ -39,60 +39,60 @@ class FrameHistory:
     def __init__(self, duration_ns: int) -> None:
         self._duration_ns = duration_ns
         self._stamps: list[int] = []
-        self._samples: list[Sample] = []
+        self._poses: list[FramePose] = []
 
-    def insert(self, stamp_ns: int, sample: Sample) -> bool:
+    def insert(self, stamp_ns: int, pose: FramePose) -> bool:
         """Store in order of time; False if older than the history reaches back.
 
-        Several samples of one instant are kept and the last one inserted counts.
+        Several poses of one instant are kept and the last one inserted counts.
         """
-        stamps, samples = self._stamps, self._samples
+        stamps, poses = self._stamps, self._poses
         if stamps and stamp_ns < stamps[-1] - self._duration_ns:
             return False
         place = bisect_right(stamps, stamp_ns)
-        if place and stamps[place - 1] == stamp_ns and samples[place - 1] == sample:
+        if place and stamps[place - 1] == stamp_ns and poses[place - 1] == pose:
             return True
         stamps.insert(place, stamp_ns)
-        samples.insert(place, sample)
+        poses.insert(place, pose)
         if stamps[0] < stamps[-1] - self._duration_ns:
             stale = bisect_right(stamps, stamps[-1] - self._duration_ns - 1)
-            del stamps[:stale], samples[:stale]
+            del stamps[:stale], poses[:stale]
         return True
 
-    def at(self, stamp_ns: int) -> Sample | Gap:
+    def pose_at(self, stamp_ns: int) -> FramePose | Gap:
         """Interpolated between the neighbours; across a change of parent the older one holds."""
         stamps = self._stamps
         if not stamps:
             return Gap.EMPTY
         place = bisect_right(stamps, stamp_ns)
         if place and stamps[place - 1] == stamp_ns:
-            return self._samples[place - 1]
+            return self._poses[place - 1]
         if len(stamps) == 1:
             return Gap.ONLY_ONE
         if place == 0:
             return Gap.PAST
         if place == len(stamps):
             return Gap.FUTURE
-        older, newer = self._samples[place - 1], self._samples[place]
+        older, newer = self._poses[place - 1], self._poses[place]
         if older.parent != newer.parent:
             return older
         ratio = (stamp_ns - stamps[place - 1]) / (stamps[place] - stamps[place - 1])
         (ax, ay, az), (bx, by, bz) = older.translation, newer.translation
-        return Sample(older.parent, (ax + ratio * (bx - ax), ay + ratio * (by - ay), az + ratio * (bz - az)),
+        return FramePose(older.parent, (ax + ratio * (bx - ax), ay + ratio * (by - ay), az + ratio * (bz - az)),
                       slerp(older.quaternion, newer.quaternion, ratio))
 
-    def newest(self) -> Sample | None:
-        """The newest sample, if any."""
-        return self._samples[-1] if self._samples else None
+    def newest(self) -> FramePose | None:
+        """The newest pose, if any."""
+        return self._poses[-1] if self._poses else None
 
     @property
     def newest_ns(self) -> int:
-        """Stamp of the newest sample, 0 if there is none."""
+        """Stamp of the newest pose, 0 if there is none."""
         return self._stamps[-1] if self._stamps else 0
 
     @property
     def oldest_ns(self) -> int:
-        """Stamp of the oldest sample, 0 if there is none."""
+        """Stamp of the oldest pose, 0 if there is none."""
         return self._stamps[0] if self._stamps else 0
 
 
@@ -102,16 +102,16 @@ class FixedFrame:
     newest_ns = 0
     oldest_ns = 0
 
-    def __init__(self, sample: Sample) -> None:
-        self._sample = sample
+    def __init__(self, pose: FramePose) -> None:
+        self._pose = pose
 
-    def at(self, stamp_ns: int) -> Sample | Gap:
-        """The one sample, at any instant."""
-        return self._sample
+    def pose_at(self, stamp_ns: int) -> FramePose | Gap:
+        """The one pose, at any instant."""
+        return self._pose
 
-    def newest(self) -> Sample | None:
+    def newest(self) -> FramePose | None:
         """The one sample."""
-        return self._sample
+        return self._pose
 
 
 def multiply(a: Quaternion, b: Quaternion) -> Quaternion:

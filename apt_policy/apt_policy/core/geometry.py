@@ -105,7 +105,7 @@ class PosePath:
         self._start, self._end = np.asarray(start, np.float64), np.asarray(end, np.float64)
         self._turn = _rotation_vector(self._start[..., :3, :3], self._end[..., :3, :3])
 
-    def at(self, fraction: ArrayLike) -> Array:
+    def interpolate(self, fraction: ArrayLike) -> Array:
         """(..., 4, 4); fraction 0 is start, 1 is end."""
         share = np.asarray(fraction, np.float64)[..., None]
         return make_pose(_turned(self._start[..., :3, :3], self._turn, fraction),
@@ -114,7 +114,7 @@ class PosePath:
 
 def interpolate_pose(start: ArrayLike, end: ArrayLike, fraction: ArrayLike) -> Array:
     """:class:`PosePath` for one fraction of each way."""
-    return PosePath(start, end).at(fraction)
+    return PosePath(start, end).interpolate(fraction)
 
 
 def mean_rotation(rotations: ArrayLike, weights: ArrayLike) -> Array:

@@ -99,7 +99,7 @@ class CameraInput:
     def add_image(self, message: Any, receive_ns: int) -> Arrival:
         """Keep a reference to sensor_msgs/Image or CompressedImage."""
         with self._lock:
-            return self._images.add(_instant(message, receive_ns, self._base), message)
+            return self._images.push(_instant(message, receive_ns, self._base), message)
 
     def add_info(self, message: Any) -> None:
         """Keep a reference to the newest sensor_msgs/CameraInfo."""
@@ -193,7 +193,7 @@ class ArmInput:
     def add_joint_state(self, message: Any, receive_ns: int) -> Arrival:
         """Keep a reference to sensor_msgs/JointState."""
         with self._lock:
-            return self._states.add(_instant(message, receive_ns, self._base), message)
+            return self._states.push(_instant(message, receive_ns, self._base), message)
 
     def clear(self) -> None:
         """Forget the joint states."""

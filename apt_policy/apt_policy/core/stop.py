@@ -27,7 +27,7 @@ class StopRequest(threading.Event):
         self.on_request: Callable[[], None] | None = None
         """Called by the signal handler each time, after it was counted; may raise, which interrupts the main thread."""
 
-    def ask(self, *_: object) -> None:
+    def request_stop(self, *_: object) -> None:
         """As a signal handler."""
         self.count += 1
         # The interrupted code may be holding the event's own lock in wait(): setting it here could wait for ever.
@@ -55,7 +55,7 @@ def handle_stop_signals() -> StopRequest:
     """Have SIGINT and SIGTERM handled until the process ends; main thread only."""
     stop = StopRequest()
     for number in _SIGNALS:
-        signal.signal(number, stop.ask)
+        signal.signal(number, stop.request_stop)
     return stop
 
 
@@ -70,9 +70,9 @@ def stop_requests() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def heed_parent_only() -> StopRequest:
+def ignore_interrupts() -> StopRequest:
     """In a process that works for another one: Ctrl-C reaches the whole group, but the parent decides, with SIGTERM."""
     stop = StopRequest()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop.ask)
+    signal.signal(signal.SIGTERM, stop.request_stop)
     return stop

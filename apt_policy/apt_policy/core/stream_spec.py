@@ -33,7 +33,7 @@ class Role(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quality:
+class StreamQos:
     """Quality of service, as far as the suite chooses it."""
 
     depth: int
@@ -43,19 +43,19 @@ class Quality:
     """Transient local: who comes late hears the last ones too."""
 
 
-QUALITIES: Mapping[Role, Quality] = {
+ROLE_QOS: Mapping[Role, StreamQos] = {
     # The newest image is the only one that matters, and a queue would make it old.
-    Role.SENSOR: Quality(depth=1, reliability=Reliability.BEST_EFFORT),
+    Role.SENSOR: StreamQos(depth=1, reliability=Reliability.BEST_EFFORT),
     # Best effort hears reliable publishers as well, the other way round nothing arrives.
-    Role.STATE: Quality(depth=10, reliability=Reliability.BEST_EFFORT),
+    Role.STATE: StreamQos(depth=10, reliability=Reliability.BEST_EFFORT),
     # As tf2's own listener: many publishers share the topic, and a dropped edge hurts for long.
-    Role.TRANSFORM: Quality(depth=100),
-    Role.STATIC_TRANSFORM: Quality(depth=100, latched=True),
-    Role.TARGET: Quality(depth=1),
-    Role.COMMAND: Quality(depth=10),
-    Role.LATCHED: Quality(depth=1, latched=True),
-    Role.PLAN: Quality(depth=5),
-    Role.STATUS: Quality(depth=10),
+    Role.TRANSFORM: StreamQos(depth=100),
+    Role.STATIC_TRANSFORM: StreamQos(depth=100, latched=True),
+    Role.TARGET: StreamQos(depth=1),
+    Role.COMMAND: StreamQos(depth=10),
+    Role.LATCHED: StreamQos(depth=1, latched=True),
+    Role.PLAN: StreamQos(depth=5),
+    Role.STATUS: StreamQos(depth=10),
 }
 
 

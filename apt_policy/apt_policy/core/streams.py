@@ -76,7 +76,7 @@ class Stream(Generic[Value]):
         self.unstamped = 0
         """Messages refused because their stamp is zero."""
 
-    def add(self, stamp_ns: int, value: Value) -> Arrival:
+    def push(self, stamp_ns: int, value: Value) -> Arrival:
         """Store a value newer than all before; see :class:`Arrival` for the other outcomes."""
         if stamp_ns <= 0:
             self.unstamped += 1

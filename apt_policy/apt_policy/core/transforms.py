@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from apt_policy.core.frame_history import (
     FixedFrame,
     FrameHistory,
+    FramePose,
     Gap,
     Quaternion,
-    Sample,
     Vector,
     multiply,
     normalised,
@@ -210,7 +210,7 @@ class TransformBuffer:
         reached = {start: _STILL}
         while frame not in stop:
             history = self._frames.get(frame)
-            sample = history.at(stamp_ns) if history else Gap.EMPTY
+            sample = history.pose_at(stamp_ns) if history else Gap.EMPTY
             if isinstance(sample, Gap):
                 break
             turned = rotate(sample.quaternion, offset)
@@ -223,7 +223,7 @@ class TransformBuffer:
 
     def _refuse_gap(self, frame: str, target: str, source: str, stamp_ns: int) -> None:
         history = self._frames.get(frame)
-        gap = history.at(stamp_ns) if history else None
+        gap = history.pose_at(stamp_ns) if history else None
         if history is None or not isinstance(gap, Gap):
             return
         wanted, newest, oldest = _seconds(stamp_ns), _seconds(history.newest_ns), _seconds(history.oldest_ns)
@@ -234,7 +234,7 @@ class TransformBuffer:
         raise ExtrapolationError(f'transform {target} <- {source} at {wanted}: {why[gap]}')
 
 
-def _checked(transform: StampedTransform) -> tuple[str, str, Sample]:
+def _checked(transform: StampedTransform) -> tuple[str, str, FramePose]:
     parent, child = transform.parent.removeprefix('/'), transform.child.removeprefix('/')
     quaternion = transform.quaternion_xyzw
     squared = sum(value * value for value in quaternion)
@@ -247,7 +247,7 @@ def _checked(transform: StampedTransform) -> tuple[str, str, Sample]:
     elif abs(squared - 1.0) >= _NORM_TOLERANCE:
         problem = f'quaternion {quaternion} has length {math.sqrt(squared):.4f}, expected 1'
     else:
-        return parent, child, Sample(parent, transform.translation, normalised(quaternion))
+        return parent, child, FramePose(parent, transform.translation, normalised(quaternion))
     raise TransformRefusedError(
         f'transform {parent!r} -> {child!r} at {_seconds(transform.stamp_ns)} refused: {problem}')
 

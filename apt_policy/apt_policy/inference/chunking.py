@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apt_policy.core.sample import Chunk, Hold, HoldReason, Target
-from apt_policy.inference.ports import Committed, Planned
+from apt_policy.inference.ports import ChunkPrefix, PlannedChunk
 from apt_policy.inference.trajectory import Poses, Trajectory, average, blend
 
 OLDEST_WEIGHT = 0.1
@@ -77,7 +77,7 @@ class ChunkExecutor:
         self._plans = []
         self._outgoing = None
 
-    def add(self, planned: Planned, *, now_ns: int) -> bool:
+    def add_chunk(self, planned: PlannedChunk, *, now_ns: int) -> bool:
         """Take a chunk over; False if it is of another epoch or not newer than the newest."""
         chunk = planned.chunk
         if chunk.epoch != self._epoch:
@@ -85,15 +85,15 @@ class ChunkExecutor:
         if self._newest is not None and chunk.stamp_ns <= self._newest.stamp_ns:
             return False
         start_ns = now_ns
-        committed = planned.request.committed
-        if self._mode is ChunkMode.REAL_TIME and committed is not None:
-            start_ns = max(now_ns, chunk.stamp_ns + len(committed.gripper) * chunk.step_ns)
+        prefix = planned.request.prefix
+        if self._mode is ChunkMode.REAL_TIME and prefix is not None:
+            start_ns = max(now_ns, chunk.stamp_ns + len(prefix.gripper) * chunk.step_ns)
         self._hand_over(now_ns, start_ns)
         self._newest = chunk
         self._plans = [*self._plans, _with_present(planned)][-self._keep:]
         return True
 
-    def rejoin(self, origin: Poses, *, now_ns: int) -> None:
+    def blend_from(self, origin: Poses, *, now_ns: int) -> None:
         """Blend in from ``origin`` (N = 1): where the arms stand after a time without targets."""
         self._outgoing = Trajectory.standing_still(origin)
         self._blend_start_ns = now_ns
@@ -110,11 +110,11 @@ class ChunkExecutor:
             self._hand_over(now_ns, now_ns)
             self._plans = [plan for plan in self._plans if plan.end_ns >= now_ns]
         poses = self._executed(_instants(now_ns))
-        world_from_ee, gripper = poses.marked()
+        world_from_ee, gripper = poses.to_matrices()
         return Target(due_ns=now_ns, world_from_ee=world_from_ee[0], gripper=gripper[0],
                       valid_arms=poses.valid_arms, epoch=self._epoch)
 
-    def committed(self, stamp_ns: int, *, delay_ns: int) -> Committed | None:
+    def committed_prefix(self, stamp_ns: int, *, delay_ns: int) -> ChunkPrefix | None:
         """What will be executed while a plan from ``stamp_ns`` is inferred for ``delay_ns``.
 
         None unless the mode is ``REAL_TIME`` and the present plan reaches that far.
@@ -127,13 +127,13 @@ class ChunkExecutor:
         if count < 1:
             return None
         poses = self._executed(stamp_ns + step_ns * np.arange(1, count + 1, dtype=np.int64))
-        world_from_ee, gripper = poses.marked()
-        return Committed(world_from_ee=world_from_ee, gripper=gripper, valid_arms=poses.valid_arms)
+        world_from_ee, gripper = poses.to_matrices()
+        return ChunkPrefix(world_from_ee=world_from_ee, gripper=gripper, valid_arms=poses.valid_arms)
 
     def _planned(self, times_ns: NDArray[np.int64]) -> Poses:
         if len(self._plans) == 1:
-            return self._plans[0].at(times_ns)
-        return average([plan.at(times_ns) for plan in self._plans], ensemble_weights(len(self._plans)))
+            return self._plans[0].interpolate(times_ns)
+        return average([plan.interpolate(times_ns) for plan in self._plans], ensemble_weights(len(self._plans)))
 
     def _executed(self, times_ns: NDArray[np.int64]) -> Poses:
         planned = self._planned(times_ns)
@@ -141,7 +141,7 @@ class ChunkExecutor:
         if self._outgoing is None or times_ns[0] >= blend_end_ns:
             return planned
         ramp = np.clip((times_ns - self._blend_start_ns) / max(self._blend_ns, 1), 0.0, 1.0)
-        return blend(self._outgoing.at(times_ns), planned, ramp * ramp * (3.0 - 2.0 * ramp))
+        return blend(self._outgoing.interpolate(times_ns), planned, ramp * ramp * (3.0 - 2.0 * ramp))
 
     def _hand_over(self, now_ns: int, start_ns: int) -> None:
         """Keep what would have been executed until the blend that begins at ``start_ns`` ends."""
@@ -159,11 +159,11 @@ def _instants(now_ns: int) -> NDArray[np.int64]:
     return np.array([now_ns], dtype=np.int64)
 
 
-def _with_present(planned: Planned) -> Trajectory:
+def _with_present(planned: PlannedChunk) -> Trajectory:
     """The chunk as a trajectory that begins at the state it was planned from."""
     chunk, present = planned.chunk, planned.request.observation.arms
     first = np.array([np.eye(4) if arm is None else arm.world_from_ee for arm in present])
     opening = np.array([0.0 if arm is None else arm.gripper for arm in present])
-    knots = Poses.of(np.concatenate([first[None], chunk.world_from_ee]),
+    knots = Poses.from_matrices(np.concatenate([first[None], chunk.world_from_ee]),
                      np.concatenate([opening[None], chunk.gripper]), chunk.valid_arms)
     return Trajectory(np.concatenate([[chunk.stamp_ns], chunk.due_ns]), knots)

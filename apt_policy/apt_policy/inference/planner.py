@@ -8,19 +8,20 @@ Letters: S samples, A arms, T horizon.
 """
 
 import logging
+import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.policy_facts import PolicyFacts
-from apt_policy.core.sample import Chunk, Observation
-from apt_policy.inference.planner_settings import PlannerSettings
-from apt_policy.inference.ports import Committed
-from apt_policy.inference.untrained import Circle, UntrainedMotion
+from apt_policy.core.sample import ArmState, Chunk, Observation
+from apt_policy.inference.planner_config import PlannerConfig
+from apt_policy.inference.ports import ChunkPrefix
 from apt_policy.model.actions import ACTION_SIZE, encode_states
 from apt_policy.model.batch import RobotState, move
 from apt_policy.model.checkpoint import Checkpoint, read_checkpoint
@@ -47,7 +48,7 @@ class PolicyPlanner:
     """Implements :class:`~apt_policy.inference.ports.Planner`."""
 
     def __init__(self, policy: Policy, contract: RobotContract | PolicyFacts, *, denoising_steps: int, seed: int,
-                 noise_scale: float = 1.0, untrained: UntrainedMotion | None = None) -> None:
+                 noise_scale: float = 1.0, untrained: 'UntrainedMotion | None' = None) -> None:
         """Get ready to plan.
 
         Args:
@@ -71,17 +72,17 @@ class PolicyPlanner:
     def warm_up(self) -> None:
         """Plan once from invented input of the real shapes; the noise starts over afterwards."""
         blank = blank_observation(self._contract)
-        self.plan(blank, epoch=-1, committed=None)
+        self.plan(blank, epoch=-1, prefix=None)
         self._random.manual_seed(self._seed)
 
     @torch.inference_mode()
-    def plan(self, observation: Observation, *, epoch: int, committed: Committed | None) -> Chunk:
+    def plan(self, observation: Observation, *, epoch: int, prefix: ChunkPrefix | None) -> Chunk:
         """Plan from ``observation``; rows already committed are kept and planned around.
 
         Raises:
             PlanError, PromptError: see :meth:`sample_plans`.
         """
-        return self._plans(observation, epoch=epoch, committed=committed, samples=1)[0]
+        return self._plans(observation, epoch=epoch, prefix=prefix, samples=1)[0]
 
     @torch.inference_mode()
     def sample_plans(self, observation: Observation, *, epoch: int, samples: int) -> tuple[Chunk, ...]:
@@ -91,19 +92,19 @@ class PolicyPlanner:
             PlanError: the observation does not fit the contract, or an arm has no reference camera.
             PromptError: the model cannot take the instruction.
         """
-        return self._plans(observation, epoch=epoch, committed=None, samples=samples)
+        return self._plans(observation, epoch=epoch, prefix=None, samples=samples)
 
-    def _plans(self, observation: Observation, *, epoch: int, committed: Committed | None,
+    def _plans(self, observation: Observation, *, epoch: int, prefix: ChunkPrefix | None,
                samples: int) -> tuple[Chunk, ...]:
         began_s = time.perf_counter()
         self._check(observation)
         images = encode_images(observation)
         robot = move(encode_robot_state(observation, images.camera_valid, self._references), self._device)
-        held = None if committed is None else encode_prefix(
-            committed.world_from_ee, committed.gripper, committed.valid_arms, robot)
+        action_prefix = None if prefix is None else encode_prefix(
+            prefix.world_from_ee, prefix.gripper, prefix.valid_arms, robot)
         features = self._policy.vlm(move(images, self._device))
         noise = self._noise(observation, robot, epoch, samples)
-        plans = predict_states(self._sampler, features, robot, noise, held).double().cpu().numpy()
+        plans = predict_states(self._sampler, features, robot, noise, action_prefix).double().cpu().numpy()
         present = np.array([arm is not None for arm in observation.arms])
         return tuple(
             Chunk(stamp_ns=observation.stamp_ns, step_ns=self._contract.step_ns,
@@ -148,28 +149,63 @@ class PolicyPlanner:
                 raise PlanError(f'{name}: none of its reference cameras {", ".join(cameras)} has an image')
 
 
-def load_planner(settings: PlannerSettings, contract: RobotContract) -> PolicyPlanner:
-    """Load the policy that ``settings`` name and check it against the robot.
+@dataclass(frozen=True, kw_only=True)
+class Circle:
+    """In the world's x-z plane, up from where each arm was first seen; neighbours run mirrored."""
+
+    radius_m: float = 0.04
+    period_s: float = 8.0
+
+
+class UntrainedMotion:
+    """Remembers where each arm stood when an epoch began, so that the motion cannot drift."""
+
+    def __init__(self, circle: Circle, *, horizon: int, step_ns: int) -> None:
+        self._circle = circle
+        self._offsets_s = np.arange(1, horizon + 1) * step_ns * 1e-9
+        self._epoch: int | None = None
+        self._start_ns = 0
+        self._anchor: tuple[ArmState | None, ...] = ()
+
+    def states(self, observation: Observation, epoch: int) -> NDArray[np.float64]:
+        """(T, A, 17) future states; rows of an absent arm are the identity."""
+        if epoch != self._epoch or len(self._anchor) != len(observation.arms):
+            self._epoch, self._start_ns, self._anchor = epoch, observation.stamp_ns, observation.arms
+        since_s = (observation.stamp_ns - self._start_ns) * 1e-9 + self._offsets_s
+        angle = 2 * math.pi * since_s / self._circle.period_s
+        return np.stack([self._arm(arm, angle, (-1.0) ** i) for i, arm in enumerate(self._anchor)], axis=1)
+
+    def _arm(self, anchor: ArmState | None, angle: NDArray[np.floating], side: float) -> NDArray[np.float64]:
+        poses = np.tile(np.eye(4) if anchor is None else anchor.world_from_ee, (len(angle), 1, 1))
+        poses[:, 0, 3] += side * self._circle.radius_m * np.sin(angle)
+        poses[:, 2, 3] += self._circle.radius_m * (1 - np.cos(angle))
+        closed = 0.0 if anchor is None else anchor.gripper
+        gripper = closed + (0.5 - closed) * (1 - np.cos(angle)) / 2
+        return np.concatenate([poses.reshape(-1, 16), gripper[:, None]], axis=1)
+
+
+def load_planner(config: PlannerConfig, contract: RobotContract) -> PolicyPlanner:
+    """Load the policy that ``config`` name and check it against the robot.
 
     Raises:
         CheckpointError: absent, corrupt, a prior that reads no language, or made for another robot.
         VlmError: its VLM cannot be loaded.
         ValueError: a device that this machine lacks, or averages of no checkpoint.
     """
-    if settings.checkpoint:
-        checkpoint = read_checkpoint(settings.checkpoint, use_ema=settings.use_ema)
-        return build_planner(checkpoint, settings, contract)
-    if settings.use_ema:
+    if config.checkpoint:
+        checkpoint = read_checkpoint(config.checkpoint, use_ema=config.use_ema)
+        return build_planner(checkpoint, config, contract)
+    if config.use_ema:
         raise ValueError('use_ema is true and there is no checkpoint to average; name one, or leave it false')
     log.warning('no checkpoint: the policy is UNTRAINED; it moves the arms in small circles')
-    policy = untrained_policy(settings, pick_device(settings.device))
+    policy = untrained_policy(config, pick_device(config.device))
     untrained = UntrainedMotion(Circle(), horizon=contract.horizon, step_ns=contract.step_ns)
-    return _planner(policy, settings, contract, untrained)
+    return _planner(policy, config, contract, untrained)
 
 
-def build_planner(checkpoint: Checkpoint, settings: PlannerSettings,
+def build_planner(checkpoint: Checkpoint, config: PlannerConfig,
                   contract: RobotContract | PolicyFacts) -> PolicyPlanner:
-    """Make a planner of weights that were read, whatever checkpoint ``settings`` name.
+    """Make a planner of weights that were read, whatever checkpoint ``config`` name.
 
     Raises:
         CheckpointError: a prior that reads no language, made for another robot, or weights that do not fit the VLM.
@@ -179,30 +215,30 @@ def build_planner(checkpoint: Checkpoint, settings: PlannerSettings,
     checkpoint.require_stage(TrainingStage.VLA)
     if isinstance(contract, RobotContract):
         checkpoint.require_contract(contract.policy_facts())
-    device = pick_device(settings.device)
+    device = pick_device(config.device)
     trained_over = checkpoint.vlm or VlmConfig()
-    vlm = replace(trained_over, name=settings.vlm or trained_over.name,
-                  dtype=pick_dtype(settings.dtype, device, recorded=trained_over.dtype))
-    return _planner(build_policy(checkpoint, device=device, vlm=vlm), settings, contract, None)
+    vlm = replace(trained_over, name=config.vlm or trained_over.name,
+                  dtype=pick_dtype(config.dtype, device, recorded=trained_over.dtype))
+    return _planner(build_policy(checkpoint, device=device, vlm=vlm), config, contract, None)
 
 
-def _planner(policy: Policy, settings: PlannerSettings, contract: RobotContract | PolicyFacts,
+def _planner(policy: Policy, config: PlannerConfig, contract: RobotContract | PolicyFacts,
              untrained: UntrainedMotion | None) -> PolicyPlanner:
     policy.vlm.tokens_per_camera(contract.image_size)
     policy.expert.to(getattr(torch, policy.vlm.config.dtype))
-    return PolicyPlanner(policy, contract, denoising_steps=settings.denoising_steps, seed=settings.seed,
-                         noise_scale=settings.noise_scale, untrained=untrained)
+    return PolicyPlanner(policy, contract, denoising_steps=config.denoising_steps, seed=config.seed,
+                         noise_scale=config.noise_scale, untrained=untrained)
 
 
-def untrained_policy(settings: PlannerSettings, device: torch.device) -> Policy:
+def untrained_policy(config: PlannerConfig, device: torch.device) -> Policy:
     """A tiny VLA with random weights over the tiny VLM, or over the one that is named."""
-    dtype = pick_dtype(settings.dtype, device, recorded=VlmConfig.dtype)
-    bridge = build_bridge(VlmConfig(name=settings.vlm or TINY_VLM, dtype=dtype), device)
+    dtype = pick_dtype(config.dtype, device, recorded=VlmConfig.dtype)
+    bridge = build_bridge(VlmConfig(name=config.vlm or TINY_VLM, dtype=dtype), device)
     width, heads = ExpertSize.TINY.value
     expert = ExpertConfig(stage=TrainingStage.VLA, width=width, heads=heads, vlm_width=bridge.width,
                           taps=bridge.taps)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(config.seed)
         return Policy(PolicyConfig(expert=expert, vlm=bridge.config), bridge).to(device)
 
 

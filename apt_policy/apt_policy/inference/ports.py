@@ -17,7 +17,7 @@ from apt_policy.core.streams import StreamReport
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Committed:
+class ChunkPrefix:
     """The head of the next chunk that the robot will execute whatever the planner says.
 
     Row k is due at ``observation.stamp_ns + (k + 1) * step_ns``, like the rows of a chunk, so
@@ -33,24 +33,24 @@ class Committed:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Request:
+class PlanRequest:
     """One order to the planner."""
 
     observation: Observation
     epoch: int
-    committed: Committed | None = None
+    prefix: ChunkPrefix | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Planned:
+class PlannedChunk:
     """A chunk and the request that it answers."""
 
-    request: Request
+    request: PlanRequest
     chunk: Chunk
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class PlanFailure:
     """Why a request got no chunk."""
 
     message: str
@@ -65,7 +65,7 @@ class Planner(Protocol):
     def warm_up(self) -> None:
         """Run once with real shapes, so that the first plan is as quick as the others."""
 
-    def plan(self, observation: Observation, *, epoch: int, committed: Committed | None) -> Chunk:
+    def plan(self, observation: Observation, *, epoch: int, prefix: ChunkPrefix | None) -> Chunk:
         """Plan from ``observation``; the chunk carries its stamp, its prompt and ``epoch``."""
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from apt_policy.core.sample import HoldReason
 from apt_policy.inference.loop import PolicyLoop
-from apt_policy.inference.report import Answer, LoopStatus
+from apt_policy.inference.report import LoopStatus, OperatorResponse
 
 
 class Termination(IntEnum):
@@ -26,7 +26,7 @@ class Termination(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class RunProgress:
     """A run that goes on."""
 
     hold_reason: HoldReason
@@ -36,7 +36,7 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class RunResult:
     """A run that is over."""
 
     termination: Termination
@@ -62,7 +62,7 @@ class RunSession:
         self._run: _Run | None = None
         self._called_off: tuple[Termination, str] | None = None
 
-    def begin(self, prompt: str, *, max_duration_s: float, now_ns: int) -> Answer:
+    def begin(self, prompt: str, *, max_duration_s: float, now_ns: int) -> OperatorResponse:
         """Start a run, if the policy is active and enabled and no other run is on.
 
         Args:
@@ -74,7 +74,7 @@ class RunSession:
             status = self._loop.status()
             refusal = _refusal(status, max_duration_s, self._run is not None)
             if refusal is not None:
-                return Answer(accepted=False, message=refusal, epoch=status.epoch)
+                return OperatorResponse(accepted=False, message=refusal, epoch=status.epoch)
             answer = self._loop.set_prompt(prompt)
             if answer.accepted:
                 self._called_off = None
@@ -90,7 +90,7 @@ class RunSession:
         """Nobody is left who could cancel the run: as :meth:`cancel`, for the reason ``why``."""
         self._call_off(Termination.CLIENT_GONE, why)
 
-    def update(self, now_ns: int) -> Progress | Finished | None:
+    def update(self, now_ns: int) -> RunProgress | RunResult | None:
         """How the run stands; its end is reported once. None if there is no run."""
         with self._lock:
             if self._run is None:
@@ -99,11 +99,11 @@ class RunSession:
             elapsed_s = (now_ns - run.began_ns) / 1e9
             end = self._end(run, status, elapsed_s)
             if end is None:
-                return Progress(hold_reason=status.hold.reason, elapsed_s=elapsed_s,
+                return RunProgress(hold_reason=status.hold.reason, elapsed_s=elapsed_s,
                                 targets_sent=status.counts.targets_sent - run.targets_before)
             self._loop.clear_prompt(epoch=run.epoch)
             self._run = None
-            return Finished(termination=end[0], message=end[1], elapsed_s=elapsed_s)
+            return RunResult(termination=end[0], message=end[1], elapsed_s=elapsed_s)
 
     def _call_off(self, termination: Termination, why: str) -> None:
         with self._lock:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.policy_facts import PolicyFacts, policy_facts_from_dict
+from apt_policy.core.prompt import clean_prompt
 from apt_policy.core.sample import ArmState, Chunk, Observation
 from apt_policy.inference.chunking import ensemble_weights
 from apt_policy.inference.obs_frame import FrameError, ObsFrame, read_obs_frame
 from apt_policy.inference.planner import PlanError, build_planner
-from apt_policy.inference.planner_settings import PlannerSettings
-from apt_policy.inference.prompt import clean_prompt
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_policy.inference.trajectory import Poses, Trajectory, average
 from apt_policy.model.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 
@@ -68,12 +68,12 @@ class TrajPlanner:
             VlmError: the VLM cannot be loaded.
             ValueError: a device that this machine lacks, or a setting out of range.
         """
-        settings = PlannerSettings(checkpoint=str(ckpt_path), vlm=vlm, device=device, dtype=dtype, use_ema=use_ema,
+        config = PlannerConfig(checkpoint=str(ckpt_path), vlm=vlm, device=device, dtype=dtype, use_ema=use_ema,
                                    denoising_steps=denoising_steps, noise_scale=noise_scale, seed=seed)
         given = load_contract(contract) if isinstance(contract, str | Path) else contract
         checkpoint = read_checkpoint(ckpt_path, use_ema=use_ema)
         self._robot = _robot_of(checkpoint) if given is None else given
-        self._planner = build_planner(checkpoint, settings, self._robot)
+        self._planner = build_planner(checkpoint, config, self._robot)
         self._prompt: str | None = None
         self._ensemble = _Ensemble(ensemble)
         self._lock = Lock()
@@ -158,12 +158,13 @@ class TrajPlanner:
         steps = np.arange(self._robot.history - 1, 0, -1, dtype=np.int64)
         if not len(steps):
             return []
-        known = Poses.of(np.array([[arm.world_from_ee for arm in arms] for _, arms in past]),
+        known = Poses.from_matrices(np.array([[arm.world_from_ee for arm in arms] for _, arms in past]),
                          np.array([[arm.gripper for arm in arms] for _, arms in past]),
                          np.ones(len(self._robot.arms), np.bool_))
-        at = Trajectory(np.array([stamp_ns for stamp_ns, _ in past]), known).at(now_ns - steps * self._robot.step_ns)
+        recorded = Trajectory(np.array([stamp_ns for stamp_ns, _ in past]), known)
+        earlier = recorded.interpolate(now_ns - steps * self._robot.step_ns)
         return [tuple(ArmState(world_from_ee=pose, gripper=float(opening)) for pose, opening in zip(*row, strict=True))
-                for row in zip(*at.marked(), strict=True)]
+                for row in zip(*earlier.to_matrices(), strict=True)]
 
 
 class _Ensemble:
@@ -183,7 +184,8 @@ class _Ensemble:
         if not self.averages:
             return chunk.world_from_ee, chunk.gripper
         times_ns = chunk.due_ns
-        self._plans.append(Trajectory(times_ns, Poses.of(chunk.world_from_ee, chunk.gripper, chunk.valid_arms)))
+        poses = Poses.from_matrices(chunk.world_from_ee, chunk.gripper, chunk.valid_arms)
+        self._plans.append(Trajectory(times_ns, poses))
         while self._plans[0].end_ns < times_ns[0]:
             self._plans.popleft()
         weights = ensemble_weights(len(self._plans))
@@ -193,10 +195,11 @@ class _Ensemble:
         parts = []
         for stretch in np.split(np.arange(len(times_ns)), ends):
             there = covered[:, stretch[0]]
-            members = [plan.at(times_ns[stretch]) for plan, counts in zip(self._plans, there, strict=True) if counts]
-            parts.append(average(members, weights[there]).marked())
-        poses, gripper = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return poses, gripper
+            members = [plan.interpolate(times_ns[stretch])
+                       for plan, counts in zip(self._plans, there, strict=True) if counts]
+            parts.append(average(members, weights[there]).to_matrices())
+        world_from_ee, gripper = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return world_from_ee, gripper
 
 
 def _robot_of(checkpoint: Checkpoint) -> PolicyFacts:

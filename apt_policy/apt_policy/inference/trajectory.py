@@ -39,7 +39,7 @@ class Poses:
     """(A,)."""
 
     @classmethod
-    def of(cls, world_from_ee: Floats, gripper: Floats, valid_arms: Flags) -> 'Poses':
+    def from_matrices(cls, world_from_ee: Floats, gripper: Floats, valid_arms: Flags) -> 'Poses':
         """From (N, A, 4, 4), (N, A) and (A,); whatever stands at invalid arms is ignored."""
         translation, quaternion = pose_to_quaternion(
             np.where(valid_arms[:, None, None], world_from_ee, np.eye(4)))
@@ -47,14 +47,14 @@ class Poses:
                    gripper=np.where(valid_arms, gripper, 0.0), valid_arms=valid_arms)
 
     @classmethod
-    def of_arms(cls, arms: Sequence[ArmState | None]) -> 'Poses':
+    def from_arm_states(cls, arms: Sequence[ArmState | None]) -> 'Poses':
         """One instant (N = 1) of the arms that are there."""
-        return cls.of(
+        return cls.from_matrices(
             np.array([[np.eye(4) if arm is None else arm.world_from_ee for arm in arms]]),
             np.array([[0.0 if arm is None else arm.gripper for arm in arms]]),
             np.array([arm is not None for arm in arms]))
 
-    def marked(self) -> tuple[Floats, Floats]:
+    def to_matrices(self) -> tuple[Floats, Floats]:
         """(N, A, 4, 4) and (N, A), with NaN at invalid arms so that nobody acts on those by mistake."""
         poses, gripper = make_pose(_matrices(self.quaternion), self.translation), self.gripper.copy()
         poses[:, ~self.valid_arms] = np.nan
@@ -80,7 +80,7 @@ class Trajectory:
         """The knots' instants inside an interval."""
         return self._times[(self._times >= first_ns) & (self._times <= last_ns)]
 
-    def at(self, times_ns: Instants) -> Poses:
+    def interpolate(self, times_ns: Instants) -> Poses:
         """Poses at (N,) instants."""
         last, knots = len(self._times) - 1, self._knots
         low = np.searchsorted(self._times[1:-1], times_ns, side='right')

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from apt_policy.core.atomic import atomic_folder, previous_of
+from apt_policy.core.atomic import atomic_folder, backup_path
 from apt_policy.core.contract import mismatches
 from apt_policy.model.config import (
     ExpertConfig,
@@ -110,7 +110,7 @@ def read_checkpoint(path: str | Path, *, use_ema: bool = False) -> Checkpoint:
     path = _newest_of_run(path)
     if use_ema:
         path = _average_beside(path)
-    for folder in (path, previous_of(path)):
+    for folder in (path, backup_path(path)):
         if folder.is_dir():
             return _read_folder(folder)
     raise CheckpointError(f'there is no checkpoint at {path}; give a folder with a {FACTS_FILE}, the folder '
@@ -139,13 +139,13 @@ def save_checkpoint(folder: str | Path, *, weights: Mapping[str, Tensor],
         (fresh / FACTS_FILE).write_text(json.dumps(facts, indent=2) + '\n')
 
 
-def average_of(folder: Path) -> Path:
+def ema_path(folder: Path) -> Path:
     """Where a training run keeps the running average of the weights in ``folder``."""
     return folder.with_name(f'{folder.name}_ema')
 
 
 def _average_beside(folder: Path) -> Path:
-    average = average_of(folder)
+    average = ema_path(folder)
     if not average.is_dir():
         raise CheckpointError(f'{folder} has no averaged weights: there is no {average.name} beside it. Give a '
                               'checkpoint of a run that kept them, or use_ema=False')

@@ -15,17 +15,17 @@ from apt_policy.core.sample import Hold, HoldReason, Target
 from apt_policy.core.stream_spec import StreamKind
 from apt_policy.core.stream_table import StreamTable
 from apt_policy.inference.ports import SteadyClock
-from apt_policy.inference.report import ChunkTaken, Event, HoldChanged, PlannerFailed, PromptChanged
+from apt_policy.inference.report import ChunkAccepted, Event, HoldChanged, PlannerFailed, PromptChanged
+from apt_policy.ros.graph_monitor import QosMonitor, other_publishers
 from apt_policy.ros.inputs import RobotInputs
-from apt_policy.ros.notes import Notes
 from apt_policy.ros.operators import OperatorTopics
 from apt_policy.ros.outputs import PolicyOutputs
 from apt_policy.ros.params import ParameterSet
 from apt_policy.ros.pipeline import Pipeline
 from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.run_action import RunAction
-from apt_policy.ros.status import HoldLog, Report, StatusPublisher, slow_streams
-from apt_policy.ros.watch import EndsCheck, other_publishers
+from apt_policy.ros.status import HoldLog, StatusPublisher, StatusReport, slow_streams
+from apt_policy.ros.stream_warnings import StreamWarnings
 
 _WATCHDOG_NS = 500_000_000
 _SLOW_CHECKS = 3
@@ -34,7 +34,7 @@ _SLOW_CHECKS = 3
 class PolicyBridge:
     """Everything that a configured policy has on ROS."""
 
-    def __init__(self, node: Node, pipeline: Pipeline, params: ParameterSet[PolicyParams], *, notes: Notes,
+    def __init__(self, node: Node, pipeline: Pipeline, params: ParameterSet[PolicyParams], *, warnings: StreamWarnings,
                  status: StatusPublisher, run: RunAction, sequence: Iterator[int]) -> None:
         """Subscribe, advertise and start the control timer; the pipeline must be warm.
 
@@ -45,20 +45,20 @@ class PolicyBridge:
         self._node = node
         self._params = params
         self._pipeline = pipeline
-        self._notes = notes
+        self._warnings = warnings
         self._status = status
         self._run = run
         self._log = HoldLog(node)
         self._steady = SteadyClock()
         self._slow: Counter[str] = Counter()
         self._ticked_ns = self._steady.now_ns()
-        self._inputs = RobotInputs(node, contract, values, pipeline.assembler, notes)
+        self._inputs = RobotInputs(node, contract, values, pipeline.assembler, warnings)
         self._outputs = PolicyOutputs(node, contract, sequence)
-        self._operators = OperatorTopics(node, pipeline.loop, notes,
+        self._operators = OperatorTopics(node, pipeline.loop, warnings,
                                          prompts=StreamTable(contract).find(StreamKind.PROMPT),
                                          dead_man=values.dead_man_timeout_s > 0)
-        self._ends = EndsCheck(node, self._outputs.publishers,
-                               [*self._inputs.subscriptions, *self._operators.subscriptions], notes.momentary)
+        self._qos_monitor = QosMonitor(node, self._outputs.publishers,
+                               [*self._inputs.subscriptions, *self._operators.subscriptions], warnings.report_transient)
         # The stamps' clock under simulation, so that a slow simulator is controlled slowly; on a robot
         # a clock that no time server can move.
         clock = node.get_clock() if _simulated(node) else Clock(clock_type=ClockType.STEADY_TIME)
@@ -66,7 +66,7 @@ class PolicyBridge:
 
     def check_graph(self) -> None:
         """Tell the loop who else publishes targets, and look at the other ends of one more topic."""
-        self._ends.check_one()
+        self._qos_monitor.check_one()
         self._pipeline.loop.second_publishers(
             other_publishers(self._node, self._outputs.target_publishers))
 
@@ -77,17 +77,17 @@ class PolicyBridge:
         self._slow = Counter({name: self._slow[name] + 1 for name in slow})
         for name, text in slow.items():
             if self._slow[name] >= _SLOW_CHECKS:
-                self._notes.momentary(name, text)
+                self._warnings.report_transient(name, text)
 
-    def report(self) -> Report:
+    def report(self) -> StatusReport:
         """What there is to tell now."""
         now_ns = self._node.get_clock().now().nanoseconds
         status = self._pipeline.loop.status()
         streams = self._pipeline.assembler.ages(now_ns)
         hold = self._watchdog() if status.active else None
-        return Report(hold=self._explained(hold or status.hold), status=status, streams=streams)
+        return StatusReport(hold=self._explained(hold or status.hold), status=status, streams=streams)
 
-    def settle(self) -> None:
+    def process_events(self) -> None:
         """Deal with what happened since the last tick, without ticking."""
         self._run.update(self._node.get_clock().now().nanoseconds)
         for event in self._pipeline.loop.drain_events():
@@ -97,7 +97,7 @@ class PolicyBridge:
         """Stop publishing, then take everything down."""
         self._node.destroy_timer(self._timer)
         self._pipeline.loop.deactivate()
-        self.settle()
+        self.process_events()
         for part in (self._operators, self._inputs, self._outputs):
             part.close()
 
@@ -108,15 +108,15 @@ class PolicyBridge:
             self._outputs.send_target(outcome)
         self._ticked_ns = self._steady.now_ns()
         self._pipeline.observe_soon()
-        self.settle()
+        self.process_events()
 
     def _tell(self, event: Event) -> None:
         match event:
             case HoldChanged(hold=hold):
                 report = self.report()
-                self._log.tell(self._explained(hold))
+                self._log.log_hold(self._explained(hold))
                 self._status.send_status(report)
-            case ChunkTaken(planned=planned):
+            case ChunkAccepted(planned=planned):
                 self._outputs.send_chunk(planned.chunk)
                 if self._params.values.plan_markers:
                     self._outputs.send_markers(planned.chunk)
@@ -139,9 +139,9 @@ class PolicyBridge:
         """With what is known about the topics behind it."""
         known: tuple[str, ...] = ()
         if hold.reason in (HoldReason.MISSING_STREAM, HoldReason.STALE_STREAM, HoldReason.BAD_INPUT):
-            known = self._inputs.notes_about(hold.stream)
+            known = self._inputs.warnings_for(hold.stream)
         elif hold.reason is HoldReason.NO_PROMPT:
-            known = self._notes.about((self._operators.prompt_topic,))
+            known = self._warnings.active((self._operators.prompt_topic,))
         return replace(hold, detail='; '.join((hold.detail, *known))) if known else hold
 
 

@@ -16,9 +16,9 @@ from apt_policy.core.align import ObservationAssembler
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.stream_spec import StreamKind, StreamSpec
 from apt_policy.core.stream_table import StreamTable
-from apt_policy.ros.notes import Notes
 from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.qos import deadline_events, profile, subscribe
+from apt_policy.ros.stream_warnings import StreamWarnings
 from apt_policy.ros.transforms import TOPICS as TF_TOPICS
 
 
@@ -26,16 +26,16 @@ class RobotInputs:
     """Feeds one assembler from one node's subscriptions."""
 
     def __init__(self, node: Node, contract: RobotContract, params: PolicyParams,
-                 assembler: ObservationAssembler, notes: Notes) -> None:
+                 assembler: ObservationAssembler, warnings: StreamWarnings) -> None:
         """Subscribe to the cameras in use and to every arm.
 
         Args:
-            notes: told of missed deadlines.
+            warnings: told of missed deadlines.
         """
         self._node = node
         self._streams = StreamTable(contract)
         self._assembler = assembler
-        self._notes = notes
+        self._warnings = warnings
         self._topics: dict[str, tuple[str, ...]] = dict.fromkeys(assembler.transform_streams, TF_TOPICS)
         self.subscriptions: list[Subscription] = []
         """Of this node, for whoever checks their other ends."""
@@ -44,9 +44,9 @@ class RobotInputs:
         for name in contract.arms:
             self._listen_to_arm(name, params)
 
-    def notes_about(self, stream: str | None) -> tuple[str, ...]:
+    def warnings_for(self, stream: str | None) -> tuple[str, ...]:
         """What is known of the topics behind the stream of a hold; nothing for a hold without one."""
-        return () if stream is None else self._notes.about(self._topics.get(stream, ()))
+        return () if stream is None else self._warnings.active(self._topics.get(stream, ()))
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -83,7 +83,7 @@ class RobotInputs:
 
     def _subscribe(self, stream: StreamSpec, store: Callable[[Any], None], quality: QoSProfile | None = None,
                    deadline_s: float = 0.0) -> None:
-        events = deadline_events(self._resolved(stream.topic), self._notes.momentary, deadline_s=deadline_s)
+        events = deadline_events(self._resolved(stream.topic), self._warnings.report_transient, deadline_s=deadline_s)
         self.subscriptions.append(subscribe(self._node, stream, store, quality=quality, events=events))
 
     def _arrival_clock(self, name: str, params: PolicyParams) -> Callable[[], int]:

@@ -61,7 +61,7 @@ def _run(stop: StopRequest, args: list[str] | None, make_factory: 'MakeFactory |
         while not stop.is_set() and rclpy.ok():
             executor.spin_once(timeout_sec=_SPIN_S)
     finally:
-        node.take_down()
+        node.shutdown()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

@@ -14,11 +14,11 @@ from std_srvs.srv import SetBool, Trigger
 
 from apt_policy.core.stream_spec import FIXED_STREAMS, StreamKind, StreamSpec
 from apt_policy.inference.loop import PolicyLoop
-from apt_policy.inference.report import Answer
-from apt_policy.ros.notes import Notes
+from apt_policy.inference.report import OperatorResponse
 from apt_policy.ros.qos import deadline_events, subscribe
+from apt_policy.ros.stream_warnings import StreamWarnings
 
-UNCONFIGURED = Answer(accepted=False, message='the node is not configured: configure and activate it first',
+UNCONFIGURED = OperatorResponse(accepted=False, message='the node is not configured: configure and activate it first',
                       epoch=0)
 
 
@@ -51,7 +51,7 @@ class OperatorServices:
         response.accepted, response.message, response.epoch = answer.accepted, answer.message, answer.epoch
         return self._told('set_prompt', answer, response)
 
-    def _told(self, request: str, answer: Answer, response: object) -> object:
+    def _told(self, request: str, answer: OperatorResponse, response: object) -> object:
         # rclpy wants one place in the code per severity.
         if answer.accepted:
             self._node.get_logger().info(f'{request}: {answer.message}')
@@ -63,11 +63,12 @@ class OperatorServices:
 class OperatorTopics:
     """The topics, whose names a configured policy knows."""
 
-    def __init__(self, node: Node, loop: PolicyLoop, notes: Notes, *, prompts: StreamSpec, dead_man: bool) -> None:
+    def __init__(self, node: Node, loop: PolicyLoop, warnings: StreamWarnings, *, prompts: StreamSpec,
+                 dead_man: bool) -> None:
         """Subscribe to prompts and, if ``dead_man``, to the switch; ``notes`` keeps refusals."""
         self._node = node
         self._loop = loop
-        self._notes = notes
+        self._warnings = warnings
         self.prompt_topic = str(node.resolve_topic_name(prompts.topic))
         self.subscriptions = [self._subscribe(prompts, self._take_prompt)]
         if dead_man:
@@ -80,16 +81,16 @@ class OperatorTopics:
         self.subscriptions = []
 
     def _subscribe(self, stream: StreamSpec, take: Callable[..., None]) -> Subscription:
-        events = deadline_events(stream.topic, self._notes.momentary, deadline_s=0.0)
+        events = deadline_events(stream.topic, self._warnings.report_transient, deadline_s=0.0)
         return subscribe(self._node, stream, take, events=events)
 
     def _take_prompt(self, message: String) -> None:
         answer = self._loop.set_prompt(message.data)
-        self._notes.clear(self.prompt_topic)
+        self._warnings.clear(self.prompt_topic)
         if answer.accepted:
             self._node.get_logger().info(answer.message)
         else:
-            self._notes.standing(self.prompt_topic,
+            self._warnings.report_persistent(self.prompt_topic,
                                  f'a prompt on {self.prompt_topic} was refused: {answer.message}')
 
     def _take_dead_man(self, message: Bool) -> None:

@@ -27,7 +27,7 @@ class ParameterError(ValueError):
     """Parameters that cannot be used; the message names each one and its fix."""
 
 
-class Change(Enum):
+class Mutability(Enum):
     """When a parameter may be changed."""
 
     NEVER = 'at start only'
@@ -36,7 +36,7 @@ class Change(Enum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
+class ParameterSpec:
     """One parameter as the field of the dataclass describes it."""
 
     name: str
@@ -46,12 +46,12 @@ class Spec:
     description: str
     lower: float | None
     upper: float | None
-    change: Change
+    mutability: Mutability
     required: bool
 
 
 def parameter(default: Any, description: str, *, lower: float | None = None, upper: float | None = None,
-              change: Change = Change.UNCONFIGURED, required: bool = False) -> Any:
+              mutability: Mutability = Mutability.UNCONFIGURED, required: bool = False) -> Any:
     """A field of a parameter dataclass.
 
     Args:
@@ -59,17 +59,17 @@ def parameter(default: Any, description: str, *, lower: float | None = None, upp
         required: an empty string is refused.
     """
     return dataclasses.field(default=default, metadata={
-        'description': description, 'lower': lower, 'upper': upper, 'change': change, 'required': required})
+        'description': description, 'lower': lower, 'upper': upper, 'mutability': mutability, 'required': required})
 
 
-def specs(cls: type[Any]) -> tuple[Spec, ...]:
+def parameter_specs(cls: type[Any]) -> tuple[ParameterSpec, ...]:
     """The parameters that a dataclass declares, in its order."""
     kinds = get_type_hints(cls)
-    return tuple(Spec(name=f.name, kind=kinds[f.name], default=f.default, **f.metadata)
+    return tuple(ParameterSpec(name=f.name, kind=kinds[f.name], default=f.default, **f.metadata)
                  for f in dataclasses.fields(cls))
 
 
-def read_value(spec: Spec, raw: Any) -> Any:
+def read_value(spec: ParameterSpec, raw: Any) -> Any:
     """What ROS holds, as the dataclass's type; the inverse of :func:`ros_value`.
 
     Raises:
@@ -84,7 +84,7 @@ def read_value(spec: Spec, raw: Any) -> Any:
     return value
 
 
-def ros_value(spec: Spec, value: Any) -> Any:
+def ros_value(spec: ParameterSpec, value: Any) -> Any:
     """A field's value in the types that ROS parameters have; the inverse of :func:`read_value`."""
     if isinstance(value, Enum):
         return value.value
@@ -106,13 +106,13 @@ class ParameterSet(Generic[P]):
         """Declare every field on ``node``.
 
         Args:
-            is_configured: asked when a parameter with :attr:`Change.UNCONFIGURED` is set.
+            is_configured: asked when a parameter with :attr:`Mutability.UNCONFIGURED` is set.
 
         Raises:
             ParameterError: naming every override that is unknown, mistyped or out of range.
         """
         self._cls = cls
-        self._specs = {spec.name: spec for spec in specs(cls)}
+        self._specs = {spec.name: spec for spec in parameter_specs(cls)}
         self._is_configured = is_configured
         # The only place where rclpy keeps overrides that nobody declared.
         overrides: dict[str, Parameter] = node._parameter_overrides  # type: ignore[attr-defined]
@@ -125,7 +125,7 @@ class ParameterSet(Generic[P]):
 
     def _changed(self, parameters: Sequence[Parameter]) -> P:
         mine = [(self._specs[p.name], p.value) for p in parameters if p.name in self._specs]
-        locked = [spec.name for spec, _ in mine if spec.change is Change.UNCONFIGURED]
+        locked = [spec.name for spec, _ in mine if spec.mutability is Mutability.UNCONFIGURED]
         if locked and self._is_configured():
             raise ParameterError(f'{", ".join(locked)} can change only while the node is unconfigured: '
                                  'deactivate and clean it up first')
@@ -143,11 +143,11 @@ class ParameterSet(Generic[P]):
         self.values = self._changed(parameters)
 
 
-def descriptor(spec: Spec) -> ParameterDescriptor:
+def descriptor(spec: ParameterSpec) -> ParameterDescriptor:
     """What ``ros2 param describe`` shows, and the bounds that rclpy enforces."""
     described = ParameterDescriptor(
-        description=f'{spec.description} (changes {spec.change.value})',
-        additional_constraints=_choices(spec.kind), read_only=spec.change is Change.NEVER)
+        description=f'{spec.description} (changes {spec.mutability.value})',
+        additional_constraints=_choices(spec.kind), read_only=spec.mutability is Mutability.NEVER)
     if spec.lower is not None and spec.upper is not None:
         if spec.kind is int:
             described.integer_range = [IntegerRange(from_value=int(spec.lower), to_value=int(spec.upper))]
@@ -160,15 +160,15 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
 def markdown_table(cls: type[Any]) -> str:
     """The parameters of a dataclass as a Markdown table, for the documentation."""
     lines = ['| parameter | type | default | range | changes | meaning |', '|---|---|---|---|---|---|']
-    for spec in specs(cls):
+    for spec in parameter_specs(cls):
         default = 'required' if spec.required else f'`{json.dumps(ros_value(spec, spec.default))}`'
         span = _choices(spec.kind) if spec.lower is None else f'{spec.lower} .. {spec.upper}'
-        lines.append(f'| `{spec.name}` | {_type_name(spec.kind)} | {default} | {span} | {spec.change.value} '
+        lines.append(f'| `{spec.name}` | {_type_name(spec.kind)} | {default} | {span} | {spec.mutability.value} '
                      f'| {spec.description} |')
     return '\n'.join(lines) + '\n'
 
 
-def _from_overrides(cls: type[P], known: Sequence[Spec], overrides: dict[str, Parameter], node: Node) -> P:
+def _from_overrides(cls: type[P], known: Sequence[ParameterSpec], overrides: dict[str, Parameter], node: Node) -> P:
     problems = [_unknown(name, known) for name in overrides
                 if name not in {spec.name for spec in known}
                 and not name.startswith(_OF_RCLPY) and not node.has_parameter(name)]
@@ -198,14 +198,14 @@ def _fields(values: Any) -> dict[str, Any]:
     return {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
 
 
-def _unknown(name: str, known: Sequence[Spec]) -> str:
+def _unknown(name: str, known: Sequence[ParameterSpec]) -> str:
     names = [spec.name for spec in known]
     close = difflib.get_close_matches(name, names, n=1)
     return f'there is no parameter {name!r}; ' + (
         f'did you mean {close[0]!r}?' if close else f'the parameters are {", ".join(names)}')
 
 
-def _typed(spec: Spec, raw: Any) -> Any:
+def _typed(spec: ParameterSpec, raw: Any) -> Any:
     kind = spec.kind
     if isinstance(kind, type) and issubclass(kind, Enum):
         try:

@@ -15,17 +15,17 @@ from apt_policy.core.streams import TimeBase
 from apt_policy.core.transforms import TransformSource
 from apt_policy.inference.loop import PolicyLoop
 from apt_policy.inference.ports import Clock, PlannerFactory
-from apt_policy.inference.report import LoopSettings
+from apt_policy.inference.report import LoopConfig
 from apt_policy.inference.session import RunSession
-from apt_policy.inference.worker.worker import Worker, WorkerError, WorkerSettings
-from apt_policy.inference.worker.workers import start_worker
+from apt_policy.inference.worker.process_worker import start_worker
+from apt_policy.inference.worker.worker import Worker, WorkerConfig, WorkerError
 from apt_policy.ros.policy_params import PolicyParams
 
 _POLL_S = 0.05
 _CLOSE_S = 2.0
 
 
-class Interrupted(Exception):
+class ConfigureAborted(Exception):
     """The node is told to end while it still configures."""
 
 
@@ -53,7 +53,7 @@ class Pipeline:
         self._worker = _start_worker(contract, params, factory)
         self.loop = PolicyLoop(
             source=self.assembler, worker=self._worker, safety=safety, arms=tuple(contract.arms),
-            settings=LoopSettings(mode=params.chunk_mode, blend_s=params.blend_s,
+            config=LoopConfig(mode=params.chunk_mode, blend_s=params.blend_s,
                                   ensemble_size=params.ensemble_size,
                                   replan_period_s=params.replan_period_s,
                                   dead_man_timeout_s=params.dead_man_timeout_s or None))
@@ -68,7 +68,7 @@ class Pipeline:
 
         Raises:
             WorkerError: the planner cannot be made ready; its own message.
-            Interrupted: ``keep_waiting`` said so.
+            ConfigureAborted: ``keep_waiting`` said so.
         """
         failures: list[WorkerError] = []
         waiter = threading.Thread(target=_warm_up, args=(self._worker, failures), name='apt_warm_up',
@@ -76,7 +76,7 @@ class Pipeline:
         waiter.start()
         while waiter.is_alive():
             if not keep_waiting():
-                raise Interrupted
+                raise ConfigureAborted
             waiter.join(_POLL_S)
         if failures:
             raise failures[0]
@@ -139,6 +139,6 @@ def _warm_up(worker: Worker, failures: list[WorkerError]) -> None:
 def _start_worker(contract: RobotContract, params: PolicyParams, factory: PlannerFactory) -> Worker:
     return start_worker(
         params.worker, factory, cameras=len(contract.cameras), image_size=contract.image_size,
-        settings=WorkerSettings(
+        config=WorkerConfig(
             start_timeout_s=params.start_timeout_s, plan_timeout_s=params.inference_timeout_s,
             torch_threads=params.inference_threads or None, nice=params.worker_nice))

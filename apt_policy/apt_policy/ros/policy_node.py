@@ -11,26 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.sample import Hold, HoldReason
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_policy.inference.ports import PlannerFactory
 from apt_policy.inference.worker.worker import WorkerError
 from apt_policy.ros.bridge import PolicyBridge
-from apt_policy.ros.lifecycle import answer_every_transition
-from apt_policy.ros.notes import Notes
 from apt_policy.ros.operators import OperatorServices
 from apt_policy.ros.params import ParameterSet
-from apt_policy.ros.pipeline import Interrupted, Pipeline
+from apt_policy.ros.pipeline import ConfigureAborted, Pipeline
 from apt_policy.ros.planner_factory import trained_policy
 from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.run_action import RunAction
-from apt_policy.ros.status import Report, StatusPublisher
-from apt_policy.ros.transforms import TransformFeed, listen
+from apt_policy.ros.status import StatusPublisher, StatusReport
+from apt_policy.ros.stream_warnings import StreamWarnings
+from apt_policy.ros.transforms import TransformListener, create_transform_listener
 
 NODE_NAME = topics.POLICY_NODE
 _STATUS_PERIOD_S = 0.1
@@ -41,11 +41,11 @@ MakeFactory = Callable[[PolicyParams, RobotContract], PlannerFactory]
 
 def trained_planner(params: PolicyParams, contract: RobotContract) -> PlannerFactory:
     """The real planner, as the parameters say."""
-    settings = PlannerSettings(
+    config = PlannerConfig(
         checkpoint=params.checkpoint, vlm=params.vlm, device=params.device, dtype=params.dtype.value,
         use_ema=params.use_ema, denoising_steps=params.denoising_steps, noise_scale=params.noise_scale,
         seed=params.seed)
-    return trained_policy(settings, contract)
+    return trained_policy(config, contract)
 
 
 class _NodeClock:
@@ -61,7 +61,7 @@ class _NodeClock:
 @dataclass(frozen=True, kw_only=True)
 class _Configured:
     pipeline: Pipeline
-    transforms: TransformFeed
+    transforms: TransformListener
     bridge: PolicyBridge
 
 
@@ -89,7 +89,7 @@ class PolicyNode(LifecycleNode):
         self._status = StatusPublisher(self)
         OperatorServices(self, lambda: self._configured.pipeline.loop if self._configured else None)
         self._run = RunAction(self, lambda: self._configured.pipeline.session if self._configured else None)
-        answer_every_transition(self)
+        refuse_unavailable_transitions(self)
         # Reports go on when /clock does not.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_STATUS_PERIOD_S, self._report_status, clock=steady)
@@ -99,7 +99,7 @@ class PolicyNode(LifecycleNode):
         """Give up a transition that is waiting; for signal handlers."""
         self._ending = True
 
-    def take_down(self) -> None:
+    def shutdown(self) -> None:
         """Stop the arms and end what configure started; a second call does nothing."""
         configured, self._configured = self._configured, None
         if configured is not None:
@@ -113,7 +113,7 @@ class PolicyNode(LifecycleNode):
         self._why_inactive = 'the node is being configured'
         try:
             self._configured = self._configure()
-        except Interrupted:
+        except ConfigureAborted:
             return self._refused('the node is told to end')
         except (ValueError, WorkerError) as error:
             return self._refused(str(error))
@@ -137,13 +137,13 @@ class PolicyNode(LifecycleNode):
         """Stop the arms at once, whatever is being inferred."""
         if self._configured is not None:
             self._configured.pipeline.loop.deactivate()
-            self._configured.bridge.settle()
+            self._configured.bridge.process_events()
         self.get_logger().info('inactive; the arms keep their last command')
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Give back the planner and every topic."""
-        self.take_down()
+        self.shutdown()
         self._why_inactive = 'the node is not configured'
         return TransitionCallbackReturn.SUCCESS
 
@@ -157,7 +157,7 @@ class PolicyNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Take everything down first."""
-        self.take_down()
+        self.shutdown()
         self._run.destroy()
         super().destroy_node()
 
@@ -167,8 +167,8 @@ class PolicyNode(LifecycleNode):
     def _configure(self) -> _Configured:
         params = self._params.values
         contract = load_contract(params.contract)
-        notes = Notes(self.get_logger().warning)
-        transforms = listen(self, notes.momentary)
+        warnings = StreamWarnings(self.get_logger().warning)
+        transforms = create_transform_listener(self, warnings.report_transient)
         pipeline: Pipeline | None = None
         try:
             pipeline = Pipeline(
@@ -179,7 +179,7 @@ class PolicyNode(LifecycleNode):
                 answer = pipeline.loop.set_prompt(params.default_prompt)
                 if not answer.accepted:
                     raise ValueError(f'default_prompt: {answer.message}')
-            bridge = PolicyBridge(self, pipeline, self._params, notes=notes, status=self._status,
+            bridge = PolicyBridge(self, pipeline, self._params, warnings=warnings, status=self._status,
                                   run=self._run, sequence=self._sequence)
         except BaseException:
             transforms.close()
@@ -202,18 +202,42 @@ class PolicyNode(LifecycleNode):
         self.get_logger().error(self._why_inactive)
         return TransitionCallbackReturn.FAILURE
 
-    def _report(self) -> Report:
+    def _report(self) -> StatusReport:
         if self._configured is None:
-            return Report(hold=Hold(reason=HoldReason.INACTIVE, detail=self._why_inactive), status=None)
+            return StatusReport(hold=Hold(reason=HoldReason.INACTIVE, detail=self._why_inactive), status=None)
         return self._configured.bridge.report()
 
     def _report_status(self) -> None:
         if self._configured is not None:
             self._configured.bridge.check_graph()
-            self._configured.bridge.settle()
+            self._configured.bridge.process_events()
         self._status.send_status(self._report())
 
     def _report_diagnostics(self) -> None:
         if self._configured is not None:
             self._configured.bridge.check_rates()
         self._status.send_diagnostics(self._report())
+
+
+def refuse_unavailable_transitions(node: LifecycleNode) -> None:
+    """Refuse a transition that the present state does not have, and log those that it has.
+
+    rclpy raises out of the executor in that case (rclpy 7.1.6), so one mistaken ``ros2 lifecycle set`` would end a node
+    that controls two arms.
+    """
+    service = node._service_change_state  # type: ignore[attr-defined]
+    change_state = service.callback
+
+    def handle(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+        machine = node._state_machine  # type: ignore[attr-defined]
+        available = {label: number for number, label, *_ in machine.available_transitions}
+        wanted = request.transition.label or request.transition.id
+        if request.transition.id in available.values() or request.transition.label in available:
+            return change_state(request, response)
+        node.get_logger().warning(
+            f'transition {wanted!r} does not exist in state {machine.current_state[1]!r}; '
+            f'available transitions: {", ".join(available)}')
+        response.success = False
+        return response
+
+    service.callback = handle

@@ -8,7 +8,7 @@ from enum import Enum
 
 from apt_policy.inference.chunking import ChunkMode
 from apt_policy.inference.worker.worker import WorkerKind
-from apt_policy.ros.params import Change, parameter
+from apt_policy.ros.params import Mutability, parameter
 from apt_policy.ros.qos import Reliability
 
 
@@ -70,4 +70,4 @@ class PolicyParams:
         0.0, 'longest gap between images before DDS reports it [s]; 0 asks for none. Drivers that offer '
         'no deadline cannot be heard with one', lower=0.0, upper=10.0)
 
-    plan_markers: bool = parameter(True, 'publish plans as RViz markers', change=Change.ANYTIME)
+    plan_markers: bool = parameter(True, 'publish plans as RViz markers', mutability=Mutability.ANYTIME)

@@ -14,7 +14,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.subscription import Subscription
 
-from apt_policy.core.stream_spec import QUALITIES, Reliability, Role, StreamSpec
+from apt_policy.core.stream_spec import ROLE_QOS, Reliability, Role, StreamSpec
 
 _RELIABILITY = {Reliability.BEST_EFFORT: ReliabilityPolicy.BEST_EFFORT,
                 Reliability.RELIABLE: ReliabilityPolicy.RELIABLE}
@@ -28,7 +28,7 @@ def profile(role: Role, *, reliability: Reliability | None = None, deadline_s: f
         deadline_s: longest gap between two messages [s]; 0 asks for none. A subscription
             that asks for one hears only publishers that offer one.
     """
-    chosen = QUALITIES[role]
+    chosen = ROLE_QOS[role]
     quality = QoSProfile(
         depth=chosen.depth,
         reliability=_RELIABILITY[reliability or chosen.reliability],
@@ -88,7 +88,7 @@ def subscription_events(topic: str, report: Callable[[str, str], None], *,
 
 def deadline_events(topic: str, report: Callable[[str, str], None], *,
                     deadline_s: float) -> SubscriptionEventCallbacks:
-    """The same for a node that looks for publishers it cannot hear in the graph (``ros.watch``)."""
+    """The same for a node that looks for publishers it cannot hear in the graph (``ros.graph_monitor``)."""
     return SubscriptionEventCallbacks(
         deadline=_late(topic, report) if deadline_s > 0.0 else None, use_default_callbacks=False)
 

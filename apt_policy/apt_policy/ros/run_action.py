@@ -13,10 +13,10 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from apt_policy.inference.ports import SteadyClock
-from apt_policy.inference.session import Finished, Progress, RunSession, Termination
+from apt_policy.inference.session import RunProgress, RunResult, RunSession, Termination
+from apt_policy.ros.graph_monitor import GoalClientMonitor
 from apt_policy.ros.operators import UNCONFIGURED
 from apt_policy.ros.stamps import from_duration, to_duration
-from apt_policy.ros.watch import GoalClient
 
 _FEEDBACK_NS = 100_000_000
 # Each look at the graph costs as much as a message.
@@ -37,7 +37,7 @@ class RunAction:
         self._told_ns = 0
         self._steady = SteadyClock()
         self._looked_ns = 0
-        self._client = GoalClient(node, '~/run')
+        self._client = GoalClientMonitor(node, '~/run')
         self._server = ActionServer(
             node, RunPolicy, '~/run', self._execute, goal_callback=self._consider,
             cancel_callback=self._cancel)
@@ -50,14 +50,14 @@ class RunAction:
         """
         session = self._session()
         outcome = session.update(now_ns) if session is not None else None
-        if isinstance(outcome, Finished):
+        if isinstance(outcome, RunResult):
             # The goal itself may not be executing yet; it then finds the end when it begins.
             self._ended.set_result(outcome)
             self._goal = None
         elif outcome is not None and self._goal is not None and abs(now_ns - self._told_ns) >= _FEEDBACK_NS:
             self._told_ns = now_ns
             self._goal.publish_feedback(_feedback(outcome))
-        if session is not None and outcome is not None and not isinstance(outcome, Finished):
+        if session is not None and outcome is not None and not isinstance(outcome, RunResult):
             self._look_for_client(session)
 
     def destroy(self) -> None:
@@ -73,7 +73,7 @@ class RunAction:
             self._node.get_logger().warning(f'run refused: {answer.message}')
             return GoalResponse.REJECT
         self._ended = Future()
-        self._client.expect(self._steady.now_ns())
+        self._client.track_goal(self._steady.now_ns())
         limit_s = from_duration(request.max_duration) / 1e9
         limit = f'at most {limit_s:g} s' if limit_s else 'no limit (max_duration is 0)'
         self._node.get_logger().info(f'run begins, {limit}: {request.prompt!r}')
@@ -84,7 +84,7 @@ class RunAction:
         if steady_ns - self._looked_ns < _LOOK_NS:
             return
         self._looked_ns = steady_ns
-        gone_s = self._client.gone_s(steady_ns)
+        gone_s = self._client.absent_s(steady_ns)
         if gone_s > _GONE_S:
             session.abandon(f'the client of the goal has left the ROS graph {gone_s:.1f} s ago, and nobody else could '
                             'cancel it')
@@ -98,7 +98,7 @@ class RunAction:
     async def _execute(self, goal: ServerGoalHandle) -> RunPolicy.Result:
         if not self._ended.done():
             self._goal = goal
-        finished: Finished = await self._ended
+        finished: RunResult = await self._ended
         if goal.is_cancel_requested:
             goal.canceled()
         elif finished.termination is Termination.TIME_UP:
@@ -111,7 +111,7 @@ class RunAction:
             elapsed=to_duration(round(finished.elapsed_s * 1e9)))
 
 
-def _feedback(progress: Progress) -> RunPolicy.Feedback:
+def _feedback(progress: RunProgress) -> RunPolicy.Feedback:
     return RunPolicy.Feedback(
         hold_reason=int(progress.hold_reason), elapsed=to_duration(round(progress.elapsed_s * 1e9)),
         targets_sent=progress.targets_sent)

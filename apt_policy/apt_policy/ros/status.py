@@ -26,7 +26,7 @@ _QUIET = (HoldReason.NONE, HoldReason.INACTIVE, HoldReason.DISABLED, HoldReason.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class StatusReport:
     """What there is to tell at one instant."""
 
     hold: Hold
@@ -46,7 +46,7 @@ class StatusPublisher:
             advertise(node, FIXED_STREAMS[kind], events=no_events())
             for kind in (StreamKind.STATUS, StreamKind.DIAGNOSTICS))
 
-    def send_status(self, report: Report) -> None:
+    def send_status(self, report: StatusReport) -> None:
         """One ``apt/status``."""
         now_ns = self._node.get_clock().now().nanoseconds
         if report.status is None:
@@ -59,7 +59,7 @@ class StatusPublisher:
                 replace(report.status, hold=report.hold), report.streams, stamp_ns=now_ns,
                 detail=report.hold.detail))
 
-    def send_diagnostics(self, report: Report) -> None:
+    def send_diagnostics(self, report: StatusReport) -> None:
         """One ``/diagnostics``: the policy, and each stream beside the contract."""
         name = self._node.get_fully_qualified_name()
         rows = [_policy_row(name, report), *(_stream_row(name, stream) for stream in report.streams)]
@@ -75,7 +75,7 @@ class HoldLog:
         self._clock = clock or SteadyClock()
         self._told_ns: dict[tuple[HoldReason, str | None, str], int] = {}
 
-    def tell(self, hold: Hold) -> None:
+    def log_hold(self, hold: Hold) -> None:
         """``hold`` began; reason NONE tells that targets flow."""
         now_ns = self._clock.now_ns()
         # Another fault of the same stream is news; how old a stale one is, is not.
@@ -106,7 +106,7 @@ def _transport_hint() -> str:
             'profile: source scripts/env.sh')
 
 
-def _policy_row(name: str, report: Report) -> tuple[str, int, str, dict[str, str]]:
+def _policy_row(name: str, report: StatusReport) -> tuple[str, int, str, dict[str, str]]:
     level = _OK if report.hold.reason in _QUIET else _ERROR
     message = report.hold.reason.name + (f': {report.hold.detail}' if report.hold.detail else '')
     if report.status is None:

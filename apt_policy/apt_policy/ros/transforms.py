@@ -32,20 +32,20 @@ from apt_policy.ros.qos import subscribe, subscription_events
 _STREAMS = FIXED_STREAMS[StreamKind.TRANSFORMS], FIXED_STREAMS[StreamKind.STATIC_TRANSFORMS]
 TOPICS = tuple(stream.topic for stream in _STREAMS)
 
-Report = Callable[[str, str], None]
+ReportProblem = Callable[[str, str], None]
 
 
-class TransformFeed(TransformSource, Protocol):
+class TransformListener(TransformSource, Protocol):
     """A source of transforms that listens to a node's topics."""
 
     def close(self) -> None:
         """Stop listening."""
 
 
-class OwnTransforms:
+class BufferListener:
     """``core.transforms.TransformBuffer``, fed by two subscriptions."""
 
-    def __init__(self, node: Node, report: Report) -> None:
+    def __init__(self, node: Node, report: ReportProblem) -> None:
         """Listen through ``node``; ``report`` is given the topic and a sentence per refused transform."""
         self._node = node
         self._report = report
@@ -73,10 +73,10 @@ class OwnTransforms:
                 self._report(topic, f'{topic}: {error}')
 
 
-class Tf2Transforms:
+class Tf2Listener:
     """The buffer and listener of tf2_ros."""
 
-    def __init__(self, node: Node, report: Report) -> None:
+    def __init__(self, node: Node, report: ReportProblem) -> None:
         """Listen through ``node``; tf2 itself logs what it refuses."""
         del report
         import tf2_ros
@@ -115,15 +115,15 @@ class Tf2Transforms:
             raise kind(f'transform {target} <- {source}: {error}') from error
 
 
-def implementations() -> dict[str, Callable[[Node, Report], TransformFeed]]:
+def available_listeners() -> dict[str, Callable[[Node, ReportProblem], TransformListener]]:
     """Every implementation that this machine can run, the preferred one first."""
-    feeds: dict[str, Callable[[Node, Report], TransformFeed]] = {}
+    feeds: dict[str, Callable[[Node, ReportProblem], TransformListener]] = {}
     if importlib.util.find_spec('tf2_ros') is not None:
-        feeds['tf2_ros'] = Tf2Transforms
-    feeds['own'] = OwnTransforms
+        feeds['tf2_ros'] = Tf2Listener
+    feeds['own'] = BufferListener
     return feeds
 
 
-def listen(node: Node, report: Report) -> TransformFeed:
+def create_transform_listener(node: Node, report: ReportProblem) -> TransformListener:
     """The best implementation present."""
-    return next(iter(implementations().values()))(node, report)
+    return next(iter(available_listeners().values()))(node, report)

@@ -15,13 +15,13 @@ from apt_policy import TrajPlanner
 from apt_policy.core.contract import load_contract
 from apt_policy.core.images import letterbox
 from apt_policy.core.policy_facts import policy_facts_from_dict
+from apt_policy.core.prompt import PromptError
 from apt_policy.core.sample import ArmState, Observation, View
 from apt_policy.inference.chunking import ensemble_weights
 from apt_policy.inference.obs_frame import FrameError, read_obs_frame
 from apt_policy.inference.planner import PlanError, load_planner
-from apt_policy.inference.planner_settings import PlannerSettings
-from apt_policy.inference.prompt import PromptError
-from apt_policy.model.checkpoint import CheckpointError, average_of
+from apt_policy.inference.planner_config import PlannerConfig
+from apt_policy.model.checkpoint import CheckpointError, ema_path
 from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, TrainingStage, VlmConfig
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
@@ -138,8 +138,8 @@ def test_a_plan_is_the_nodes_plan_for_the_same_images_and_states(planner, contra
     # Two steps of 0.1 s back stands the first frame, between them is the middle of both.
     between = frame_at(contract, 3.1, shift=0.25)
     chunk, other = (
-        load_planner(PlannerSettings(checkpoint=str(trained), **QUICK), contract).plan(
-            observation_of(second, contract, past), epoch=0, committed=None)
+        load_planner(PlannerConfig(checkpoint=str(trained), **QUICK), contract).plan(
+            observation_of(second, contract, past), epoch=0, prefix=None)
         for past in ((first, between, second), (between, first, second)))
     assert np.allclose(action.future_ee_poses[0], chunk.world_from_ee, rtol=0, atol=4e-6)
     assert not np.allclose(other.world_from_ee, chunk.world_from_ee, rtol=0, atol=2e-5), 'the past counts'
@@ -150,8 +150,8 @@ def test_a_plan_is_the_nodes_plan_for_the_same_images_and_states(planner, contra
 def test_before_the_first_frame_the_past_is_that_frame(planner, contract, trained):
     frame = frame_at(contract, 3.0)
     action = planner.add_obs_frame(frame).get_action()
-    node = load_planner(PlannerSettings(checkpoint=str(trained), **QUICK), contract)
-    chunk = node.plan(observation_of(frame, contract, (frame,) * 3), epoch=0, committed=None)
+    node = load_planner(PlannerConfig(checkpoint=str(trained), **QUICK), contract)
+    chunk = node.plan(observation_of(frame, contract, (frame,) * 3), epoch=0, prefix=None)
     assert np.allclose(action.future_ee_poses[0], chunk.world_from_ee, atol=1e-5)
 
 
@@ -209,7 +209,7 @@ def test_averaged_weights_are_planned_with_where_asked_for(trained, policy, cont
     save_policy(tmp_path / 'run', policy, contract=contract.policy_facts(), iteration=3, git_revision='')
     for parameter in policy.expert.parameters():
         parameter.data.mul_(0.5)
-    save_policy(average_of(tmp_path / 'run'), policy, contract=contract.policy_facts(), iteration=3, git_revision='')
+    save_policy(ema_path(tmp_path / 'run'), policy, contract=contract.policy_facts(), iteration=3, git_revision='')
     for parameter in policy.expert.parameters():
         parameter.data.mul_(2.0)
     frame = frame_at(contract, 3.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from apt_policy.core.atomic import previous_of
+from apt_policy.core.atomic import backup_path
 from apt_policy.model.checkpoint import (
     EXPERT_FILE,
     FACTS_FILE,
@@ -299,7 +299,7 @@ def test_a_save_that_fails_midway_keeps_the_older_checkpoint(make_policy, save, 
 
 def test_a_crash_between_the_two_renames_leaves_the_older_checkpoint_readable(make_policy, save, tmp_path):
     folder = save(tmp_path / 'last', make_policy())
-    folder.rename(previous_of(folder))
+    folder.rename(backup_path(folder))
     assert read_checkpoint(folder).iteration == 12
     save(folder, make_policy(), iteration=13)
     assert read_checkpoint(folder).iteration == 13

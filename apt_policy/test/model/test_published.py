@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from apt_policy.model.checkpoint import CheckpointError, average_of, read_checkpoint
+from apt_policy.model.checkpoint import CheckpointError, ema_path, read_checkpoint
 from apt_policy.model.config import TINY_VLM, PolicyConfig, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import build_expert, build_policy, load_vlm_weights, save_policy
@@ -186,7 +186,7 @@ def test_the_averages_of_a_run_stand_in_a_folder_beside_its_checkpoint(make_poli
     with torch.no_grad():
         for parameter in policy.expert.parameters():
             parameter.mul_(0.5)
-    save_policy(average_of(folder), policy, contract={}, iteration=2, git_revision='')
+    save_policy(ema_path(folder), policy, contract={}, iteration=2, git_revision='')
     for path in (tmp_path, folder):
         assert equal(read_checkpoint(path, use_ema=True).weights, policy.expert.state_dict())
         assert not equal(read_checkpoint(path).weights, policy.expert.state_dict())

@@ -9,12 +9,13 @@ from torch import nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from apt_policy.core.prompt import PromptError
 from apt_policy.model.batch import LANGUAGE, PAD, VISION
 from apt_policy.model.config import VlmConfig, VlmMode
 from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
 from apt_policy.model.vlm.load import Backbone, VlmError, attention_implementation
 from apt_policy.model.vlm.pixels import ImageSpec, patches
-from apt_policy.model.vlm.prompt import IMAGE_TOKEN, PromptError, conversation, tokenize
+from apt_policy.model.vlm.prompt import IMAGE_TOKEN, conversation, tokenize
 from apt_policy.model.vlm.tiny import tiny_config, tiny_model, tiny_tokenizer
 
 CPU = torch.device('cpu')

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from apt_policy.core.atomic import remove_rests_of
+from apt_policy.core.atomic import remove_partials_of
 from apt_recorder import metadata
 from apt_training.episodes.files import SUFFIX
 
@@ -34,4 +34,4 @@ def missing(folder: Path, episodes: int, *, bags: int = 0) -> list[int]:
 def sweep(folder: Path, pid: int) -> None:
     """Remove what a process that ended left half written."""
     for place in (folder, folder / BAGS):
-        remove_rests_of(pid, place)
+        remove_partials_of(pid, place)

@@ -12,9 +12,9 @@ from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.safety import SafetyFilter
 from apt_policy.core.sample import HoldReason, Target
 from apt_policy.inference.loop import PolicyLoop
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_policy.inference.ports import Planner
-from apt_policy.inference.report import LoopSettings
+from apt_policy.inference.report import LoopConfig
 from apt_sim.evaluation.film import Film
 from apt_sim.evaluation.instant_worker import InstantWorker
 from apt_sim.evaluation.referee import FailureKind, Referee, Ruling, Verdict
@@ -150,7 +150,7 @@ class Evaluator:
     def _loop(self, robot: SimulatedRobot, worker: InstantWorker) -> PolicyLoop:
         loop = PolicyLoop(
             source=robot, worker=worker, safety=SafetyFilter(self._contract), arms=tuple(self._contract.arms),
-            settings=LoopSettings(replan_period_s=self._settings.replan_s), steady=_SimulatedClock(self._simulation))
+            config=LoopConfig(replan_period_s=self._settings.replan_s), steady=_SimulatedClock(self._simulation))
         loop.activate()
         loop.enable(True)
         return loop
@@ -167,7 +167,7 @@ class _SimulatedClock:
         return self._simulation.time_ns
 
 
-def policy_planner(settings: PlannerSettings, contract: RobotContract) -> Planner:
+def policy_planner(settings: PlannerConfig, contract: RobotContract) -> Planner:
     """The planner of a checkpoint.
 
     Raises:

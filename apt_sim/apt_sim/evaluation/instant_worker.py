@@ -4,8 +4,8 @@ Implements :class:`apt_policy.inference.worker.worker.Worker` for a loop whose c
 thinks, so that a run depends on nothing but its seed.
 """
 
-from apt_policy.inference.ports import Clock, Failure, Planned, Planner, Request
-from apt_policy.inference.worker.worker import WorkerState, answer
+from apt_policy.inference.ports import Clock, PlanFailure, PlannedChunk, Planner, PlanRequest
+from apt_policy.inference.worker.worker import WorkerState, run_plan
 from apt_sim.evaluation.stopwatch import Stopwatch
 
 
@@ -22,7 +22,7 @@ class InstantWorker:
         """
         self._planner, self._clock, self._stopwatch = planner, clock, stopwatch
         self._delay_ns = round(delay_s * 1e9)
-        self._ready: tuple[int, Planned | Failure] | None = None
+        self._ready: tuple[int, PlannedChunk | PlanFailure] | None = None
 
     @property
     def state(self) -> WorkerState:
@@ -34,13 +34,13 @@ class InstantWorker:
         self._ready = None
         self._planner.warm_up()
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: PlanRequest) -> None:
         """Plan now; the answer can be fetched when the delay has passed."""
         with self._stopwatch.on('inference'):
-            outcome = answer(self._planner, request)
+            outcome = run_plan(self._planner, request)
         self._ready = (self._clock.now_ns() + self._delay_ns, outcome)
 
-    def poll(self) -> Planned | Failure | None:
+    def poll(self) -> PlannedChunk | PlanFailure | None:
         """The answer, once it is due."""
         if self._ready is None or self._clock.now_ns() < self._ready[0]:
             return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_sim.evaluation.evaluate import EvaluationSettings
 from apt_sim.evaluation.trial import TrialPlan
 from apt_training.bulk.pool import JobDone
@@ -24,7 +24,7 @@ class NoRunnerError(ValueError):
 class LivePolicy:
     """What the nodes are started with."""
 
-    planner: PlannerSettings
+    planner: PlannerConfig
     speed: float
     """Simulated seconds per second, if the machine keeps up."""
 

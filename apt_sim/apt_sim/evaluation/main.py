@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from apt_policy.console import complain
 from apt_policy.core.contract import ContractError, load_contract
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_policy.moved import current_checkpoint
 from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
 from apt_sim.evaluation.live import LivePolicy, live_runner
@@ -48,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.checkpoint and not Path(options.checkpoint).exists():
             raise ValueError(f'there is no checkpoint {options.checkpoint}; expected a folder that apt-train wrote, '
                              'or a published file')
-        planner = PlannerSettings(checkpoint=options.checkpoint, vlm=options.vlm, device=options.device,
+        planner = PlannerConfig(checkpoint=options.checkpoint, vlm=options.vlm, device=options.device,
                                   denoising_steps=options.denoising_steps, noise_scale=options.noise_scale,
                                   seed=options.seed)
         if options.ros:
@@ -124,14 +124,14 @@ class _Run:
         self._console.print(', '.join([f'{simulated_s:.0f} simulated s in {elapsed_s:.0f} s', *parts]), highlight=False)
 
 
-def _in_processes(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
+def _in_processes(settings: EvaluationSettings, planner: PlannerConfig, plans: tuple[TrialPlan, ...],
                   options: argparse.Namespace, todo: range) -> Generator[JobDone | JobFailed]:
     factory = partial(Evaluator, settings, partial(policy_planner, planner), plans, options.episodes)
     with WorkerPool(factory, options.jobs) as pool:
         yield from pool.run(todo)
 
 
-def _live(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
+def _live(settings: EvaluationSettings, planner: PlannerConfig, plans: tuple[TrialPlan, ...],
           options: argparse.Namespace, todo: range) -> Generator[JobDone]:
     yield from live_runner()(settings, LivePolicy(planner=planner, speed=options.speed), plans, options.episodes, todo)
 
@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--speed', type=float, default=min(1.0, len(os.sched_getaffinity(0)) / 6), metavar='X',
                         help='with --ros: simulated seconds per second (default here: %(default).2g)')
     parser.add_argument('--denoising-steps', type=positive, default=10, help='of each plan (default: 10)')
-    parser.add_argument('--noise-scale', type=float, default=PlannerSettings.noise_scale, metavar='X',
+    parser.add_argument('--noise-scale', type=float, default=PlannerConfig.noise_scale, metavar='X',
                         help='of the noise that plans start from, 0 .. 1 (default: %(default)s)')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, auto (default: cpu, which is reproducible)')
     parser.add_argument('--vlm', default='', help="in place of the checkpoint's")

@@ -130,7 +130,7 @@ class _Motion:
         """Where the hand shall be."""
         elapsed_s = (now_ns - self.begun_ns) / 1e9
         share = min(1.0, elapsed_s / self.travel_s) if self.travel_s > 0.0 else 1.0
-        pose = self._goal if share == 1.0 else self._path.at(share * share * (3.0 - 2.0 * share))
+        pose = self._goal if share == 1.0 else self._path.interpolate(share * share * (3.0 - 2.0 * share))
         gripper = self.start.gripper
         if self.step.gripper is not None and self._fingers_move(elapsed_s):
             gripper = self.step.gripper

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from apt_policy.ros.params import Change, parameter
+from apt_policy.ros.params import Mutability, parameter
 from apt_sim.tasks.task import Skill
 
 
@@ -10,15 +10,16 @@ from apt_sim.tasks.task import Skill
 class DemonstratorParams:
     """What a user may choose; the rest is the contract's."""
 
-    contract: str = parameter('', 'path of the robot contract (YAML)', change=Change.NEVER, required=True)
+    contract: str = parameter('', 'path of the robot contract (YAML)', mutability=Mutability.NEVER, required=True)
     skills: tuple[str, ...] = parameter((Skill.PICK.value, Skill.PLACE.value),
-                                        'what to demonstrate: pick, place, hand_over, push', change=Change.NEVER)
+                                        'what to demonstrate: pick, place, hand_over, push',
+                                        mutability=Mutability.NEVER)
     episodes: int = parameter(0, 'successful demonstrations after which the program ends; 0 goes on for ever',
-                              change=Change.NEVER, lower=0, upper=10**6)
-    seed: int = parameter(0, 'of the first scene; each further one takes the next', change=Change.NEVER,
+                              mutability=Mutability.NEVER, lower=0, upper=10**6)
+    seed: int = parameter(0, 'of the first scene; each further one takes the next', mutability=Mutability.NEVER,
                           lower=0, upper=2**31 - 1)
     await_recorder: bool = parameter(False, 'begin only when somebody listens to the episode marks',
-                                     change=Change.NEVER)
+                                     mutability=Mutability.NEVER)
 
     def __post_init__(self) -> None:
         known = [skill.value for skill in Skill]

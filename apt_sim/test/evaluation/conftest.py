@@ -31,7 +31,7 @@ class Oracle:
     def warm_up(self):
         self._course = []
 
-    def plan(self, observation, *, epoch, committed):
+    def plan(self, observation, *, epoch, prefix):
         task = next(part.task for part in self.trial.parts if part.instruction == observation.prompt)
         if not self._course or self._course[0] != epoch:
             self._course = [epoch, observation.stamp_ns, self._imagine(task, self.see())]

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 from trial_workers import hover
 
-from apt_policy.inference.fakes import Fault
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.hover_planner import Fault
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_policy.model.checkpoint import CheckpointError
 from apt_sim.evaluation import main as sim_eval
 from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
@@ -159,6 +159,6 @@ def test_user_mistakes_are_answered_before_anything_starts(words, expected, capf
 
 def test_a_checkpoint_that_cannot_be_read_is_refused_in_its_own_words(tmp_path):
     (tmp_path / 'broken').mkdir()
-    planner_of = partial(policy_planner, PlannerSettings(checkpoint=str(tmp_path / 'broken'), device='cpu'))
+    planner_of = partial(policy_planner, PlannerConfig(checkpoint=str(tmp_path / 'broken'), device='cpu'))
     with pytest.raises(CheckpointError, match=str(tmp_path / 'broken')):
         Evaluator(settings(), planner_of, (plan(Split.SEEN),), 1)

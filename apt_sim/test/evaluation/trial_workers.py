@@ -1,6 +1,6 @@
 """What processes of a pool are made of, which have to be able to import it."""
 
-from apt_policy.inference.fakes import Fault, HoverPlanner
+from apt_policy.inference.hover_planner import Fault, HoverPlanner
 
 
 def hover(contract, fault=Fault.NONE):

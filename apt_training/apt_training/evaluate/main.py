@@ -16,10 +16,10 @@ from rich.text import Text
 
 from apt_policy.console import complain
 from apt_policy.core.contract import ContractError
+from apt_policy.core.prompt import PromptError
 from apt_policy.inference.planner import pick_device
 from apt_policy.model.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from apt_policy.model.vlm.load import VlmError
-from apt_policy.model.vlm.prompt import PromptError
 from apt_training.episodes.episode import EpisodeError
 from apt_training.episodes.files import EpisodeFilesError, find_episodes
 from apt_training.evaluate.evaluation import Evaluation, EvaluationSettings, evaluate

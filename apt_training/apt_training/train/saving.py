@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from apt_policy.core.atomic import PartialFolder, write_text
-from apt_policy.model.checkpoint import LATEST_FILE, average_of
+from apt_policy.model.checkpoint import LATEST_FILE, ema_path
 from apt_training.train.config import KeepConfig
 
 ITERATION_FOLDER = re.compile(r'^(?:iter|state)_(\d+)(?:_ema)?$')
@@ -34,7 +34,7 @@ class RunFolder:
 
     def average(self, iteration: int) -> Path:
         """Averaged weights."""
-        return average_of(self.checkpoint(iteration))
+        return ema_path(self.checkpoint(iteration))
 
     def state(self, iteration: int) -> Path:
         """Everything else."""

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from apt_policy.core.contract import contract_from_dict, contract_to_dict, load_contract
 from apt_policy.inference.planner import load_planner
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_policy.model.checkpoint import read_checkpoint
 from apt_policy.model.config import TrainingStage
 from apt_training.data.dataset import EpisodeDataset
@@ -71,7 +71,7 @@ def test_both_stages_in_one_command_give_a_checkpoint_that_plans(train, tmp_path
     checkpoint = read_checkpoint(runs / 'robot' / 'iter_000002')
     contract = contract_from_dict(yaml.safe_load((world / 'robot.yaml').read_text()), source='test')
     checkpoint.require_contract(contract.policy_facts())
-    planner = load_planner(PlannerSettings(checkpoint=str(runs / 'robot' / 'iter_000002'), device='cpu'), contract)
+    planner = load_planner(PlannerConfig(checkpoint=str(runs / 'robot' / 'iter_000002'), device='cpu'), contract)
     planner.warm_up()
     assert len(read_records(runs / 'logs' / 'robot')) == 2
     assert list((runs / 'logs' / 'robot').glob('events.out.tfevents.*'))

@@ -12,15 +12,15 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from apt_policy.core.sample import Chunk
-from apt_policy.inference.ports import Failure, Request
+from apt_policy.inference.ports import PlanFailure, PlanRequest
 from apt_policy.inference.worker.shared_frames import SharedFrames
-from apt_policy.inference.worker.worker import WorkerSettings, answer, failure_of
+from apt_policy.inference.worker.worker import WorkerConfig, failure_from_exception, run_plan
 
 _THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
+class PlannerReady:
     """The planner is built and warm."""
 
 
@@ -28,7 +28,7 @@ class Ready:
 class StartFailed:
     """The planner could not be made ready."""
 
-    failure: Failure
+    failure: PlanFailure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,28 +36,28 @@ class Stop:
     """Parent to child: end."""
 
 
-ToParent = Ready | StartFailed | Chunk | Failure
+ToParent = PlannerReady | StartFailed | Chunk | PlanFailure
 
 
 def main(connection: Connection, block: Any, cameras: int, image_size: int, factory: bytes,
-         settings: WorkerSettings) -> None:
+         config: WorkerConfig) -> None:
     """Serve until told to stop; ``factory`` is pickled so that it is imported after the set-up.
 
     Ctrl-C does not come through: the parent starts this process with the signal blocked.
     """
-    _be_modest(settings)
+    _limit_resources(config)
     inbox = _Inbox(connection)
     frames = SharedFrames(block, cameras, image_size)
     try:
         planner = pickle.loads(factory)()
         planner.warm_up()
     except Exception as error:
-        connection.send(StartFailed(failure=failure_of(error)))
+        connection.send(StartFailed(failure=failure_from_exception(error)))
         return
-    connection.send(Ready())
-    while (request := inbox.take()) is not None:
-        outcome = answer(planner, replace(request, observation=frames.restore(request.observation)))
-        connection.send(outcome if isinstance(outcome, Failure) else outcome.chunk)
+    connection.send(PlannerReady())
+    while (request := inbox.next_request()) is not None:
+        outcome = run_plan(planner, replace(request, observation=frames.restore(request.observation)))
+        connection.send(outcome if isinstance(outcome, PlanFailure) else outcome.chunk)
     planner.close()
 
 
@@ -66,10 +66,10 @@ def threads_beside_control() -> int:
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def _be_modest(settings: WorkerSettings) -> None:
-    threads = settings.torch_threads or threads_beside_control()
+def _limit_resources(config: WorkerConfig) -> None:
+    threads = config.torch_threads or threads_beside_control()
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
-    os.nice(settings.nice)
+    os.nice(config.nice)
 
 
 class _Inbox:
@@ -78,22 +78,22 @@ class _Inbox:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._changed = threading.Condition()
-        self._newest: Request | Stop | None = None
+        self._newest: PlanRequest | Stop | None = None
         threading.Thread(target=self._read, name='apt_inbox', daemon=True).start()
 
-    def take(self) -> Request | None:
+    def next_request(self) -> PlanRequest | None:
         """Wait for a request; None when told to stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None)
             message, self._newest = self._newest, None
-        return message if isinstance(message, Request) else None
+        return message if isinstance(message, PlanRequest) else None
 
     def _read(self) -> None:
         while True:
             try:
                 message = self._connection.recv()
             except (EOFError, OSError):
-                # The parent is gone, however it went: nobody waits for an answer, and a plan
+                # The parent is gone, however it went: nobody waits for an run_plan, and a plan
                 # may take long, so nothing is finished first.
                 os._exit(0)
             with self._changed:

@@ -17,10 +17,19 @@ from dataclasses import replace
 from multiprocessing import resource_tracker
 
 from apt_policy.core.sample import Chunk
-from apt_policy.inference.ports import Failure, Planned, PlannerFactory, Request
+from apt_policy.inference.ports import PlanFailure, PlannedChunk, PlannerFactory, PlanRequest
 from apt_policy.inference.worker import child
 from apt_policy.inference.worker.shared_frames import SharedFrames, block_size
-from apt_policy.inference.worker.worker import WorkerError, WorkerSettings, WorkerState, failure_of, hung
+from apt_policy.inference.worker.thread_worker import ThreadWorker
+from apt_policy.inference.worker.worker import (
+    Worker,
+    WorkerConfig,
+    WorkerError,
+    WorkerKind,
+    WorkerState,
+    failure_from_exception,
+    timeout_failure,
+)
 
 _JOIN_S = 0.2
 _LOOK_S = 0.02
@@ -30,27 +39,27 @@ class ProcessWorker:
     """See :class:`apt_policy.inference.worker.worker.Worker`."""
 
     def __init__(self, factory: PlannerFactory, *, cameras: int, image_size: int,
-                 settings: WorkerSettings | None = None) -> None:
+                 config: WorkerConfig | None = None) -> None:
         """Start the process, which begins to build the planner at once.
 
         Args:
             factory: picklable; called in the child.
             cameras: most views in an observation.
             image_size: side of their images [px].
-            settings: timeouts, threads, restarts.
+            config: timeouts, threads, restarts.
         """
-        self._settings = settings or WorkerSettings()
-        self._restarts_left = self._settings.restarts
+        self._config = config or WorkerConfig()
+        self._restarts_left = self._config.restarts
         self._context = multiprocessing.get_context('spawn')
         # RawArray is anonymous shared memory: SharedMemory's named blocks outlive a killed node.
         self._block = self._context.RawArray('B', block_size(cameras, image_size))
         self._frames = SharedFrames(self._block, cameras, image_size)
-        self._child_args = (self._block, cameras, image_size, pickle.dumps(factory), self._settings)
+        self._child_args = (self._block, cameras, image_size, pickle.dumps(factory), self._config)
         self._lock = threading.RLock()
-        self._pending: Request | None = None
-        self._running: Request | None = None
-        self._outcomes: deque[Planned | Failure] = deque()
-        self._start_error: Failure | None = None
+        self._pending: PlanRequest | None = None
+        self._running: PlanRequest | None = None
+        self._outcomes: deque[PlannedChunk | PlanFailure] = deque()
+        self._start_error: PlanFailure | None = None
         self._closed = False
         self._state = WorkerState.STARTING
         self._start()
@@ -76,7 +85,7 @@ class ProcessWorker:
                 failure = self._start_error
                 raise WorkerError(failure.message if failure else 'the worker is closed')
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: PlanRequest) -> None:
         """Have ``request`` planned next, instead of one that still waits."""
         with self._lock:
             if self._state is WorkerState.DEAD:
@@ -84,7 +93,7 @@ class ProcessWorker:
             self._pending = request
             self._dispatch()
 
-    def poll(self) -> Planned | Failure | None:
+    def poll(self) -> PlannedChunk | PlanFailure | None:
         """The next thing that happened, None if nothing did."""
         with self._lock:
             self._advance()
@@ -125,7 +134,7 @@ class ProcessWorker:
             while self._state is not WorkerState.DEAD and self._connection.poll():
                 self._receive(self._connection.recv())
         except (EOFError, OSError):
-            self._lost(_epitaph(self._process))
+            self._handle_death(_exit_failure(self._process))
             return
         self._check_timeouts()
         self._dispatch()
@@ -133,21 +142,21 @@ class ProcessWorker:
     def _receive(self, message: child.ToParent) -> None:
         if isinstance(message, child.StartFailed):
             self._restarts_left = 0
-            self._lost(message.failure)
+            self._handle_death(message.failure)
             return
         if isinstance(message, Chunk) and self._running is not None:
-            self._outcomes.append(Planned(request=self._running, chunk=message))
-        elif isinstance(message, Failure):
+            self._outcomes.append(PlannedChunk(request=self._running, chunk=message))
+        elif isinstance(message, PlanFailure):
             self._outcomes.append(message)
         self._running = None
         self._enter(WorkerState.IDLE)
 
     def _check_timeouts(self) -> None:
         waited_s = time.monotonic() - self._since_s
-        if self._state is WorkerState.BUSY and waited_s > self._settings.plan_timeout_s:
-            self._lost(hung(waited_s, self._settings))
-        elif self._state is WorkerState.STARTING and waited_s > self._settings.start_timeout_s:
-            self._lost(Failure(message=f'the planner was not ready after {waited_s:.0f} s'))
+        if self._state is WorkerState.BUSY and waited_s > self._config.plan_timeout_s:
+            self._handle_death(timeout_failure(waited_s, self._config))
+        elif self._state is WorkerState.STARTING and waited_s > self._config.start_timeout_s:
+            self._handle_death(PlanFailure(message=f'the planner was not ready after {waited_s:.0f} s'))
 
     def _dispatch(self) -> None:
         if self._state is not WorkerState.IDLE or self._pending is None:
@@ -156,20 +165,20 @@ class ProcessWorker:
         try:
             observation = self._frames.store(request.observation)
         except ValueError as error:
-            self._outcomes.append(failure_of(error))
+            self._outcomes.append(failure_from_exception(error))
             return
         self._running = request
         self._enter(WorkerState.BUSY)
         self._send(replace(request, observation=observation))
 
-    def _send(self, message: Request | child.Stop) -> None:
+    def _send(self, message: PlanRequest | child.Stop) -> None:
         try:
             self._connection.send(message)
         except OSError:
             # The child is gone; the next poll reads the end of the pipe and says how it went.
             pass
 
-    def _lost(self, failure: Failure) -> None:
+    def _handle_death(self, failure: PlanFailure) -> None:
         self._start_error = failure
         self._outcomes.append(failure)
         self._running = self._pending = None
@@ -185,13 +194,29 @@ class ProcessWorker:
         self._connection.close()
 
 
-def _epitaph(process: multiprocessing.process.BaseProcess) -> Failure:
+def start_worker(kind: WorkerKind, factory: PlannerFactory, *, cameras: int, image_size: int,
+                 config: WorkerConfig | None = None) -> Worker:
+    """Start building the planner; :meth:`Worker.warm_up` waits for it.
+
+    Args:
+        kind: where it runs.
+        factory: builds it; must be picklable for :attr:`WorkerKind.PROCESS`.
+        cameras: most views in an observation.
+        image_size: side of their images [px].
+        config: timeouts, threads, restarts.
+    """
+    if kind is WorkerKind.THREAD:
+        return ThreadWorker(factory, config=config)
+    return ProcessWorker(factory, cameras=cameras, image_size=image_size, config=config)
+
+
+def _exit_failure(process: multiprocessing.process.BaseProcess) -> PlanFailure:
     process.join(_JOIN_S)
     code = process.exitcode
     if code is not None and code < 0:
         hint = '; is the machine out of memory?' if -code == signal.SIGKILL else ''
-        return Failure(message=f'the planner process was ended by {signal.Signals(-code).name}{hint}')
-    return Failure(message=f'the planner process ended with exit code {code}')
+        return PlanFailure(message=f'the planner process was ended by {signal.Signals(-code).name}{hint}')
+    return PlanFailure(message=f'the planner process ended with exit code {code}')
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What every inference worker is: the protocol, its states and its settings.
+"""What every inference worker is: the protocol, its states and its config.
 
 A worker runs one planner away from the control tick. A submitted request replaces the one
 that waits (never a queue: the newest observation wins), and results are collected by polling,
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from apt_policy.inference.ports import Failure, Planned, Planner, Request
+from apt_policy.inference.ports import PlanFailure, PlannedChunk, Planner, PlanRequest
 
 
 class WorkerKind(Enum):
@@ -36,7 +36,7 @@ class WorkerError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
+class WorkerConfig:
     """How a worker treats its planner."""
 
     start_timeout_s: float = 300.0
@@ -77,32 +77,32 @@ class Worker(Protocol):
             WorkerError: with the planner's own message, or what happened to it.
         """
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: PlanRequest) -> None:
         """Have ``request`` planned next, instead of one that still waits."""
 
-    def poll(self) -> Planned | Failure | None:
+    def poll(self) -> PlannedChunk | PlanFailure | None:
         """The next thing that happened, None if nothing did."""
 
     def close(self, timeout_s: float = 2.0) -> None:
         """End the planner, by force after ``timeout_s``; a second call does nothing."""
 
 
-def answer(planner: Planner, request: Request) -> Planned | Failure:
+def run_plan(planner: Planner, request: PlanRequest) -> PlannedChunk | PlanFailure:
     """Have ``planner`` plan; whatever it raises becomes a failure."""
     try:
-        chunk = planner.plan(request.observation, epoch=request.epoch, committed=request.committed)
+        chunk = planner.plan(request.observation, epoch=request.epoch, prefix=request.prefix)
     except Exception as error:
-        return failure_of(error)
-    return Planned(request=request, chunk=chunk)
+        return failure_from_exception(error)
+    return PlannedChunk(request=request, chunk=chunk)
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_from_exception(error: Exception) -> PlanFailure:
     """An exception as a value that can leave its process."""
     trace = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
-    return Failure(message=f'{type(error).__name__}: {error}', trace=trace)
+    return PlanFailure(message=f'{type(error).__name__}: {error}', trace=trace)
 
 
-def hung(waited_s: float, settings: WorkerSettings) -> Failure:
+def timeout_failure(waited_s: float, config: WorkerConfig) -> PlanFailure:
     """A planner that does not answer."""
-    return Failure(message=f'the planner hangs: no answer for {waited_s:.1f} s '
-                           f'(limit {settings.plan_timeout_s:g} s)')
+    return PlanFailure(message=f'the planner hangs: no answer for {waited_s:.1f} s '
+                           f'(limit {config.plan_timeout_s:g} s)')

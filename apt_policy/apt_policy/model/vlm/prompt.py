@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from apt_policy.core.prompt import PromptError
+
 IMAGE_TOKEN = '<|image_pad|>'
-
-
-class PromptError(ValueError):
-    """An instruction that cannot be put before the model; the message says why."""
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, images: Sequence[int],

@@ -11,7 +11,7 @@ from enum import Enum
 import numpy as np
 
 from apt_policy.core.sample import Chunk, Observation
-from apt_policy.inference.ports import Committed
+from apt_policy.inference.ports import ChunkPrefix
 
 
 class Fault(Enum):
@@ -55,7 +55,7 @@ class HoverPlanner:
         if self._fault is Fault.RAISES_AT_START:
             raise RuntimeError('this planner was made to fail at its start')
 
-    def plan(self, observation: Observation, *, epoch: int, committed: Committed | None) -> Chunk:
+    def plan(self, observation: Observation, *, epoch: int, prefix: ChunkPrefix | None) -> Chunk:
         """The circle; rows already committed are kept."""
         began_s = time.perf_counter()
         time.sleep(self._delay_s)
@@ -67,10 +67,10 @@ class HoverPlanner:
         rows = np.repeat(poses[None], len(self._path), axis=0)
         rows[:, :, :3, 3] += self._path[:, None]
         gripper = np.array([[0.0 if arm is None else arm.gripper for arm in arms]] * len(rows))
-        if committed is not None:
-            count = len(committed.gripper)
-            rows[:count, committed.valid_arms] = committed.world_from_ee[:, committed.valid_arms]
-            gripper[:count, committed.valid_arms] = committed.gripper[:, committed.valid_arms]
+        if prefix is not None:
+            count = len(prefix.gripper)
+            rows[:count, prefix.valid_arms] = prefix.world_from_ee[:, prefix.valid_arms]
+            gripper[:count, prefix.valid_arms] = prefix.gripper[:, prefix.valid_arms]
         if fault is Fault.RETURNS_NAN:
             rows[-1, 0, 0, 3] = np.nan
         return Chunk(stamp_ns=observation.stamp_ns, step_ns=self._step_ns, world_from_ee=rows,

@@ -1,4 +1,4 @@
-"""Who is at the other end of our topics: rivals, and those who cannot be heard or cannot hear.
+"""Who is at the other end of our topics: other publishers, and those who cannot be heard or cannot hear.
 
 It asks the ROS graph, one topic at a time, and names the nodes that it finds. Events of the
 middleware tell the same, but without a name, and each of them makes every turn of the
@@ -37,11 +37,12 @@ def other_publishers(node: Node, publishers: Sequence[Publisher]) -> tuple[str, 
     for publisher in publishers:
         topic = publisher.topic_name
         found = [(info.node_name, info.node_namespace) for info in node.get_publishers_info_by_topic(topic)]
-        others += [f'{topic} (by {namespace.rstrip("/")}/{name})' for name, namespace in rivals(found, own)]
+        others += [f'{topic} (by {namespace.rstrip("/")}/{name})'
+                   for name, namespace in exclude_own_publisher(found, own)]
     return tuple(others)
 
 
-def rivals(found: Sequence[tuple[str, str]], own: tuple[str, str]) -> list[tuple[str, str]]:
+def exclude_own_publisher(found: Sequence[tuple[str, str]], own: tuple[str, str]) -> list[tuple[str, str]]:
     """``found`` without the one that is ours, as name and namespace of its node.
 
     A node of our own name counts as another one: exactly one publisher per topic is ours. For a
@@ -54,7 +55,7 @@ def rivals(found: Sequence[tuple[str, str]], own: tuple[str, str]) -> list[tuple
     return others
 
 
-class EndsCheck:
+class QosMonitor:
     """Goes round our topics and reports ends that do not fit; call :meth:`check_one` now and then."""
 
     def __init__(self, node: Node, publishers: Sequence[Publisher], subscriptions: Sequence[Subscription],
@@ -97,7 +98,7 @@ class EndsCheck:
                                     f'nothing; {wrong[1]}')
 
 
-class GoalClient:
+class GoalClientMonitor:
     """Notices that the client of an action's goal has left the graph.
 
     A goal does not say who sent it: rclpy keeps the sender's identity to itself. So whoever listens to the action's
@@ -113,12 +114,12 @@ class GoalClient:
         self._known: set[tuple[int, ...]] = set()
         self._expected_ns = self._seen_ns = 0
 
-    def expect(self, steady_ns: int) -> None:
+    def track_goal(self, steady_ns: int) -> None:
         """A goal came: whoever listens now, or is discovered in the next moment, is its client."""
         self._known = set()
         self._expected_ns = self._seen_ns = steady_ns
 
-    def gone_s(self, steady_ns: int) -> float:
+    def absent_s(self, steady_ns: int) -> float:
         """How long none of them has listened any more [s]; call it regularly.
 
         One that was never discovered is given ten seconds more.

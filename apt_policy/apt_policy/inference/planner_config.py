@@ -6,7 +6,7 @@ from apt_policy.model.config import check_noise_scale
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannerSettings:
+class PlannerConfig:
     """Which policy, and where it runs."""
 
     checkpoint: str = ''

@@ -2,7 +2,7 @@
 
 import pytest
 
-from apt_policy.ros.watch import rivals
+from apt_policy.ros.graph_monitor import exclude_own_publisher
 
 OWN = ('apt_policy', '/')
 UNNAMED = ('_NODE_NAME_UNKNOWN_', '_NODE_NAMESPACE_UNKNOWN_')
@@ -19,4 +19,4 @@ OTHER = ('teleop', '/')
     ([OTHER], [OTHER]),
 ])
 def test_exactly_one_publisher_is_ours_even_while_the_graph_has_lost_its_name(found, expected):
-    assert rivals(found, OWN) == expected
+    assert exclude_own_publisher(found, OWN) == expected
