@@ -24,6 +24,7 @@ from apt_policy.ros import encode
 from apt_policy.ros.inputs import RobotInputs
 from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.qos import Role, profile
+from apt_policy.ros.stream_warnings import StreamWarnings
 from apt_policy.ros.transforms import create_transform_listener
 from apt_training.convert.rosbag.config import RosbagConversionConfig, SegmentationMode
 from apt_training.convert.rosbag.job import RosbagJob

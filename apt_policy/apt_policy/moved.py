@@ -1,4 +1,4 @@
-"""Old names of programs and old places of files, which work for one more release and say what they are now."""
+"""Old names of programs and old paths of files, which work for one more release and print the new name."""
 
 import importlib
 import sys
@@ -8,19 +8,19 @@ from pathlib import Path
 
 _LAST_RELEASE = '0.3'
 _OLD_HOME, _NEW_HOME = 'apt_bringup', 'apt_sim'
-"""The packages that shipped checkpoints were in, and are in."""
+"""Packages that contained and contain the shipped checkpoints."""
 
 
 def run_moved(old: str, new: str, module: str) -> int:
-    """Run ``module.main()`` in the place of a program of another name.
+    """Run ``module.main()`` for a program that was renamed.
 
     Args:
-        old: what was called, as it is typed.
-        new: what to call in its place, as it is typed.
-        module: dotted name of the module that has the program now.
+        old: old command.
+        new: new command.
+        module: dotted name of the module that contains the program now.
 
     Returns:
-        The program's exit status; 2 where the package that has it is not installed.
+        The program's exit status; 2 if its package is not installed.
     """
     package = module.partition('.')[0]
     if find_spec(package) is None:
@@ -32,10 +32,10 @@ def run_moved(old: str, new: str, module: str) -> int:
 
 
 def current_checkpoint(path: str | Path) -> Path:
-    """Return where the checkpoint at ``path`` lies now, and say once where it went.
+    """Return the present path of the checkpoint at ``path``, and print the new path once if it moved.
 
     Shipped checkpoints moved from ``apt_bringup/checkpoints`` to ``apt_sim/checkpoints``, in the repository and in
-    installed share folders. Any other path comes back as it is, whether anything is there or not.
+    installed share folders. Any other path is returned unchanged.
     """
     path = Path(path)
     if path.exists():
@@ -48,7 +48,7 @@ def current_checkpoint(path: str | Path) -> Path:
 
 
 def _new_places(path: Path) -> list[Path]:
-    """List where ``path`` may lie now, the likeliest first; empty where it is no old place."""
+    """List the possible new paths of ``path``, the most likely first; empty if it is not an old path."""
     parts = path.parts
     homes = [at for at in range(len(parts) - 1) if parts[at:at + 2] == (_OLD_HOME, 'checkpoints')]
     if not homes:

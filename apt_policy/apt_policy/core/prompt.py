@@ -1,32 +1,29 @@
-"""Which instructions are taken.
-
-It knows nothing of tokenizers: a prompt is one line of text that a person could have typed.
-"""
+"""Validation of instructions: one line of text of limited length."""
 
 import unicodedata
 
 MAX_PROMPT_BYTES = 2048
+"""Longest instruction as UTF-8 [bytes]."""
 
 
 class PromptError(ValueError):
-    """An instruction that is refused; the message says why and what to do."""
+    """Error of an instruction that is refused; the message gives the reason and the fix."""
 
 
 def clean_prompt(text: str) -> str:
-    """The instruction as the model gets it: white space runs become one space.
+    """Check an instruction and replace each run of white space by one space.
 
     Raises:
-        PromptError: empty, longer than :data:`MAX_PROMPT_BYTES` as UTF-8, or with characters
-            that are not text.
+        PromptError: the instruction is empty, longer than :data:`MAX_PROMPT_BYTES`, or contains control characters.
     """
     size = len(text.encode('utf-8', 'surrogatepass'))
     if size > MAX_PROMPT_BYTES:
-        raise PromptError(f'the prompt has {size} bytes; the limit is {MAX_PROMPT_BYTES}: say it shorter')
+        raise PromptError(f'the prompt has {size} bytes; the limit is {MAX_PROMPT_BYTES}. Shorten it')
     line = ' '.join(text.split())
     for index, character in enumerate(line):
         if unicodedata.category(character) in ('Cc', 'Cs'):
-            raise PromptError(f'the prompt holds U+{ord(character):04X} at character {index}, which is not '
-                              'text; send plain UTF-8 without control characters')
+            raise PromptError(f'the prompt contains the control character U+{ord(character):04X} at index {index}; '
+                              'send plain UTF-8 text')
     if not line:
-        raise PromptError('the prompt is empty; say what the robot is to do')
+        raise PromptError('the prompt is empty; give an instruction such as "pick up the red cube"')
     return line

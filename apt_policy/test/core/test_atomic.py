@@ -167,7 +167,7 @@ def test_a_writer_that_wrote_nothing_spoils_nothing(file, folder):
 
 
 def test_a_folder_that_is_there_is_not_written_over_unasked(folder):
-    refused = pytest.raises(FileExistsError, match=r'not written over; choose another name.*bag')
+    refused = pytest.raises(FileExistsError, match=r'is not overwritten; choose another name.*bag')
     with refused, atomic_folder(folder, overwrite=False) as path:
         path.mkdir()
     assert names(folder.parent) == ['bag', 'bag/old']
@@ -356,7 +356,7 @@ def test_the_only_good_folder_is_back_in_its_place_when_the_next_writer_begins(f
 
 def test_the_only_good_folder_is_not_written_over_unasked_where_it_was_left_aside(folder):
     folder.rename(backup_path(folder))
-    with pytest.raises(FileExistsError, match='not written over'), atomic_folder(folder, overwrite=False) as path:
+    with pytest.raises(FileExistsError, match='is not overwritten'), atomic_folder(folder, overwrite=False) as path:
         path.mkdir()
     assert names(folder.parent) == ['bag', 'bag/old']
 

@@ -124,7 +124,7 @@ def test_plans_are_made_no_more_often_than_asked_but_at_once_after_a_new_prompt(
 @pytest.mark.parametrize(('text', 'words'), [
     ('', 'empty'), (' \t\n ', 'empty'), ('x' * 10_240, '10240 bytes; the limit is 2048'),
     ('\u00e4' * 1025, '2050 bytes'),
-    ('wave\x00', 'U\\+0000 at character 4'), ('a\x1b[31m', 'U\\+001B'), ('a\udcff', 'U\\+DCFF')])
+    ('wave\x00', 'U\\+0000 at index 4'), ('a\x1b[31m', 'U\\+001B'), ('a\udcff', 'U\\+DCFF')])
 def test_a_bad_prompt_is_refused_and_the_present_one_stays(rig, text, words):
     rig = rig().moving()
     epoch = rig.loop.status().epoch
