@@ -1,6 +1,6 @@
-"""Small real planners without a model: for tests, benchmarks and trying a robot out.
+"""Planner without a model, for tests, benchmarks and first trials of a robot.
 
-They are picklable as factories through ``functools.partial``, so they run in either worker.
+``functools.partial`` of it is a picklable factory, so it runs in either worker.
 """
 
 import math
@@ -15,7 +15,7 @@ from apt_policy.inference.ports import ChunkPrefix
 
 
 class Fault(Enum):
-    """What goes wrong, on purpose."""
+    """Fault that the planner simulates."""
 
     NONE = 'none'
     RAISES = 'raises'
@@ -23,25 +23,25 @@ class Fault(Enum):
     RETURNS_NAN = 'returns NaN'
     HANGS = 'hangs'
     EXITS = 'exits'
-    """Ends its whole process, with exit code 3."""
+    """End of the whole process with exit code 3."""
 
 
 class HoverPlanner:
-    """Sends every arm once round a small circle in the world's x-y plane, from where it is."""
+    """Planner that moves every arm on a small circle in the world's x-y plane, from its present pose."""
 
     def __init__(self, *, horizon: int = 32, step_s: float = 0.1, radius_m: float = 0.02,
                  period_s: float = 3.0, delay_s: float = 0.0, fault: Fault = Fault.NONE,
                  good_plans: int = 0) -> None:
-        """Build it.
+        """Create the planner.
 
         Args:
-            horizon: rows of a chunk.
-            step_s: time between them [s].
-            radius_m: of the circle [m]; 0 plans to stay.
-            period_s: time for one round [s].
-            delay_s: time that a plan takes [s].
-            fault: what goes wrong after ``good_plans`` plans.
-            good_plans: see ``fault``.
+            horizon: number of rows of a chunk.
+            step_s: time between two rows [s].
+            radius_m: radius of the circle [m]; 0 keeps the arms in place.
+            period_s: time for one circle [s].
+            delay_s: duration of planning [s].
+            fault: fault that occurs after ``good_plans`` plans.
+            good_plans: number of plans before the fault.
         """
         self._step_ns = round(step_s * 1e9)
         angle = 2 * math.pi * step_s / period_s * np.arange(1, horizon + 1)
@@ -51,17 +51,17 @@ class HoverPlanner:
         self._good_plans = good_plans
 
     def warm_up(self) -> None:
-        """Nothing to warm; fails if that is the fault."""
+        """Do nothing, or raise for :attr:`Fault.RAISES_AT_START`."""
         if self._fault is Fault.RAISES_AT_START:
             raise RuntimeError('this planner was made to fail at its start')
 
     def plan(self, observation: Observation, *, epoch: int, prefix: ChunkPrefix | None) -> Chunk:
-        """The circle; rows already committed are kept."""
+        """Plan the circle; the rows of ``prefix`` are kept."""
         began_s = time.perf_counter()
         time.sleep(self._delay_s)
         self._good_plans -= 1
         fault = self._fault if self._good_plans < 0 else Fault.NONE
-        _act_up(fault)
+        _simulate_fault(fault)
         arms = observation.arms
         poses = np.array([np.eye(4) if arm is None else arm.world_from_ee for arm in arms])
         rows = np.repeat(poses[None], len(self._path), axis=0)
@@ -78,10 +78,10 @@ class HoverPlanner:
                      prompt=observation.prompt, inference_s=time.perf_counter() - began_s)
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
 
-def _act_up(fault: Fault) -> None:
+def _simulate_fault(fault: Fault) -> None:
     if fault is Fault.RAISES:
         raise RuntimeError('this planner was made to fail')
     if fault is Fault.HANGS:

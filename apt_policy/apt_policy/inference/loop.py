@@ -1,9 +1,9 @@
-"""The one locked object where callbacks, worker and control timer meet.
+"""Policy loop: the thread-safe object that callbacks, worker and control timer share.
 
-Callbacks call the operator's methods, somebody who may wait calls :meth:`PolicyLoop.observe`,
-the control timer calls :meth:`PolicyLoop.tick` and publishes what it returns; on a hold
-nothing is published, so the arms keep their last command. It knows no ROS: times come in as
-arguments, what is worth a log line or a message is drained as events.
+Callbacks call the operator's methods, an observer thread calls :meth:`PolicyLoop.observe`, and
+the control timer calls :meth:`PolicyLoop.tick` and publishes the target that it returns; on a hold
+nothing is published, so the arms keep their last command. All times are arguments; events for the
+log and for messages are read with :meth:`PolicyLoop.drain_events`.
 """
 
 import threading
@@ -29,19 +29,19 @@ from apt_policy.inference.worker.worker import Worker, WorkerState
 
 
 class PolicyLoop:
-    """Thread-safe; no method waits, except that :meth:`observe` decodes images."""
+    """Thread-safe policy loop; no method waits, except that :meth:`observe` decodes images."""
 
     def __init__(self, *, source: ObservationSource, worker: Worker, safety: SafetyFilter,
                  arms: tuple[str, ...], config: LoopConfig, steady: Clock | None = None) -> None:
-        """Build it inactive and disabled.
+        """Create the loop, inactive and disabled.
 
         Args:
-            source: where observations come from.
-            worker: runs the planner; stays its maker's to warm up and close.
-            safety: the last word on targets; nobody else may use this one.
+            source: source of observations.
+            worker: worker of the planner; the caller warms it up and closes it.
+            safety: safety filter of the targets, used by this loop only.
             arms: names of the contract's arms, in its order.
-            config: how plans are executed.
-            steady: the clock of the dead-man switch.
+            config: configuration of plan execution.
+            steady: clock of the dead-man switch.
         """
         self._source = source
         self._worker = worker
@@ -62,17 +62,17 @@ class PolicyLoop:
         self._unexecuted_stamp_ns: int | None = None
         self._last_tick_ns: int | None = None
 
-    # What operators do.
+    # Requests of operators.
 
     def activate(self) -> None:
-        """Arm the gate: faults are forgotten, and the arms wait to be enabled."""
+        """Activate the loop: clear the fault; the arms stay disabled."""
         with self._lock:
             self._interlock.active = True
             self._interlock.enabled = False
             self._restart()
 
     def deactivate(self) -> None:
-        """Stop at once; a plan still being inferred will be dropped."""
+        """Stop at once; a chunk that is still being inferred will be dropped."""
         with self._lock:
             self._interlock.active = False
             self._interlock.enabled = False
@@ -81,7 +81,7 @@ class PolicyLoop:
                 self._events.record_outcome(blocked)
 
     def enable(self, enabled: bool) -> OperatorResponse:
-        """Let the arms move, or stop them at once. Enabling forgets a recorded fault."""
+        """Let the arms move, or stop them at once. Enabling clears a latched fault."""
         with self._lock:
             refusal = self._refusal() if enabled else None
             if refusal is None:
@@ -90,7 +90,7 @@ class PolicyLoop:
             return self._respond(refusal, 'enabled' if enabled else 'disabled')
 
     def reset(self) -> OperatorResponse:
-        """Forget plan, fault and last target; enable and prompt stay as they are. Refused without a planner."""
+        """Clear chunks, fault and last target; enable and prompt are kept. The request is refused without a planner."""
         with self._lock:
             refusal = self._planner_dead()
             if refusal is None:
@@ -98,7 +98,7 @@ class PolicyLoop:
             return self._respond(refusal, 'reset')
 
     def set_prompt(self, text: str) -> OperatorResponse:
-        """Follow another instruction, from a new plan; the present one is not disturbed by itself."""
+        """Follow an instruction from a new chunk; setting the active instruction again changes nothing."""
         try:
             prompt = clean_prompt(text)
         except PromptError as error:
@@ -111,27 +111,27 @@ class PolicyLoop:
             return self._respond(None, f'following {prompt!r}')
 
     def clear_prompt(self, *, epoch: int) -> None:
-        """Follow no instruction any more, so hold; does nothing if ``epoch`` is over."""
+        """Remove the instruction, so that the arms hold; do nothing if ``epoch`` has passed."""
         with self._lock:
             if epoch == self._epoch and self._prompt:
                 self._change_prompt('')
 
-    # What the surroundings report.
+    # Reports of the node.
 
     def dead_man(self, pressed: bool) -> None:
-        """The dead-man switch reported itself."""
+        """Record a message of the dead-man switch."""
         with self._lock:
             self._interlock.record_dead_man(pressed, self._steady.now_ns())
 
     def second_publishers(self, topics: tuple[str, ...]) -> None:
-        """Target topics on which somebody else publishes now; any of them is a fault."""
+        """Record the target topics that another node publishes now; any of them is a fault while enabled."""
         with self._lock:
             self._interlock.second_publishers = topics
             if topics and self._interlock.enabled:
                 self._record_fault(self._interlock.second_publisher_hold())
 
     def clock_jumped(self, detail: str) -> None:
-        """The clock of the stamps jumped: nothing received or planned before it counts."""
+        """Drop all data and chunks after a jump of the stamps' clock."""
         with self._lock:
             self._last_tick_ns = None
             self._source.clear()
@@ -139,13 +139,12 @@ class PolicyLoop:
             if self._interlock.enabled:
                 self._interlock.latch(HoldReason.CLOCK_JUMP, detail)
 
-    # The cycle.
+    # Control cycle.
 
     def observe(self, now_ns: int) -> None:
-        """Have a plan made from what is known now, if one is wanted and the worker is free.
+        """Submit an observation to the worker if a chunk is needed and the worker is idle.
 
-        It decodes images, so it is not for the control timer's thread; the lock is not held
-        meanwhile.
+        Images are decoded without the lock, so this must not run in the control timer's thread.
         """
         with self._lock:
             self._collect(now_ns)
@@ -165,7 +164,7 @@ class PolicyLoop:
                 self._worker.submit(PlanRequest(observation=seen, epoch=epoch, prefix=prefix))
 
     def tick(self, now_ns: int) -> Target | Hold:
-        """What to publish now, or why nothing; once per control period."""
+        """Return the target to publish now, or a hold; called once per control period."""
         with self._lock:
             if self._last_tick_ns is not None and now_ns < self._last_tick_ns:
                 self.clock_jumped(f'the clock went back by {(self._last_tick_ns - now_ns) / 1e9:.3f} s')
@@ -176,19 +175,19 @@ class PolicyLoop:
             return outcome
 
     def drain_events(self) -> tuple[Event, ...]:
-        """What happened since the last call, oldest first."""
+        """Return the events since the last call, oldest first."""
         with self._lock:
             return self._events.drain()
 
     def status(self) -> LoopStatus:
-        """Everything worth reporting."""
+        """Return the present status."""
         with self._lock:
             return LoopStatus(hold=self._events.hold, fault=self._interlock.fault, active=self._interlock.active,
                               enabled=self._interlock.enabled, prompt=self._prompt, epoch=self._epoch,
                               worker=self._worker.state, counts=self._counters.report(),
                               clamped_ticks=self._guard.clamped_ticks)
 
-    # Inside, under the lock.
+    # Private methods, called with the lock held.
 
     def _refusal(self) -> str | None:
         if not self._interlock.active:
@@ -196,16 +195,16 @@ class PolicyLoop:
         if (gone := self._planner_dead()) is not None:
             return gone
         if self._interlock.second_publishers:
-            return f'somebody else publishes {", ".join(self._interlock.second_publishers)}: stop it first'
+            return f'another node also publishes {", ".join(self._interlock.second_publishers)}: stop it first'
         return None
 
     def _planner_dead(self) -> str | None:
         if self._worker.state is not WorkerState.DEAD:
             return None
         if self._last_tick_ns is not None:
-            # Perhaps only this look found it dead: then why it died has not been heard yet.
+            # The state may have changed in this call; poll for the failure that ended the worker.
             self._collect(self._last_tick_ns)
-        return f'the planner is gone ({self._worker_failure}): clean the node up and configure it again'
+        return f'the planner has ended ({self._worker_failure}): clean up and configure the node again'
 
     def _respond(self, refusal: str | None, message: str) -> OperatorResponse:
         return OperatorResponse(accepted=refusal is None, message=message if refusal is None else refusal,
@@ -269,7 +268,7 @@ class PolicyLoop:
                                    first_stale_stream(self._source.ages(now_ns)), arms) if isinstance(hold, Hold)]
         if holds or isinstance(arms, Hold):
             return self._events.select_hold(holds)
-        # Having no plan is a consequence wherever an input is at fault.
+        # Without a chunk and with a bad input, the input is the cause.
         if isinstance(planned, Hold):
             return planned
         if self._stood_still:
@@ -281,10 +280,10 @@ class PolicyLoop:
         if not self._prompt:
             return Hold(reason=HoldReason.NO_PROMPT, detail='no instruction was given')
         if self._worker.state is WorkerState.DEAD:
-            # Perhaps only this look found it dead: then why it died has not been heard yet.
+            # The state may have changed in this call; poll for the failure that ended the worker.
             self._collect(now_ns)
             return Hold(reason=HoldReason.INFERENCE_FAILED,
-                        detail=f'the planner is gone: {self._worker_failure}')
+                        detail=f'the planner has ended: {self._worker_failure}')
         return None
 
     def _record_outcome(self, outcome: Target | Hold, now_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""What a planner is made from: plain values, which may be had and passed on without torch."""
+"""Configuration of a planner; importing it needs no torch."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,23 @@ from apt_policy.model.config import check_noise_scale
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerConfig:
-    """Which policy, and where it runs."""
+    """Checkpoint, device and sampling of a planner."""
 
     checkpoint: str = ''
-    """A checkpoint folder or a published file; empty: a tiny policy that has learned nothing."""
+    """Checkpoint folder or published file; empty for an untrained tiny policy."""
     vlm: str = ''
-    """Hub name or folder of the VLM, in place of the checkpoint's."""
+    """Hub name or folder of the VLM; empty for the one named in the checkpoint."""
     device: str = 'auto'
-    """``cpu``, ``cuda``, ``cuda:1``; ``auto`` takes a GPU where there is one."""
+    """``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU if there is one."""
     dtype: str = 'auto'
-    """``float32``, ``bfloat16``, or ``auto``: on a GPU that which the checkpoint records, float32 on a CPU."""
+    """``float32``, ``bfloat16``, or ``auto``: the precision recorded in the checkpoint on a GPU, float32 on a CPU."""
     use_ema: bool = False
-    """The running average of the weights in their place."""
+    """Use the exponential moving average of the weights."""
     denoising_steps: int = 20
     noise_scale: float = 1.0
-    """Of the noise that plans start from, 0..1; at 0 the same observation always gives the same plan. A policy that has
-    learned nothing starts from none."""
+    """Scale of the initial diffusion noise, 0..1; 0 makes sampling deterministic. An untrained policy uses no noise."""
     seed: int = 0
-    """Of the noise that plans start from."""
+    """Seed of the initial diffusion noise."""
 
     def __post_init__(self) -> None:
         check_noise_scale(self.noise_scale)

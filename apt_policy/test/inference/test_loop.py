@@ -356,7 +356,7 @@ def test_a_reset_without_a_planner_is_refused_with_what_happened_to_it(rig):
     rig.worker.finish(PlanFailure(message='the planner process was ended by SIGKILL'))
     rig.worker.state = WorkerState.DEAD
     refused = rig.loop.reset()
-    assert not refused.accepted and 'SIGKILL' in refused.message and 'configure it again' in refused.message
+    assert not refused.accepted and 'SIGKILL' in refused.message and 'configure the node again' in refused.message
     assert rig.reason() is HoldReason.INFERENCE_FAILED
     assert not rig.loop.reset().accepted
     assert rig.loop.status().fault is not None, 'a refusal changes nothing'

@@ -179,7 +179,7 @@ def test_a_gap_in_the_past_is_bridged(contract, make_planner, trained, observati
     (lambda o: replace(o, views=(None, *o.views[1:2], None, o.views[3])),
      'left: none of its reference cameras cam_left_wrist, cam_high has an image'),
     (lambda o: replace(o, views=(replace(o.views[0], rgb=np.zeros((32, 32, 3), np.uint8)), *o.views[1:])),
-     r'cam_high shows \(32, 32, 3\), expected \(64, 64, 3\)'),
+     r'the image of cam_high has shape \(32, 32, 3\), expected \(64, 64, 3\)'),
 ])
 def test_an_observation_that_cannot_be_planned_from_says_why(planner, observation, change, message):
     with pytest.raises(PlanError, match=message):
@@ -250,7 +250,7 @@ def test_several_plans_of_one_observation_are_as_many_draws_of_the_same_noise(ma
 
 
 def test_averages_without_a_checkpoint_are_refused(contract):
-    with pytest.raises(ValueError, match='use_ema is true and there is no checkpoint'):
+    with pytest.raises(ValueError, match='use_ema is true but no checkpoint'):
         load_planner(PlannerConfig(device='cpu', use_ema=True), contract)
 
 

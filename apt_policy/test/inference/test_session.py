@@ -87,7 +87,7 @@ def test_time_up_stops_the_arms(run):
     rig, session = run
     while isinstance(end := session.update(rig.now_ns), RunProgress):
         rig.tick()
-    assert end == RunResult(termination=Termination.TIME_UP, message='1 s are over', elapsed_s=1.0)
+    assert end == RunResult(termination=Termination.TIME_UP, message='the time limit of 1 s is over', elapsed_s=1.0)
     assert rig.reason() is HoldReason.NO_PROMPT
 
 

@@ -91,7 +91,7 @@ def test_a_planner_that_raises_is_reported_with_its_words_and_goes_on(started, m
         failure = next_outcome(worker)
         assert isinstance(failure, PlanFailure)
         assert failure.message == 'RuntimeError: this planner was made to fail'
-        assert '_act_up' in failure.trace
+        assert '_simulate_fault' in failure.trace
         assert worker.state is WorkerState.IDLE
 
 

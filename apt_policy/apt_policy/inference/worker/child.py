@@ -1,6 +1,6 @@
-"""The planner's own process: what runs on the far side of ``process_worker``.
+"""Planner process of ``process_worker``.
 
-It builds the planner after the numeric libraries' thread count is set, answers requests one at
+It sets the thread count of numeric libraries, builds the planner, plans one request at
 a time, always the newest, and ends when its parent does. It imports nothing heavy itself.
 """
 
@@ -21,19 +21,19 @@ _THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerReady:
-    """The planner is built and warm."""
+    """Message to the parent: the planner is built and warm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartFailed:
-    """The planner could not be made ready."""
+    """Message to the parent: the planner could not be built or warmed up."""
 
     failure: PlanFailure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """Parent to child: end."""
+    """Message to the child: end the process."""
 
 
 ToParent = PlannerReady | StartFailed | Chunk | PlanFailure
@@ -41,9 +41,17 @@ ToParent = PlannerReady | StartFailed | Chunk | PlanFailure
 
 def main(connection: Connection, block: Any, cameras: int, image_size: int, factory: bytes,
          config: WorkerConfig) -> None:
-    """Serve until told to stop; ``factory`` is pickled so that it is imported after the set-up.
+    """Plan requests until a :class:`Stop` arrives.
 
-    Ctrl-C does not come through: the parent starts this process with the signal blocked.
+    Ctrl-C has no effect, because the parent starts this process with SIGINT blocked.
+
+    Args:
+        connection: pipe to the parent.
+        block: shared memory of the images.
+        cameras: largest number of views in an observation.
+        image_size: side of their images [px].
+        factory: pickled planner factory, so that its imports happen after the thread count is set.
+        config: threads and niceness.
     """
     _limit_resources(config)
     inbox = _Inbox(connection)
@@ -62,7 +70,7 @@ def main(connection: Connection, block: Any, cameras: int, image_size: int, fact
 
 
 def threads_beside_control() -> int:
-    """As many as there are cores, but for the one that the control tick needs."""
+    """Return the number of available cores minus one for the control tick, at least 1."""
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
@@ -73,7 +81,7 @@ def _limit_resources(config: WorkerConfig) -> None:
 
 
 class _Inbox:
-    """Reads requests as they come, so that the parent never waits; keeps the newest."""
+    """Inbox that reads requests in a thread, so that the parent never waits, and keeps the newest."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -82,7 +90,7 @@ class _Inbox:
         threading.Thread(target=self._read, name='apt_inbox', daemon=True).start()
 
     def next_request(self) -> PlanRequest | None:
-        """Wait for a request; None when told to stop."""
+        """Wait for a request; return None after a :class:`Stop`."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None)
             message, self._newest = self._newest, None
@@ -93,8 +101,7 @@ class _Inbox:
             try:
                 message = self._connection.recv()
             except (EOFError, OSError):
-                # The parent is gone, however it went: nobody waits for an run_plan, and a plan
-                # may take long, so nothing is finished first.
+                # The parent has ended: no result is needed, and a running plan may take long.
                 os._exit(0)
             with self._changed:
                 self._newest = message

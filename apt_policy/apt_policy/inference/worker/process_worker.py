@@ -1,8 +1,8 @@
-"""The planner in a process of its own: it shares neither Python's lock nor a crash with us.
+"""Worker with the planner in its own process, isolated from the GIL and from crashes.
 
-Images cross through shared memory without a name (nothing is left behind, however either side
-ends), the rest through a pipe. A hung planner is killed. No thread is needed on this side:
-:meth:`ProcessWorker.poll` does the work, and never waits.
+Images are passed through anonymous shared memory, which leaves nothing behind however either side
+ends, the rest through a pipe. A hung planner is killed. The parent needs no thread:
+:meth:`ProcessWorker.poll` does the work without waiting.
 """
 
 import multiprocessing
@@ -32,21 +32,21 @@ from apt_policy.inference.worker.worker import (
 )
 
 _JOIN_S = 0.2
-_LOOK_S = 0.02
+_POLL_S = 0.02
 
 
 class ProcessWorker:
-    """See :class:`apt_policy.inference.worker.worker.Worker`."""
+    """Worker process; see :class:`apt_policy.inference.worker.worker.Worker`."""
 
     def __init__(self, factory: PlannerFactory, *, cameras: int, image_size: int,
                  config: WorkerConfig | None = None) -> None:
         """Start the process, which begins to build the planner at once.
 
         Args:
-            factory: picklable; called in the child.
-            cameras: most views in an observation.
+            factory: picklable planner factory, called in the child.
+            cameras: largest number of views in an observation.
             image_size: side of their images [px].
-            config: timeouts, threads, restarts.
+            config: timeouts, threads, restarts; None for the defaults.
         """
         self._config = config or WorkerConfig()
         self._restarts_left = self._config.restarts
@@ -66,7 +66,7 @@ class ProcessWorker:
 
     @property
     def state(self) -> WorkerState:
-        """What it does now."""
+        """Present state."""
         with self._lock:
             self._advance()
             return self._state
@@ -77,16 +77,16 @@ class ProcessWorker:
         return self._process.pid
 
     def warm_up(self) -> None:
-        """Wait until the planner is built and warm; WorkerError with its message if it is not."""
+        """Wait until the planner is built and warm; raise WorkerError with its message if it fails."""
         while self.state is WorkerState.STARTING:
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         with self._lock:
             if self._state is WorkerState.DEAD:
                 failure = self._start_error
                 raise WorkerError(failure.message if failure else 'the worker is closed')
 
     def submit(self, request: PlanRequest) -> None:
-        """Have ``request`` planned next, instead of one that still waits."""
+        """Submit ``request``; it replaces one that still waits."""
         with self._lock:
             if self._state is WorkerState.DEAD:
                 return
@@ -94,13 +94,13 @@ class ProcessWorker:
             self._dispatch()
 
     def poll(self) -> PlannedChunk | PlanFailure | None:
-        """The next thing that happened, None if nothing did."""
+        """Return the next outcome, None if there is none."""
         with self._lock:
             self._advance()
             return self._outcomes.popleft() if self._outcomes else None
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """End the process, by force after ``timeout_s``."""
+        """End the process; kill it after ``timeout_s``."""
         with self._lock:
             if self._closed:
                 return
@@ -127,7 +127,7 @@ class ProcessWorker:
         self._since_s = time.monotonic()
 
     def _advance(self) -> None:
-        """Take in what the child sent, notice its end, and give it the next request."""
+        """Receive the child's messages, detect its end, and send the next request."""
         if self._state is WorkerState.DEAD:
             return
         try:
@@ -175,7 +175,7 @@ class ProcessWorker:
         try:
             self._connection.send(message)
         except OSError:
-            # The child is gone; the next poll reads the end of the pipe and says how it went.
+            # The child has ended; the next poll reads the end of the pipe and reports the exit code.
             pass
 
     def _handle_death(self, failure: PlanFailure) -> None:
@@ -196,14 +196,14 @@ class ProcessWorker:
 
 def start_worker(kind: WorkerKind, factory: PlannerFactory, *, cameras: int, image_size: int,
                  config: WorkerConfig | None = None) -> Worker:
-    """Start building the planner; :meth:`Worker.warm_up` waits for it.
+    """Start a worker of ``kind``, which begins to build the planner; :meth:`Worker.warm_up` waits for it.
 
     Args:
-        kind: where it runs.
-        factory: builds it; must be picklable for :attr:`WorkerKind.PROCESS`.
-        cameras: most views in an observation.
+        kind: thread or process.
+        factory: planner factory; must be picklable for :attr:`WorkerKind.PROCESS`.
+        cameras: largest number of views in an observation.
         image_size: side of their images [px].
-        config: timeouts, threads, restarts.
+        config: timeouts, threads, restarts; None for the defaults.
     """
     if kind is WorkerKind.THREAD:
         return ThreadWorker(factory, config=config)
@@ -221,8 +221,8 @@ def _exit_failure(process: multiprocessing.process.BaseProcess) -> PlanFailure:
 
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """The child inherits the mask, for good: on Ctrl-C it is for us to end it."""
-    # Starting a process starts the tracker if there is none yet, and that unblocks the signal.
+    """Block SIGINT while the child starts; it inherits the mask, so that on Ctrl-C the parent ends it."""
+    # Starting a process also starts the resource tracker if there is none yet, which unblocks the signal.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -1,6 +1,6 @@
-"""The planner in a thread of this process: nothing is copied, but Python's lock is shared.
+"""Worker with the planner in a thread of this process: no copies, but the GIL is shared.
 
-A timeout_failure planner cannot be ended here, only given up; ``process_worker`` can.
+A hung planner can only be abandoned here; ``process_worker`` can kill it.
 """
 
 import threading
@@ -19,7 +19,7 @@ from apt_policy.inference.worker.worker import (
 
 
 class ThreadWorker:
-    """See :class:`apt_policy.inference.worker.worker.Worker`."""
+    """Worker thread; see :class:`apt_policy.inference.worker.worker.Worker`."""
 
     def __init__(self, factory: PlannerFactory, *, config: WorkerConfig | None = None) -> None:
         """Start the thread, which begins to build the planner at once."""
@@ -37,12 +37,12 @@ class ThreadWorker:
 
     @property
     def state(self) -> WorkerState:
-        """What it does now."""
+        """Present state."""
         with self._changed:
             return self._state
 
     def warm_up(self) -> None:
-        """Wait until the planner is built and warm; WorkerError with its message if it is not."""
+        """Wait until the planner is built and warm; raise WorkerError with its message if it fails."""
         limit_s = self._config.start_timeout_s
         with self._changed:
             self._changed.wait_for(lambda: self._state is not WorkerState.STARTING, limit_s)
@@ -53,7 +53,7 @@ class ThreadWorker:
                 raise WorkerError(self._start_error.message if self._start_error else 'the worker is closed')
 
     def submit(self, request: PlanRequest) -> None:
-        """Have ``request`` planned next, instead of one that still waits."""
+        """Submit ``request``; it replaces one that still waits."""
         with self._changed:
             if self._state is WorkerState.DEAD:
                 return
@@ -63,7 +63,7 @@ class ThreadWorker:
             self._changed.notify_all()
 
     def poll(self) -> PlannedChunk | PlanFailure | None:
-        """The next thing that happened, None if nothing did."""
+        """Return the next outcome, None if there is none."""
         with self._changed:
             if self._outcomes:
                 return self._outcomes.popleft()
