@@ -74,7 +74,7 @@ class Checkpoint:
             CheckpointError: they are of another stage.
         """
         if self.expert.stage is not stage:
-            raise CheckpointError(f'{self.source} is a {self.expert.stage.value} checkpoint, expected '
+            raise CheckpointError(f'{self.source} holds a {self.expert.stage.value}, expected a '
                                   f'{stage.value}; give a checkpoint of that stage, or train one from the prior')
 
     def require_contract(self, facts: Mapping[str, Any]) -> None:
@@ -147,7 +147,7 @@ def _average_beside(folder: Path) -> Path:
     average = ema_path(folder)
     if not average.is_dir():
         raise CheckpointError(f'{folder} has no averaged weights: there is no {average.name} beside it. Give a '
-                              'checkpoint of a run with --ema, or use_ema=False')
+                              'checkpoint of a run that saves averages, or use_ema=False')
     return average
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from apt_policy.model.config import Prediction
 
 POSITION_WEIGHT, ROTATION_WEIGHT, GRIPPER_WEIGHT = 30.0, 10.0, 10.0
-"""Weights of the loss terms, as in the released code."""
+"""Weights of the loss terms."""
 
 Predictor = Callable[[Tensor, int], Tensor]
 """Model: from noisy actions (B, A, T, 10) and the index of the denoising step to predicted noise or actions."""

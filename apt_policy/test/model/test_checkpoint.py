@@ -151,7 +151,7 @@ def test_the_folder_of_a_run_stands_for_its_newest_checkpoint(make_policy, tmp_p
     (tmp_path / 'latest').write_text('iter_000001\n')
     assert read_checkpoint(tmp_path).iteration == 1
     (tmp_path / 'latest').write_text('iter_000003\n')
-    with pytest.raises(CheckpointError, match="latest says 'iter_000003', and there is no such checkpoint"):
+    with pytest.raises(CheckpointError, match="latest names 'iter_000003', but there is no such checkpoint"):
         read_checkpoint(tmp_path)
 
 

@@ -237,7 +237,7 @@ def test_a_fresh_expert_predicts_no_noise(small_config, random_scene):
 def test_five_arms_are_refused(small_config, random_expert, random_scene):
     expert = random_expert(small_config())
     scene = random_scene(expert.config, arms=5)
-    with pytest.raises(ValueError, match='5 arms; the expert has embeddings for 4'):
+    with pytest.raises(ValueError, match='the robot has 5 arms; the expert supports at most 4'):
         eps_of(expert, scene.features, scene.robot)
 
 

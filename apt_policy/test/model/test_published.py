@@ -98,7 +98,7 @@ def test_an_expert_saved_from_a_wrapper_is_read(make_policy, publish, prefix):
 def test_an_expert_that_is_there_with_and_without_a_wrapper_is_refused(make_policy, publish):
     weights = make_policy().expert.state_dict()
     twice = {**weights, **{'module.' + key: value for key, value in weights.items()}}
-    with pytest.raises(CheckpointError, match=r"are both '.*' without the prefixes of their wrappers; save the model"):
+    with pytest.raises(CheckpointError, match=r"are both '.*' without wrapper prefixes; save the model"):
         read_checkpoint(publish(twice))
 
 
@@ -134,7 +134,7 @@ def test_averages_are_taken_where_they_are_asked_for_and_named_where_not(make_po
     weights = make_policy().expert.state_dict()
     path = publish(weights, ema=shadow_of(weights))
     assert equal(read_checkpoint(path).weights, weights)
-    assert "holds averaged weights too, under 'ema'; they are not used. use_ema takes them" in caplog.text
+    assert "also contains averaged weights under 'ema', which are not used; set use_ema" in caplog.text
     assert equal(read_checkpoint(path, use_ema=True).weights, {key: value * 0.5 for key, value in weights.items()})
 
 

@@ -67,7 +67,7 @@ def test_a_weight_that_the_prior_lacks_is_named(prior, vla):
 
 
 def test_a_weight_of_the_prior_without_a_place_is_named(prior, vla):
-    with pytest.raises(TransferError, match='stray of the prior has no place'):
+    with pytest.raises(TransferError, match='stray of the prior does not exist'):
         transfer_prior({**prior.state_dict(), 'stray': torch.zeros(1)}, vla)
 
 

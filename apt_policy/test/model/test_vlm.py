@@ -250,9 +250,10 @@ def test_a_model_without_a_chat_template_is_refused_at_load(saved_folder, tmp_pa
 
 
 @pytest.mark.parametrize(('template', 'message'), [
-    ("{{ messages[0].content[-1].text }}", r'has 0 places <\|image_pad\|> for 2 images\. Copy chat_template\.jinja'),
-    ("{{ 'user: ' + messages[0].content }}", r'cannot take images and text: .*\. Copy chat_template\.jinja'),
-    ("{{ messages[0].content", r'cannot take images and text: .*\. Copy chat_template\.jinja'),
+    ("{{ messages[0].content[-1].text }}",
+     r'gives 0 <\|image_pad\|> for 2 images, expected 2\. Copy chat_template\.jinja'),
+    ("{{ 'user: ' + messages[0].content }}", r'does not support images and text: .*\. Copy chat_template\.jinja'),
+    ("{{ messages[0].content", r'does not support images and text: .*\. Copy chat_template\.jinja'),
 ])
 def test_a_chat_template_of_a_model_that_only_reads_is_refused_at_load(saved_folder, tmp_path, template, message):
     folder = without_templates(tmp_path, saved_folder)
