@@ -60,7 +60,7 @@ class VlFeatures:
 
     @property
     def positions(self) -> Tensor:
-        """(B, L) int64 positions; the vision tokens of one sample share one position and text continues from there."""
+        """(B, L) int64 positions; the tokens of one image share one position and text continues from there."""
         seen = self.is_vision.long().cumsum(-1)
         place = torch.arange(self.is_vision.shape[1], device=seen.device)
         return place - (seen - 1).clamp(min=0)

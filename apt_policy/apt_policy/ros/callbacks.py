@@ -1,4 +1,4 @@
-"""A node's callbacks in a thread of their own, for programs whose main thread does something else."""
+"""Executor thread for a node's callbacks, for programs whose main thread does other work."""
 
 import threading
 import traceback
@@ -8,10 +8,10 @@ from rclpy.node import Node
 
 
 class Callbacks:
-    """Runs them for as long as the block lasts; what fails in one of them is raised at its end."""
+    """Context manager that runs a node's callbacks in a thread; an exception of a callback is raised at the end."""
 
     def __init__(self, node: Node, stop: threading.Event) -> None:
-        """``stop`` is set when a callback fails."""
+        """Create the executor; ``stop`` is set when a callback fails."""
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         self._stop = stop

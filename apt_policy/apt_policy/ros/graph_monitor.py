@@ -1,8 +1,8 @@
-"""Who is at the other end of our topics: other publishers, and those who cannot be heard or cannot hear.
+"""Monitors of the ROS graph: other publishers of targets, incompatible QoS, and clients of action goals.
 
-It asks the ROS graph, one topic at a time, and names the nodes that it finds. Events of the
-middleware tell the same, but without a name, and each of them makes every turn of the
-executor dearer. What follows from an answer is the loop's matter.
+The graph is queried one topic at a time, so that reports name the nodes. Middleware events report
+incompatible QoS too, but without a name, and each event handler makes every turn of the
+executor slower.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,20 +18,20 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from apt_policy.ros.qos import remedy
 
-# How rmw words its objections.
+# Words in rmw's reasons for incompatible QoS.
 _OBJECTIONS = {'RELIABILITY': 'reliable subscription', 'DURABILITY': 'transient local',
                'DEADLINE': 'deadline', 'LIVELINESS': 'liveliness'}
-
-
+# Time after a goal within which its client may still be discovered.
 _DISCOVERY_NS = 1_000_000_000
+# Further time for a client that was never discovered.
 _UNDISCOVERED_NS = 10 * 10**9
 
-# As rmw calls a node of which it knows endpoints and not the name.
+# Name that rmw gives to a node whose endpoints it knows but not its name.
 _UNNAMED = ('_NODE_NAME_UNKNOWN_', '_NODE_NAMESPACE_UNKNOWN_')
 
 
 def other_publishers(node: Node, publishers: Sequence[Publisher]) -> tuple[str, ...]:
-    """``topic (by node)`` for each publisher on our topics that is not ours."""
+    """List ``topic (by node)`` for each publisher on the topics of ``publishers`` that belongs to another node."""
     own = (node.get_name(), node.get_namespace())
     others = []
     for publisher in publishers:
@@ -43,10 +43,14 @@ def other_publishers(node: Node, publishers: Sequence[Publisher]) -> tuple[str, 
 
 
 def exclude_own_publisher(found: Sequence[tuple[str, str]], own: tuple[str, str]) -> list[tuple[str, str]]:
-    """``found`` without the one that is ours, as name and namespace of its node.
+    """Return ``found`` without the own publisher.
 
-    A node of our own name counts as another one: exactly one publisher per topic is ours. For a
-    moment the graph may have lost the name of even that one.
+    Exactly one publisher per topic is the own one, so a second one of the same node name remains. The graph may
+    lack the name of the own node for a moment.
+
+    Args:
+        found: node name and namespace of each publisher of a topic.
+        own: name and namespace of the own node.
     """
     others = list(found)
     ours = next((entry for entry in (own, _UNNAMED) if entry in others), None)
@@ -56,11 +60,18 @@ def exclude_own_publisher(found: Sequence[tuple[str, str]], own: tuple[str, str]
 
 
 class QosMonitor:
-    """Goes round our topics and reports ends that do not fit; call :meth:`check_one` now and then."""
+    """Monitor that reports endpoints with incompatible QoS or type; call :meth:`check_one` regularly."""
 
     def __init__(self, node: Node, publishers: Sequence[Publisher], subscriptions: Sequence[Subscription],
                  report: Callable[[str, str], None]) -> None:
-        """``report`` is given the topic and one sentence."""
+        """Create the monitor.
+
+        Args:
+            node: node of the endpoints.
+            publishers: own publishers.
+            subscriptions: own subscriptions.
+            report: called with the topic and one sentence.
+        """
         self._node = node
         self._publishers = tuple(publishers)
         self._subscriptions = tuple(subscriptions)
@@ -68,7 +79,7 @@ class QosMonitor:
         self._round: Iterator[Callable[[], None]] = iter(())
 
     def check_one(self) -> None:
-        """Check one topic."""
+        """Check the next topic in turn."""
         check = next(self._round, None)
         if check is None:
             self._round = self._checks()
@@ -77,11 +88,11 @@ class QosMonitor:
 
     def _checks(self) -> Iterator[Callable[[], None]]:
         for subscription in self._subscriptions:
-            yield partial(self._check_heard, subscription)
+            yield partial(self._check_publishers, subscription)
         for publisher in self._publishers:
-            yield partial(self._check_hearers, publisher)
+            yield partial(self._check_subscriptions, publisher)
 
-    def _check_heard(self, subscription: Subscription) -> None:
+    def _check_publishers(self, subscription: Subscription) -> None:
         topic, kind = subscription.topic_name, _type_name(subscription.msg_type)
         for end in self._node.get_publishers_info_by_topic(topic):
             wrong = _difference(end, kind, end.qos_profile, _explicit(subscription.qos_profile))
@@ -89,7 +100,7 @@ class QosMonitor:
                 self._report(topic, f'{_name(end)} publishes {topic} with {wrong[0]}: none of its messages '
                                     f'arrive; {wrong[1]}')
 
-    def _check_hearers(self, publisher: Publisher) -> None:
+    def _check_subscriptions(self, publisher: Publisher) -> None:
         topic, kind = publisher.topic_name, _type_name(publisher.msg_type)
         for end in self._node.get_subscriptions_info_by_topic(topic):
             wrong = _difference(end, kind, _explicit(publisher.qos_profile), end.qos_profile)
@@ -99,33 +110,33 @@ class QosMonitor:
 
 
 class GoalClientMonitor:
-    """Notices that the client of an action's goal has left the graph.
+    """Monitor that detects when the client of an action's goal has left the graph.
 
-    A goal does not say who sent it: rclpy keeps the sender's identity to itself. So whoever listens to the action's
-    feedback when the goal comes, as every action client does, stands for its client. Where several listen, the goal
-    counts as wanted until all of them have left; and one that was killed leaves the graph only when its lease ends
-    (20 s with Fast DDS as shipped), where one that ends by itself leaves at once.
+    rclpy does not expose the sender of a goal. Every subscriber of the action's feedback at the time of the goal is
+    therefore taken as its client, because every action client subscribes to it. With several subscribers, the goal
+    lasts until all of them have left. A killed client leaves the graph only when its lease ends (20 s with Fast DDS
+    as shipped); a client that shuts down leaves at once.
     """
 
     def __init__(self, node: Node, action: str) -> None:
-        """Watch clients of ``action``, which ``node`` offers."""
+        """Monitor the clients of ``action``, whose server is ``node``."""
         self._node = node
         self._topic = f'{node.resolve_topic_name(action)}/_action/feedback'
         self._known: set[tuple[int, ...]] = set()
         self._expected_ns = self._seen_ns = 0
 
     def track_goal(self, steady_ns: int) -> None:
-        """A goal came: whoever listens now, or is discovered in the next moment, is its client."""
+        """Start monitoring the client of a new goal at ``steady_ns``."""
         self._known = set()
         self._expected_ns = self._seen_ns = steady_ns
 
     def absent_s(self, steady_ns: int) -> float:
-        """How long none of them has listened any more [s]; call it regularly.
+        """Return for how long the client has been absent [s]; call it regularly.
 
-        One that was never discovered is given ten seconds more.
+        A client that was never discovered is absent only after ten further seconds.
         """
         present = {tuple(end.endpoint_gid) for end in self._node.get_subscriptions_info_by_topic(self._topic)}
-        # The request may arrive before the rest of its sender is discovered; on a busy machine long before.
+        # The goal may arrive before its sender's endpoints are discovered, on a busy machine long before.
         if not self._known or steady_ns - self._expected_ns < _DISCOVERY_NS:
             self._known |= present
         if self._known & present:
@@ -136,7 +147,7 @@ class GoalClientMonitor:
 
 def _difference(end: TopicEndpointInfo, kind: str, offered: QoSProfile,
                 requested: QoSProfile) -> tuple[str, str] | None:
-    """What does not fit and what to do about it."""
+    """Return an incompatibility and its remedy, None if the endpoints match."""
     if end.topic_type != kind:
         return f'type {end.topic_type} in place of {kind}', 'use one message type'
     compatibility, reason = qos_check_compatible(offered, requested)
@@ -147,7 +158,7 @@ def _difference(end: TopicEndpointInfo, kind: str, offered: QoSProfile,
 
 
 def _explicit(profile: QoSProfile) -> QoSProfile:
-    """As the graph would tell it: what was left open means none, where rclpy writes zero."""
+    """Return ``profile`` as the graph reports it: unset durations are infinite, where rclpy has zero."""
     return QoSProfile(
         depth=profile.depth, reliability=profile.reliability, durability=profile.durability,
         deadline=profile.deadline if profile.deadline.nanoseconds else Infinite,

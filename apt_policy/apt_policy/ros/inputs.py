@@ -1,8 +1,4 @@
-"""Subscriptions to what the robot says, stored in the assembler and nowhere else.
-
-Callbacks store a reference and return. Which streams exist is the contract's matter,
-whether they suffice the assembler's.
-"""
+"""Subscriptions to the robot's streams, which store messages in the assembler."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,14 +19,18 @@ from apt_policy.ros.transforms import TOPICS as TF_TOPICS
 
 
 class RobotInputs:
-    """Feeds one assembler from one node's subscriptions."""
+    """Subscriptions of one node that fill one assembler."""
 
     def __init__(self, node: Node, contract: RobotContract, params: PolicyParams,
                  assembler: ObservationAssembler, warnings: StreamWarnings) -> None:
         """Subscribe to the cameras in use and to every arm.
 
         Args:
-            warnings: told of missed deadlines.
+            node: node of the subscriptions.
+            contract: robot contract.
+            params: parameters of the policy node.
+            assembler: receiver of the messages.
+            warnings: receiver of missed deadlines.
         """
         self._node = node
         self._streams = StreamTable(contract)
@@ -38,14 +38,14 @@ class RobotInputs:
         self._warnings = warnings
         self._topics: dict[str, tuple[str, ...]] = dict.fromkeys(assembler.transform_streams, TF_TOPICS)
         self.subscriptions: list[Subscription] = []
-        """Of this node, for whoever checks their other ends."""
+        """Own subscriptions, for the QoS monitor."""
         for name in params.cameras or contract.cameras:
             self._listen_to_camera(name, params)
         for name in contract.arms:
             self._listen_to_arm(name, params)
 
     def warnings_for(self, stream: str | None) -> tuple[str, ...]:
-        """What is known of the topics behind the stream of a hold; nothing for a hold without one."""
+        """Return the warnings about the topics of a hold's stream; empty without a stream."""
         return () if stream is None else self._warnings.active(self._topics.get(stream, ()))
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class RobotInputs:
 
         quality = profile(image.role, reliability=params.image_reliability, deadline_s=params.image_deadline_s)
         self._subscribe(image, store_image, quality, params.image_deadline_s)
-        # Best effort hears every publisher; calibration comes with each image or latched.
+        # Best effort matches every publisher; calibration is published with each image or latched.
         self._subscribe(info, store_info)
         self._topics[name] = (self._resolved(image.topic), self._resolved(info.topic))
 
@@ -87,7 +87,7 @@ class RobotInputs:
         self.subscriptions.append(subscribe(self._node, stream, store, quality=quality, events=events))
 
     def _arrival_clock(self, name: str, params: PolicyParams) -> Callable[[], int]:
-        """When a message arrived [ns]; reading the clock is worth it only where that counts."""
+        """Return a function that gives the time of arrival [ns], or 0 for streams that use header stamps."""
         clock = self._node.get_clock()
         if name in params.stamp_on_receipt:
             return lambda: int(clock.now().nanoseconds)

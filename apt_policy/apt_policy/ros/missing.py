@@ -1,7 +1,6 @@
-"""Says in one line what a program's Python lacks, in place of a traceback.
+"""One-line errors for missing Python modules, in place of a traceback.
 
-It needs nothing but Python itself, and neither does a module that uses it while it is imported: everything else is
-imported within :func:`explain_missing`.
+This module needs only the standard library. Programs import everything else within :func:`explain_missing`.
 """
 
 import sys
@@ -18,14 +17,14 @@ _OURS = 'apt_'
 
 @contextmanager
 def explain_missing(program: str, *, later: Sequence[str] = ()) -> Iterator[None]:
-    """End the program with status 1 where a module cannot be found in the block.
+    """End the program with status 1 and one line on stderr if a module is missing in the block.
 
     Args:
-        program: who speaks, first word of the line.
-        later: modules that are imported only after the start, and are looked for at once.
+        program: name of the program, first word of the line.
+        later: modules that are imported only after the start; they are searched at once.
 
     Raises:
-        SystemExit: one is missing; the line is on stderr.
+        SystemExit: a module is missing.
     """
     try:
         for name in later:
@@ -34,7 +33,7 @@ def explain_missing(program: str, *, later: Sequence[str] = ()) -> Iterator[None
         yield
     except ModuleNotFoundError as error:
         module = (error.name or '').partition('.')[0]
-        # Part of a package that is there: a fault in the code, which a traceback explains best.
+        # A missing part of an installed package is a defect, which needs a traceback.
         if not module or module in sys.modules:
             raise
         sys.stderr.write(f'{program}: {_remedy(module)} ({_PAGE})\n')
@@ -42,7 +41,7 @@ def explain_missing(program: str, *, later: Sequence[str] = ()) -> Iterator[None
 
 
 def _remedy(module: str) -> str:
-    """What is missing, and how to get it."""
+    """Describe the missing module and how to install it."""
     here = f'{sys.executable} finds no'
     if module in _UNDERLAY:
         return (f'{here} {module}: build it from underlay/ in this workspace, or source the workspace that has it')

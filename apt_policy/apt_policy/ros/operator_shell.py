@@ -1,8 +1,8 @@
-"""Take one request per line and stay: ``apt-operate`` without a verb.
+"""Interactive shell of ``apt-operate``: one request per line.
 
-The policy is discovered once, so that stopping costs no start of a program. An empty line, or ``disable``, does not
-queue behind other lines: what came before it is dropped, and a request that still waits for its answer is left. Idle,
-this uses no processor time.
+The policy is discovered once, so that a stop needs no program start. An empty line, or ``disable``, is not
+queued: earlier lines are dropped, and a request that still waits for its response is abandoned. An idle shell
+uses no processor time.
 """
 
 import difflib
@@ -22,19 +22,19 @@ _PUNCTUATION = '.,:;!?'
 
 
 class LineReader:
-    """Read whole lines from a file descriptor without waiting for them."""
+    """Non-blocking reader of lines from a file descriptor."""
 
     def __init__(self, descriptor: int) -> None:
-        """Read from ``descriptor``, which nothing else may read."""
+        """Read from ``descriptor``, which must have no other reader."""
         self._descriptor = descriptor
         self._rest = b''
         self.lines: deque[str] = deque()
-        """What has come and was not taken yet, stripped."""
+        """Received lines, stripped."""
         self.ended = False
-        """Nothing comes any more."""
+        """True after the end of the input."""
 
     def read(self, *, wait: bool) -> None:
-        """Take in what there is; ``wait`` until there is something."""
+        """Read all available input; with ``wait``, wait until there is some."""
         while not self.ended and select.select([self._descriptor], [], [], None if wait else 0.0)[0]:
             wait = False
             block = os.read(self._descriptor, _BLOCK)
@@ -45,7 +45,7 @@ class LineReader:
             self.lines.extend(line.decode(errors='replace').strip() for line in lines)
 
     def drop_until(self, is_wanted: Callable[[str], bool]) -> bool:
-        """Forget everything up to the last line that is wanted; False if there is none."""
+        """Drop all lines up to the last one that is wanted; return False if there is none."""
         last = max((place for place, line in enumerate(self.lines, 1) if is_wanted(line)), default=0)
         for _ in range(last):
             self.lines.popleft()
@@ -53,16 +53,16 @@ class LineReader:
 
 
 class OperatorShell:
-    """Obey lines until told to leave."""
+    """Shell that performs one request per line."""
 
     def __init__(self, operator: Operator, *, descriptor: int, prompt: str, write: Callable[[str], None]) -> None:
-        """Prepare.
+        """Create the shell.
 
         Args:
-            operator: asks the policy.
-            descriptor: where lines come from.
-            prompt: written whenever a line is expected; empty for none.
-            write: given everything that is to be read.
+            operator: client of the policy.
+            descriptor: file descriptor of the input.
+            prompt: text written before each line is read; empty for none.
+            write: receiver of all output.
         """
         self._operator = operator
         self._reader = LineReader(descriptor)
@@ -72,7 +72,7 @@ class OperatorShell:
         operator.interrupted = self._stop_is_wanted
 
     def run(self) -> int:
-        """Obey until the end; 0 if the last request was done, 1 if it was not, 130 after Ctrl-C."""
+        """Perform requests until the end; return 0 if the last one succeeded, 1 if it failed, 130 after Ctrl-C."""
         self._write(f'{WELCOME}\n')
         self._operator.meet()
         try:
@@ -85,7 +85,7 @@ class OperatorShell:
         return 1 if self._failed else 0
 
     def _next(self) -> str | None:
-        """The next line, one that stops first; None at the end."""
+        """Return the next line, stopping lines first; None at the end."""
         self._write(self._prompt)
         self._reader.read(wait=not self._reader.lines)
         if self._reader.drop_until(means_stop):
@@ -104,7 +104,7 @@ class OperatorShell:
                                                          f'expected one of {", ".join(VERBS)}'))
         elif bool(text) != (verb == 'prompt'):
             self._fail('prompt needs an instruction: prompt pick up the red cube' if not text else
-                       f'{verb} takes nothing after it, got {text.strip()!r}')
+                       f'{verb} takes no argument, got {text.strip()!r}')
         else:
             self._ask(verb, _unquoted(text.strip()))
 
@@ -114,11 +114,11 @@ class OperatorShell:
         except OperateError as error:
             self._fail(str(error))
         except Interrupted:
-            self._write(f'{verb} is not waited for any more\n')
+            self._write(f'{verb} was interrupted by a stop\n')
             self._stop()
 
     def _stop(self) -> None:
-        # More such lines meanwhile ask for the same.
+        # Further stopping lines ask for the same and are dropped.
         self._operator.interrupted = self._more_stops
         try:
             self._done(self._operator.enable(False))
@@ -145,9 +145,9 @@ class OperatorShell:
 
 
 def means_stop(line: str) -> bool:
-    """Whether a line stops the arms: an empty one, or one whose first word is nearest to ``disable`` of all verbs.
+    """Return whether a line stops the arms: an empty one, or one whose first word is nearest to ``disable``.
 
-    Who types "DISABEL!" in haste must not be told about verbs while the arms move on.
+    A misspelled "DISABEL!" must stop the arms too.
     """
     words = line.strip(_PUNCTUATION + ' ').casefold().split()
     first = words[0].strip(_PUNCTUATION) if words else ''
@@ -155,5 +155,5 @@ def means_stop(line: str) -> bool:
 
 
 def _unquoted(text: str) -> str:
-    """Without the quotes that a person is used to type in a shell."""
+    """Remove surrounding quotes."""
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"' else text

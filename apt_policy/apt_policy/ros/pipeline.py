@@ -1,7 +1,6 @@
-"""Everything that exists between configure and cleanup, put together: streams to loop, loop to worker.
+"""Pipeline of a configured policy: assembler, policy loop, worker and observer thread.
 
-It owns the worker and the thread that makes observations; publishing, services and
-lifecycle are the node's. No rclpy here but what parameters and transforms bring.
+It exists between configure and cleanup. Publishing, services and lifecycle are the node's.
 """
 
 import threading
@@ -26,23 +25,26 @@ _CLOSE_S = 2.0
 
 
 class ConfigureAborted(Exception):
-    """The node is told to end while it still configures."""
+    """Signal that the node shuts down while it is being configured."""
 
 
 class Pipeline:
-    """Built inactive, disabled, with a planner that still warms up: call :meth:`warm_up`."""
+    """Assembler, loop, worker and observer thread of one policy; inactive and disabled until :meth:`warm_up`."""
 
     def __init__(self, *, contract: RobotContract, params: PolicyParams, transforms: TransformSource,
                  clock: Clock, factory: PlannerFactory, report: Callable[[str], None]) -> None:
-        """Put it together and start the worker.
+        """Build the pipeline and start the worker.
 
         Args:
-            clock: of the stamps.
-            factory: makes the planner, in the worker.
-            report: told of what went wrong where nobody waits for an answer.
+            contract: robot contract.
+            params: parameters of the policy node.
+            transforms: source of TF frames.
+            clock: clock of the stamps.
+            factory: planner factory, called in the worker.
+            report: receiver of errors of the observer thread.
 
         Raises:
-            ValueError: a camera or arm that the contract lacks.
+            ValueError: a camera or arm is not in the contract.
         """
         self.contract = contract
         self.assembler = ObservationAssembler(
@@ -61,14 +63,14 @@ class Pipeline:
         self._observer = _Observer(self.loop, clock, report)
 
     def warm_up(self, keep_waiting: Callable[[], bool]) -> None:
-        """Wait until the planner is ready.
+        """Wait until the planner is ready, then start the observer thread.
 
         Args:
-            keep_waiting: asked every 50 ms; False ends the wait.
+            keep_waiting: called every 50 ms; False ends the wait.
 
         Raises:
-            WorkerError: the planner cannot be made ready; its own message.
-            ConfigureAborted: ``keep_waiting`` said so.
+            WorkerError: the planner could not be built or warmed up; the message is the planner's.
+            ConfigureAborted: ``keep_waiting`` returned False.
         """
         failures: list[WorkerError] = []
         waiter = threading.Thread(target=_warm_up, args=(self._worker, failures), name='apt_warm_up',
@@ -83,18 +85,18 @@ class Pipeline:
         self._observer.start()
 
     def observe_soon(self) -> None:
-        """Have the observer thread look whether a plan is wanted."""
+        """Wake the observer thread, which makes an observation if a chunk is needed."""
         self._observer.wake()
 
     def close(self) -> None:
-        """Stop the arms, then the threads, then the worker; nothing is left behind."""
+        """Stop the arms, then the observer thread, then the worker."""
         self.loop.deactivate()
         self._observer.stop()
         self._worker.close(_CLOSE_S)
 
 
 class _Observer:
-    """Makes observations in a thread of its own: decoding images would delay the control tick."""
+    """Observer thread; decoding images in the control timer's thread would delay the control tick."""
 
     def __init__(self, loop: PolicyLoop, clock: Clock, report: Callable[[str], None]) -> None:
         self._loop = loop
@@ -125,8 +127,8 @@ class _Observer:
             try:
                 self._loop.observe(self._clock.now_ns())
             except Exception:
-                # A defect of ours: without this thread the arms would hold, and nobody would know why.
-                self._report(f'an observation could not be made:\n{traceback.format_exc()}')
+                # A defect. Without a report the arms would hold without a visible reason.
+                self._report(f'making an observation failed:\n{traceback.format_exc()}')
 
 
 def _warm_up(worker: Worker, failures: list[WorkerError]) -> None:

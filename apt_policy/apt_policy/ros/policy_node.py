@@ -1,8 +1,7 @@
-"""The policy as a managed ROS node: wiring only.
+"""Policy node: a managed (lifecycle) ROS node.
 
-Configure loads and warms up, activate arms the gate, enable (a person) lets targets flow;
-every decision is the loop's. A transition that fails is logged with its reason and leaves
-the node alive, to be configured again.
+Configure loads and warms up the planner, activate activates the loop, and the service ``~/enable`` lets the arms
+move. A transition that fails is logged with its reason; the node stays alive and can be configured again.
 """
 
 import itertools
@@ -40,7 +39,7 @@ MakeFactory = Callable[[PolicyParams, RobotContract], PlannerFactory]
 
 
 def trained_planner(params: PolicyParams, contract: RobotContract) -> PlannerFactory:
-    """The real planner, as the parameters say."""
+    """Return the planner factory of a trained policy for the node's parameters."""
     config = PlannerConfig(
         checkpoint=params.checkpoint, vlm=params.vlm, device=params.device, dtype=params.dtype.value,
         use_ema=params.use_ema, denoising_steps=params.denoising_steps, noise_scale=params.noise_scale,
@@ -49,7 +48,7 @@ def trained_planner(params: PolicyParams, contract: RobotContract) -> PlannerFac
 
 
 class _NodeClock:
-    """The clock of the stamps."""
+    """Clock of the stamps."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -66,17 +65,17 @@ class _Configured:
 
 
 class PolicyNode(LifecycleNode):
-    """The node ``apt_policy``."""
+    """Lifecycle node ``apt_policy``."""
 
     def __init__(self, *, make_factory: MakeFactory = trained_planner, **node_arguments: Any) -> None:
-        """Declare the parameters and offer the services.
+        """Declare the parameters and create the services.
 
         Args:
-            make_factory: from parameters and contract to what builds the planner in the worker.
-            node_arguments: for ``rclpy.node.Node``.
+            make_factory: function from parameters and contract to a planner factory.
+            node_arguments: arguments of ``rclpy.node.Node``.
 
         Raises:
-            ParameterError: naming every parameter that cannot be used.
+            ParameterError: parameters are invalid; the message names each one.
         """
         super().__init__(NODE_NAME, **node_arguments)
         self._configured: _Configured | None = None
@@ -90,17 +89,17 @@ class PolicyNode(LifecycleNode):
         OperatorServices(self, lambda: self._configured.pipeline.loop if self._configured else None)
         self._run = RunAction(self, lambda: self._configured.pipeline.session if self._configured else None)
         refuse_unavailable_transitions(self)
-        # Reports go on when /clock does not.
+        # Reports continue when /clock stops.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_STATUS_PERIOD_S, self._report_status, clock=steady)
         self.create_timer(_DIAGNOSTICS_PERIOD_S, self._report_diagnostics, clock=steady)
 
     def end_soon(self) -> None:
-        """Give up a transition that is waiting; for signal handlers."""
+        """Abort a transition that is waiting; for signal handlers."""
         self._ending = True
 
     def shutdown(self) -> None:
-        """Stop the arms and end what configure started; a second call does nothing."""
+        """Stop the arms and release everything that configure created; a second call does nothing."""
         configured, self._configured = self._configured, None
         if configured is not None:
             configured.bridge.close()
@@ -114,7 +113,7 @@ class PolicyNode(LifecycleNode):
         try:
             self._configured = self._configure()
         except ConfigureAborted:
-            return self._refused('the node is told to end')
+            return self._refused('the node is shutting down')
         except (ValueError, WorkerError) as error:
             return self._refused(str(error))
         except Exception:
@@ -125,7 +124,7 @@ class PolicyNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Arm the gate; targets flow only once somebody enables."""
+        """Activate the loop; targets are published only after ``~/enable``."""
         if self._configured is None:
             return TransitionCallbackReturn.FAILURE
         self._configured.pipeline.loop.activate()
@@ -134,7 +133,7 @@ class PolicyNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop the arms at once, whatever is being inferred."""
+        """Stop the arms at once."""
         if self._configured is not None:
             self._configured.pipeline.loop.deactivate()
             self._configured.bridge.process_events()
@@ -142,21 +141,21 @@ class PolicyNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Give back the planner and every topic."""
+        """Release the planner and all topics."""
         self.shutdown()
         self._why_inactive = 'the node is not configured'
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """As :meth:`on_cleanup`, for good."""
+        """Release everything before the end; see :meth:`on_cleanup`."""
         return self.on_cleanup(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """A transition broke: back to unconfigured."""
+        """Return to unconfigured after a failed transition."""
         return self.on_cleanup(state)
 
     def destroy_node(self) -> None:
-        """Take everything down first."""
+        """Shut down, then destroy the node."""
         self.shutdown()
         self._run.destroy()
         super().destroy_node()
@@ -193,7 +192,7 @@ class PolicyNode(LifecycleNode):
         return _Configured(pipeline=pipeline, transforms=transforms, bridge=bridge)
 
     def _still_wanted(self) -> bool:
-        """Asked while configure waits, which keeps the executor: reports are given from here."""
+        """Return whether configure should go on waiting; it blocks the executor, so the status is published here."""
         self._report_status()
         return not self._ending and self.context.ok()
 

@@ -1,7 +1,7 @@
-"""The RunPolicy action: ``inference.session`` on ``~/run``.
+"""RunPolicy action on ``~/run``: ``inference.session`` as a ROS action.
 
-One goal at a time; another is refused while it lasts, and it ends when its client has left the graph. The execute
-callback is a coroutine that waits for the session's end, so it never blocks the executor.
+There is one goal at a time; others are refused meanwhile. A goal also ends when its client has left the graph. The
+execute callback is a coroutine that awaits the session's end, so it never blocks the executor.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ from apt_policy.ros.operators import UNCONFIGURED
 from apt_policy.ros.stamps import from_duration, to_duration
 
 _FEEDBACK_NS = 100_000_000
-# Each look at the graph costs as much as a message.
+# A query of the graph costs as much as a message.
 _LOOK_NS = 250_000_000
-# Longer than the graph needs to forget and find an endpoint again, shorter than what arms can do unattended.
+# Longer than the graph takes to lose and rediscover an endpoint, and short enough for arms without supervision.
 _GONE_S = 2.0
 
 
 class RunAction:
-    """Serves the action as long as the node exists."""
+    """Action server that exists as long as the node."""
 
     def __init__(self, node: Node, session: Callable[[], RunSession | None]) -> None:
-        """Offer it; ``session`` gives the present one, None while unconfigured."""
+        """Create the server; ``session`` returns the present session, None while unconfigured."""
         self._node = node
         self._session = session
         self._goal: ServerGoalHandle | None = None
@@ -43,15 +43,15 @@ class RunAction:
             cancel_callback=self._cancel)
 
     def update(self, now_ns: int) -> None:
-        """Give feedback and notice the end; once per control tick, and when the policy is taken down.
+        """Publish feedback and detect the end of the run; called at every control tick and at cleanup.
 
         Args:
-            now_ns: on the clock of the stamps.
+            now_ns: present time on the clock of the stamps [ns].
         """
         session = self._session()
         outcome = session.update(now_ns) if session is not None else None
         if isinstance(outcome, RunResult):
-            # The goal itself may not be executing yet; it then finds the end when it begins.
+            # The goal may not be executing yet; it then finds the result when it starts.
             self._ended.set_result(outcome)
             self._goal = None
         elif outcome is not None and self._goal is not None and abs(now_ns - self._told_ns) >= _FEEDBACK_NS:
@@ -61,7 +61,7 @@ class RunAction:
             self._look_for_client(session)
 
     def destroy(self) -> None:
-        """Withdraw the action."""
+        """Destroy the action server."""
         self._server.destroy()
 
     def _consider(self, request: RunPolicy.Goal) -> GoalResponse:
@@ -86,8 +86,8 @@ class RunAction:
         self._looked_ns = steady_ns
         gone_s = self._client.absent_s(steady_ns)
         if gone_s > _GONE_S:
-            session.abandon(f'the client of the goal has left the ROS graph {gone_s:.1f} s ago, and nobody else could '
-                            'cancel it')
+            session.abandon(f'the client of the goal left the ROS graph {gone_s:.1f} s ago, so the goal could not be '
+                            'cancelled')
 
     def _cancel(self, _goal: ServerGoalHandle) -> CancelResponse:
         session = self._session()

@@ -1,8 +1,7 @@
-"""What the user should know about a stream, kept beside the holds that it explains.
+"""Warnings about streams, which are logged once and added to the holds that they explain.
 
-Events of the middleware and refused messages come once or in floods, while the hold that
-they cause lasts. So they are logged when they begin, and remembered to be told with the
-hold's reason. It knows neither nodes nor messages.
+Middleware events and refused messages occur once or in bursts, while the hold that they
+cause lasts. They are logged at their start and stored, so that the hold's detail can repeat them.
 """
 
 import math
@@ -12,38 +11,38 @@ from dataclasses import dataclass
 from apt_policy.inference.ports import Clock, SteadyClock
 
 EPISODE_S = 5.0
-"""A momentary remark that was not repeated for this long is over [s]."""
+"""Time after which a transient warning that was not repeated ends [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Note:
+class _Warning:
     text: str
     until_s: float
 
 
 class StreamWarnings:
-    """One sentence per topic. For one thread: that of the callbacks."""
+    """Store of one warning per topic. Not thread-safe; used by the callbacks' thread."""
 
     def __init__(self, log: Callable[[str], None], clock: Clock | None = None) -> None:
-        """``log`` is given the first sentence of each episode."""
+        """Create the store; ``log`` is called with the first warning of each episode."""
         self._log = log
         self._clock = clock or SteadyClock()
-        self._warnings: dict[str, _Note] = {}
+        self._warnings: dict[str, _Warning] = {}
 
     def report_transient(self, topic: str, text: str) -> None:
-        """Something that is over unless it comes again, like a message that was refused."""
+        """Report a transient warning, such as a refused message; it ends unless it is repeated."""
         self._put(topic, text, self._now_s() + EPISODE_S)
 
     def report_persistent(self, topic: str, text: str) -> None:
-        """Something that is reported once and lasts, like incompatible ends of a topic."""
+        """Report a persistent warning, such as a refused prompt; it lasts until :meth:`clear`."""
         self._put(topic, text, math.inf)
 
     def clear(self, topic: str) -> None:
-        """The topic is well again."""
+        """Remove the warning about a topic."""
         self._warnings.pop(topic, None)
 
     def active(self, topics: Iterable[str]) -> tuple[str, ...]:
-        """What is on record about ``topics``, in their order."""
+        """Return the active warnings about ``topics``, in their order."""
         now_s = self._now_s()
         return tuple(self._warnings[topic].text for topic in topics
                      if topic in self._warnings and self._warnings[topic].until_s > now_s)
@@ -51,7 +50,7 @@ class StreamWarnings:
     def _put(self, topic: str, text: str, until_s: float) -> None:
         if not self.active((topic,)):
             self._log(text)
-        self._warnings[topic] = _Note(text=text, until_s=until_s)
+        self._warnings[topic] = _Warning(text=text, until_s=until_s)
 
     def _now_s(self) -> float:
         return self._clock.now_ns() / 1e9

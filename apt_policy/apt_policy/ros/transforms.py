@@ -1,7 +1,7 @@
-"""Where frames stand, as /tf and /tf_static say: tf2_ros where ROS has it, else the suite's own buffer.
+"""Listeners of /tf and /tf_static: tf2_ros if installed, else the suite's own buffer.
 
-Both stand behind ``core.transforms.TransformSource`` and pass the same tests. Nothing here
-waits: a transform is there or the look-up says why not.
+Both implement ``core.transforms.TransformSource`` and pass the same tests. A look-up never
+waits: it returns a transform or raises an error with the reason.
 """
 
 import importlib.util
@@ -36,17 +36,17 @@ ReportProblem = Callable[[str, str], None]
 
 
 class TransformListener(TransformSource, Protocol):
-    """A source of transforms that listens to a node's topics."""
+    """Transform source that subscribes to a node's topics."""
 
     def close(self) -> None:
-        """Stop listening."""
+        """Remove the subscriptions."""
 
 
 class BufferListener:
-    """``core.transforms.TransformBuffer``, fed by two subscriptions."""
+    """Listener that fills ``core.transforms.TransformBuffer`` from two subscriptions."""
 
     def __init__(self, node: Node, report: ReportProblem) -> None:
-        """Listen through ``node``; ``report`` is given the topic and a sentence per refused transform."""
+        """Subscribe with ``node``; ``report`` is called with the topic and a sentence per refused transform."""
         self._node = node
         self._report = report
         self._buffer = TransformBuffer()
@@ -55,17 +55,17 @@ class BufferListener:
         self.clear = self._buffer.clear
         stores = self._buffer.set_transform, self._buffer.set_static_transform
         self._subscriptions = [
-            subscribe(node, stream, partial(self._take, stream.topic, store),
+            subscribe(node, stream, partial(self._insert, stream.topic, store),
                       events=subscription_events(stream.topic, report))
             for stream, store in zip(_STREAMS, stores, strict=True)]
 
     def close(self) -> None:
-        """Stop listening."""
+        """Remove the subscriptions."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
-    def _take(self, topic: str, store: Callable[[StampedTransform], None], message: TFMessage) -> None:
+    def _insert(self, topic: str, store: Callable[[StampedTransform], None], message: TFMessage) -> None:
         for transform in message.transforms:
             try:
                 store(decode_transform(transform))
@@ -74,10 +74,10 @@ class BufferListener:
 
 
 class Tf2Listener:
-    """The buffer and listener of tf2_ros."""
+    """Buffer and listener of tf2_ros."""
 
     def __init__(self, node: Node, report: ReportProblem) -> None:
-        """Listen through ``node``; tf2 itself logs what it refuses."""
+        """Subscribe with ``node``; tf2 itself logs refused transforms, so ``report`` is not used."""
         del report
         import tf2_ros
         self._tf2: Any = tf2_ros
@@ -85,25 +85,25 @@ class Tf2Listener:
         self._listener: Any = tf2_ros.TransformListener(self._buffer, node)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
-        """``target_from_source`` (4, 4) at ``stamp_ns`` or LATEST; raises TransformError."""
+        """Return ``target_from_source`` (4, 4) at ``stamp_ns`` or LATEST; raises TransformError."""
         from rclpy.time import Time
-        found = self._asked(self._buffer.lookup_transform_core, target, source, Time(nanoseconds=stamp_ns))
+        found = self._query(self._buffer.lookup_transform_core, target, source, Time(nanoseconds=stamp_ns))
         link = decode_transform(found)
         return pose_from_quaternion(link.translation, link.quaternion_xyzw)
 
     def latest_common_ns(self, target: str, source: str) -> int:
-        """Newest instant known along the whole path, 0 if all of it is static; raises TransformError."""
-        return int(self._asked(self._buffer.get_latest_common_time, target, source).nanoseconds)
+        """Return the newest common instant of the path [ns], 0 if it is static; raises TransformError."""
+        return int(self._query(self._buffer.get_latest_common_time, target, source).nanoseconds)
 
     def clear(self) -> None:
-        """Forget everything but static frames."""
+        """Drop all but static frames."""
         self._buffer.clear()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Remove the subscriptions."""
         self._listener.unregister()
 
-    def _asked(self, question: Callable[..., Any], target: str, source: str, *more: Any) -> Any:
+    def _query(self, question: Callable[..., Any], target: str, source: str, *more: Any) -> Any:
         kinds: dict[type[Exception], type[TransformError]] = {
             self._tf2.LookupException: UnknownFrameError,
             self._tf2.ConnectivityException: UnconnectedError,
@@ -116,7 +116,7 @@ class Tf2Listener:
 
 
 def available_listeners() -> dict[str, Callable[[Node, ReportProblem], TransformListener]]:
-    """Every implementation that this machine can run, the preferred one first."""
+    """Return the installed implementations by name, the preferred one first."""
     feeds: dict[str, Callable[[Node, ReportProblem], TransformListener]] = {}
     if importlib.util.find_spec('tf2_ros') is not None:
         feeds['tf2_ros'] = Tf2Listener
@@ -125,5 +125,5 @@ def available_listeners() -> dict[str, Callable[[Node, ReportProblem], Transform
 
 
 def create_transform_listener(node: Node, report: ReportProblem) -> TransformListener:
-    """The best implementation present."""
+    """Create the preferred implementation."""
     return next(iter(available_listeners().values()))(node, report)

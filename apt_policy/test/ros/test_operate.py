@@ -243,7 +243,7 @@ def test_a_mistyped_line_is_named_and_does_nothing(half_policy, domain):
     done = subprocess.run([*COMMAND, 'shell', '--namespace', 'half', '--timeout', '30'], timeout=60.0,
                           capture_output=True, text=True, input='enabel\nenable now\nprompt\nlift it',
                           env={**os.environ, 'ROS_DOMAIN_ID': str(domain)})
-    for complaint in ("there is no verb 'enabel'; did you mean 'enable'?", "enable takes nothing after it, got 'now'",
+    for complaint in ("there is no verb 'enabel'; did you mean 'enable'?", "enable takes no argument, got 'now'",
                       'prompt needs an instruction', "there is no verb 'lift'; expected one of enable, disable"):
         assert complaint in done.stdout
     assert done.returncode == 1 and half_policy.told == []
