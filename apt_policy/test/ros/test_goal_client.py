@@ -60,7 +60,7 @@ def test_a_run_ends_when_its_client_has_left_even_if_another_one_came_later(open
     _, accepted = send_goal()
     assert not accepted
     client.communicate(timeout=60.0)
-    bench.until(lambda: bench.said('run ended, CLIENT_GONE: the client of the goal has left'), 'the end of the run')
+    bench.until(lambda: bench.said('run ended, CLIENT_GONE: the client of the goal left'), 'the end of the run')
     bench.held(HoldReason.NO_PROMPT)
     bench.enable(False)
 

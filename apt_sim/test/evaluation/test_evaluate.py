@@ -148,7 +148,7 @@ def test_where_nothing_was_done_nothing_is_written(tmp_path):
     (['--split', 'unseen_container', '--skills', 'pick'], 'needs the skill place'),
     (['--replan', '99'], 'replan_s is 99.0; expected 0 .. 10'),
     (['--patience', '0'], 'patience is 0.0; expected more than 0'),
-    (['--noise-scale', '2'], 'noise_scale is 2.0; expected 0 (always the same plan) .. 1'),
+    (['--noise-scale', '2'], 'noise_scale is 2.0; expected 0 (deterministic) .. 1'),
     (['--ros', '--noise-scale', '-1'], 'noise_scale is -1.0; expected 0 '),
     (['--ros', '--delay', '0.1'], '--videos and --delay go without --ros'),
     (['--contract', '/none.yaml'], 'cannot read contract /none.yaml')])
