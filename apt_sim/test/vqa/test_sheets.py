@@ -12,7 +12,7 @@ from apt_sim.evaluation.splits import Split, skills_named
 from apt_sim.evaluation.trial import TrialPlan
 from apt_sim.vqa.generate import CONVERSATIONS, QuestionSettings, SheetWriter, sheet_folder
 from apt_sim.vqa.main import main
-from apt_training.vlm_finetune.conversations import Conversations
+from apt_training.vlm_finetune.conversations import ConversationDataset
 
 
 class NotedError(Exception):
@@ -81,10 +81,10 @@ def test_a_line_names_its_pictures_marks_each_and_asks_in_turn(written):
 
 
 def test_who_is_taught_can_read_them(written):
-    conversations = Conversations([written])
-    assert len(conversations) == 100 and conversations[99].pictures().shape == (3, 128, 128, 3)
+    conversations = ConversationDataset([written])
+    assert len(conversations) == 100 and conversations[99].load_images().shape == (3, 128, 128, 3)
     assert {'red', 'cube', 'white', 'tray'} <= set(conversations.words)
-    assert conversations.meant
+    assert conversations.has_targets
 
 
 def test_sheets_that_are_there_are_not_made_again(written, small_file, capsys):

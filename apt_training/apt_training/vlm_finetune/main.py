@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from apt_training.vlm_finetune.conversations import ConversationError, Conversations
-from apt_training.vlm_finetune.school import Course, SchoolError, teach
+from apt_training.vlm_finetune.conversations import ConversationDataset, ConversationError
+from apt_training.vlm_finetune.finetune import VlmFinetuneConfig, VlmFinetuneError, finetune_vlm
 
 log = logging.getLogger('apt_training.vlm_finetune')
 
@@ -24,11 +24,13 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(format='apt-teach: %(message)s', stream=sys.stderr)
     logging.getLogger('apt_training').setLevel(logging.INFO)
     try:
-        course = Course(out=options.out, vlm=options.vlm, steps=options.steps, looking=options.looking,
-                        batch=options.bs, lr=options.lr, seed=options.seed, save_every=options.save_every,
-                        workers=options.workers, half=options.half)
-        teach(course, Conversations(options.data), Conversations([options.held_out]) if options.held_out else None)
-    except (ConversationError, SchoolError) as error:
+        config = VlmFinetuneConfig(out=options.out, vlm=options.vlm, steps=options.steps,
+                                   grounding_warmup_steps=options.looking, batch_size=options.bs, lr=options.lr,
+                                   seed=options.seed, save_every=options.save_every, workers=options.workers,
+                                   half=options.half)
+        held_out = ConversationDataset([options.held_out]) if options.held_out else None
+        finetune_vlm(config, ConversationDataset(options.data), held_out)
+    except (ConversationError, VlmFinetuneError) as error:
         log.error('%s', error)
         return 2
     except KeyboardInterrupt:
@@ -46,19 +48,20 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add('data', nargs='+', type=Path, metavar='FOLDER', help='conversations, as apt-sim-questions writes them')
     add('--out', type=Path, required=True, help='folder of the model; a run that was broken off goes on there')
-    add('--vlm', default=Course.vlm, help='Qwen3-VL by hub name or folder to go on from; "newborn" (default): a small '
-                                          'one that has learned nothing')
+    add('--vlm', default=VlmFinetuneConfig.vlm, help='Qwen3-VL by hub name or folder; "from-scratch" (default): a '
+                                                     'small one with random weights')
     add('--held-out', type=Path, metavar='FOLDER', help='conversations to examine it with')
-    add('--steps', type=int, default=Course.steps, help='default: %(default)s')
-    add('--looking', type=int, default=Course.looking, metavar='N',
+    add('--steps', type=int, default=VlmFinetuneConfig.steps, help='default: %(default)s')
+    add('--looking', type=int, default=VlmFinetuneConfig.grounding_warmup_steps, metavar='N',
         help='steps before them in which only what is marked in pictures is found; default: %(default)s')
-    add('--bs', type=int, default=Course.batch, metavar='N',
+    add('--bs', type=int, default=VlmFinetuneConfig.batch_size, metavar='N',
         help='conversations per step and process; default: %(default)s')
-    add('--lr', type=float, default=Course.lr, help='highest rate; default: %(default)s')
-    add('--seed', type=int, default=Course.seed)
-    add('--save-every', type=int, default=Course.save_every, metavar='N', help='default: %(default)s')
-    add('--workers', type=int, default=Course.workers, metavar='N', help='loading processes; default: %(default)s')
-    add('--half', action=argparse.BooleanOptionalAction, default=Course.half,
+    add('--lr', type=float, default=VlmFinetuneConfig.lr, help='highest rate; default: %(default)s')
+    add('--seed', type=int, default=VlmFinetuneConfig.seed)
+    add('--save-every', type=int, default=VlmFinetuneConfig.save_every, metavar='N', help='default: %(default)s')
+    add('--workers', type=int, default=VlmFinetuneConfig.workers, metavar='N',
+        help='loading processes; default: %(default)s')
+    add('--half', action=argparse.BooleanOptionalAction, default=VlmFinetuneConfig.half,
         help='bfloat16 where it is precise enough (default)')
     return parser
 

@@ -9,48 +9,57 @@ import torch
 from apt_policy.model.vlm.pixels import ImageSpec
 from apt_policy.model.vlm.prompt import IMAGE_TOKEN
 from apt_policy.model.vlm.tiny import tiny_tokenizer
-from apt_training.vlm_finetune.conversations import Conversation, ConversationError, Conversations
-from apt_training.vlm_finetune.lesson import ASKED, MARKS, MEANT_AT, NO_ANSWER, PLACES, SHOWN, Lesson
-from apt_training.vlm_finetune.newborn import newborn, tokenizer_of
+from apt_training.vlm_finetune.conversations import Conversation, ConversationDataset, ConversationError
+from apt_training.vlm_finetune.finetune import build_vlm_from_scratch, train_tokenizer
+from apt_training.vlm_finetune.vqa_collator import (
+    IGNORE_INDEX,
+    MARKS,
+    PLACES,
+    QUESTION_TOKENS,
+    TARGET_POSITIONS,
+    TARGET_TOKENS,
+    VqaCollator,
+)
 
 SIDE, TOKEN_SIDE = 64, 32
+TARGETS = {QUESTION_TOKENS, TARGET_TOKENS, TARGET_POSITIONS}
 
 
 @pytest.fixture(scope='module')
-def lessons(write_sheet, tmp_path_factory):
-    return Conversations([write_sheet(tmp_path_factory.mktemp('lessons') / 'sheet', side=SIDE)])
+def dataset(write_sheet, tmp_path_factory):
+    return ConversationDataset([write_sheet(tmp_path_factory.mktemp('lessons') / 'sheet', side=SIDE)])
 
 
 @pytest.fixture(scope='module', params=['learned words', 'bytes'])
-def tokenizer(request, lessons):
-    return tokenizer_of(one.messages for one in lessons) if request.param == 'learned words' else tiny_tokenizer()
+def tokenizer(request, dataset):
+    return train_tokenizer(one.messages for one in dataset) if request.param == 'learned words' else tiny_tokenizer()
 
 
 def answers_of(labels, tokenizer):
     """The texts of the runs of tokens that are to be learned."""
-    is_answer = (labels != NO_ANSWER).int()
+    is_answer = (labels != IGNORE_INDEX).int()
     edges = torch.diff(is_answer, prepend=torch.zeros(1), append=torch.zeros(1)).nonzero().flatten().tolist()
     return [tokenizer.decode(labels[begin:end]) for begin, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def test_exactly_the_answers_are_to_be_learned(lessons, tokenizer):
-    batch = Lesson(tokenizer, ImageSpec())([lessons[index] for index in range(len(lessons))])
-    for row, conversation in enumerate(lessons):
+def test_exactly_the_answers_are_to_be_learned(dataset, tokenizer):
+    batch = VqaCollator(tokenizer, ImageSpec())([dataset[index] for index in range(len(dataset))])
+    for row, conversation in enumerate(dataset):
         said = [part['text'] for message in conversation.messages if message['role'] == 'assistant'
                 for part in message['content']]
         assert answers_of(batch['labels'][row], tokenizer) == [f'{text}<|im_end|>\n' for text in said]
-    asked = batch['labels'] != NO_ANSWER
+    asked = batch['labels'] != IGNORE_INDEX
     assert torch.equal(batch['labels'][asked], batch['input_ids'][asked])
 
 
-def test_the_tokens_are_those_of_the_chat_format(lessons, tokenizer):
-    ids = Lesson(tokenizer, ImageSpec())([lessons[0]])['input_ids'][0]
-    text = tokenizer.apply_chat_template(list(lessons[0].messages), tokenize=False)
+def test_the_tokens_are_those_of_the_chat_format(dataset, tokenizer):
+    ids = VqaCollator(tokenizer, ImageSpec())([dataset[0]])['input_ids'][0]
+    text = tokenizer.apply_chat_template(list(dataset[0].messages), tokenize=False)
     assert tokenizer.decode(ids) == text.replace(IMAGE_TOKEN, IMAGE_TOKEN * (SIDE // TOKEN_SIDE) ** 2)
 
 
-def test_every_picture_has_its_tokens_and_patches(lessons, tokenizer):
-    batch = Lesson(tokenizer, ImageSpec())([lessons[0], lessons[1], lessons[2]])
+def test_every_picture_has_its_tokens_and_patches(dataset, tokenizer):
+    batch = VqaCollator(tokenizer, ImageSpec())([dataset[0], dataset[1], dataset[2]])
     is_image = batch['input_ids'] == tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     assert is_image.sum(1).tolist() == [2 * 4] * 3
     assert torch.equal(batch['mm_token_type_ids'], is_image.int())
@@ -62,110 +71,110 @@ def test_company_changes_nothing_but_the_length(write_sheet, line, message, tmp_
     longer = line(1)
     longer['meant'] = [*longer['meant'], None]
     longer['messages'] = [*longer['messages'], message('user', 'and now?'), message('assistant', 'nothing')]
-    read = Conversations([write_sheet(tmp_path / 'sheet', lines=[line(0), longer])])
-    lesson = Lesson(tiny_tokenizer(), ImageSpec())
-    alone, together = lesson([read[0]]), lesson([read[0], read[1]])
+    read = ConversationDataset([write_sheet(tmp_path / 'sheet', lines=[line(0), longer])])
+    collator = VqaCollator(tiny_tokenizer(), ImageSpec())
+    alone, together = collator([read[0]]), collator([read[0], read[1]])
     length = int(together['attention_mask'][0].sum())
     assert length == alone['input_ids'].shape[1] < together['input_ids'].shape[1]
     for key in ('input_ids', 'labels'):
         assert torch.equal(together[key][0, :length], alone[key][0])
-    assert torch.all(together['labels'][0, length:] == NO_ANSWER)
+    assert torch.all(together['labels'][0, length:] == IGNORE_INDEX)
 
 
 def test_a_mark_lands_on_the_token_that_shows_it(write_sheet, tmp_path):
     """The oracle is the picture itself: white where the mark is, black elsewhere."""
-    lesson = Lesson(tiny_tokenizer(), ImageSpec(), ['cube', 'red'])
+    collator = VqaCollator(tiny_tokenizer(), ImageSpec(), ['cube', 'red'])
     for row in range(4):
         for column in range(4):
             picture = np.zeros((1, 128, 128, 3), np.uint8)
             picture[:, 32 * row:32 * (row + 1), 32 * column:32 * (column + 1)] = 255
             shown = _Shown(images=(), messages=(), marks=({'red cube': [((column + 0.5) / 4, (row + 0.5) / 4)]},))
-            looked = lesson.look([shown.with_pictures(picture)])
+            looked = collator.collate_images([shown.with_pictures(picture)])
             bright = looked['pixel_values'].reshape(16, -1).mean(1) > 0
             assert looked[MARKS].shape == (16, 2) and torch.equal(looked[MARKS], bright[:, None].expand(16, 2))
 
 
 def test_marks_of_all_pictures_follow_each_other_and_a_share_of_one_is_inside():
-    lesson = Lesson(tiny_tokenizer(), ImageSpec(), ['blue', 'cup', 'red'])
+    collator = VqaCollator(tiny_tokenizer(), ImageSpec(), ['blue', 'cup', 'red'])
     pictures = np.zeros((2, SIDE, SIDE, 3), np.uint8)
     one = _Shown(images=(), messages=(), marks=({'red cup': [(0.0, 0.0)]}, {'blue cup': [(1.0, 0.2), (0.1, 1.0)]}))
     other = _Shown(images=(), messages=(), marks=({}, {'black cat': [(0.5, 0.5)], 'red cat': [(0.6, 0.6)]}))
-    marks = lesson.look([one.with_pictures(pictures), other.with_pictures(pictures)])[MARKS]
+    marks = collator.collate_images([one.with_pictures(pictures), other.with_pictures(pictures)])[MARKS]
     assert marks.nonzero().tolist() == [[0, 1], [0, 2], [5, 0], [5, 1], [6, 0], [6, 1], [15, 2]]
 
 
 def test_a_token_has_the_place_of_what_it_shows_most_of():
-    lesson = Lesson(tiny_tokenizer(), ImageSpec(), ['blue', 'cup', 'red'])
+    collator = VqaCollator(tiny_tokenizer(), ImageSpec(), ['blue', 'cup', 'red'])
     marks = {'red cup': [(0.1, 0.1), (0.6, 0.1)], 'blue cup': [(0.6, 0.2), (0.7, 0.1)], 'blue cat': [(0.1, 0.9)]}
     shown = _Shown(images=(), messages=(), marks=(marks,), places=({'red cup': (1, 2, 3), 'blue cup': (4, 5, 6)},))
-    places = lesson.look([shown.with_pictures(np.zeros((1, SIDE, SIDE, 3), np.uint8))])[PLACES]
+    places = collator.collate_images([shown.with_pictures(np.zeros((1, SIDE, SIDE, 3), np.uint8))])[PLACES]
     assert places[:2].tolist() == [[1, 2, 3], [4, 5, 6]]
     assert places[2:].isnan().all(), 'what has no place, and what shows nothing'
 
 
-def test_what_a_question_means_is_known_where_its_answer_is_about_to_begin(lessons, tokenizer):
-    rows = [lessons[4], lessons[2]]
-    batch = Lesson(tokenizer, ImageSpec())(rows)
-    assert batch[ASKED].shape == (2, 2), 'of two questions each, the first means a thing'
-    for (row, token), conversation in zip(batch[ASKED].tolist(), rows, strict=True):
-        assert batch['labels'][row, token] == NO_ANSWER != batch['labels'][row, token + 1]
+def test_what_a_question_means_is_known_where_its_answer_is_about_to_begin(dataset, tokenizer):
+    rows = [dataset[4], dataset[2]]
+    batch = VqaCollator(tokenizer, ImageSpec())(rows)
+    assert batch[QUESTION_TOKENS].shape == (2, 2), 'of two questions each, the first means a thing'
+    for (row, token), conversation in zip(batch[QUESTION_TOKENS].tolist(), rows, strict=True):
+        assert batch['labels'][row, token] == IGNORE_INDEX != batch['labels'][row, token + 1]
         question = conversation.messages[0]['content'][-1]['text']
         assert tokenizer.decode(batch['input_ids'][row, :token + 1]).endswith(
             f'{question}<|im_end|>\n<|im_start|>assistant\n')
-    assert batch[MEANT_AT].tolist() == [pytest.approx([0.4, 0.2, 0.3]), pytest.approx([0.2, 0.2, 0.3])]
+    assert batch[TARGET_POSITIONS].tolist() == [pytest.approx([0.4, 0.2, 0.3]), pytest.approx([0.2, 0.2, 0.3])]
 
 
-def test_the_tokens_that_show_what_is_meant_are_those_of_its_marks(lessons, tokenizer):
-    batch = Lesson(tokenizer, ImageSpec())([lessons[4], lessons[2]])
+def test_the_tokens_that_show_what_is_meant_are_those_of_its_marks(dataset, tokenizer):
+    batch = VqaCollator(tokenizer, ImageSpec())([dataset[4], dataset[2]])
     is_image = batch['input_ids'] == tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-    assert not (batch[SHOWN] & ~is_image).any()
+    assert not (batch[TARGET_TOKENS] & ~is_image).any()
     # Two pictures of two by two tokens; the mark of the one is at the top on the left, of the other on the right.
-    of_pictures = [shown[image].tolist() for shown, image in zip(batch[SHOWN], is_image, strict=True)]
+    of_pictures = [shown[image].tolist() for shown, image in zip(batch[TARGET_TOKENS], is_image, strict=True)]
     assert of_pictures == [[True, False, False, False] * 2, [False, True, False, False] * 2]
 
 
 def test_what_the_first_picture_does_not_show_has_no_place():
-    lesson = Lesson(tiny_tokenizer(), ImageSpec())
+    collator = VqaCollator(tiny_tokenizer(), ImageSpec())
     say = [{'role': 'user', 'content': [{'type': 'image'}] * 2 + [{'type': 'text', 'text': 'lift it'}]},
            {'role': 'assistant', 'content': [{'type': 'text', 'text': 'x1'}]}]
     shown = _Shown(images=(Path('0'), Path('1')), messages=tuple(say), marks=({}, {'red cup': [(0.9, 0.9)]}),
                    places=({}, {'red cup': (1, 2, 3)}), meant=('red cup',))
-    batch = lesson([shown.with_pictures(np.zeros((2, SIDE, SIDE, 3), np.uint8))])
-    assert batch[MEANT_AT].isnan().all() and int(batch[SHOWN].sum()) == 1
+    batch = collator([shown.with_pictures(np.zeros((2, SIDE, SIDE, 3), np.uint8))])
+    assert batch[TARGET_POSITIONS].isnan().all() and int(batch[TARGET_TOKENS].sum()) == 1
 
 
 def test_questions_that_mean_nothing_leave_empty_tensors(write_sheet, line, tmp_path):
-    read = Conversations([write_sheet(tmp_path / 'sheet', lines=[{**line(0), 'meant': [None, None]}])])
-    batch = Lesson(tiny_tokenizer(), ImageSpec())([read[0]])
-    assert (batch[ASKED].shape, batch[MEANT_AT].shape) == ((0, 2), (0, 3))
-    assert batch[SHOWN].shape == (0, batch['input_ids'].shape[1])
+    read = ConversationDataset([write_sheet(tmp_path / 'sheet', lines=[{**line(0), 'meant': [None, None]}])])
+    batch = VqaCollator(tiny_tokenizer(), ImageSpec())([read[0]])
+    assert (batch[QUESTION_TOKENS].shape, batch[TARGET_POSITIONS].shape) == ((0, 2), (0, 3))
+    assert batch[TARGET_TOKENS].shape == (0, batch['input_ids'].shape[1])
 
 
 def test_where_nobody_said_what_is_meant_nothing_is_pointed_at(write_sheet, tmp_path):
-    read = Conversations([write_sheet(tmp_path / 'sheet', count=1, meant=False)])
-    assert not {ASKED, SHOWN, MEANT_AT} & set(Lesson(tiny_tokenizer(), ImageSpec())([read[0]]))
+    read = ConversationDataset([write_sheet(tmp_path / 'sheet', count=1, meant=False)])
+    assert not TARGETS & set(VqaCollator(tiny_tokenizer(), ImageSpec())([read[0]]))
 
 
-def test_unmarked_pictures_have_no_marks(lessons):
-    assert not {MARKS, PLACES} & set(Lesson(tiny_tokenizer(), ImageSpec()).look([lessons[0]]))
+def test_unmarked_pictures_have_no_marks(dataset):
+    assert not {MARKS, PLACES} & set(VqaCollator(tiny_tokenizer(), ImageSpec()).collate_images([dataset[0]]))
 
 
-def test_a_model_takes_it_all(lessons):
-    tokenizer = tokenizer_of(one.messages for one in lessons)
-    batch = Lesson(tokenizer, ImageSpec())([lessons[0], lessons[1]])
+def test_a_model_takes_it_all(dataset):
+    tokenizer = train_tokenizer(one.messages for one in dataset)
+    batch = VqaCollator(tokenizer, ImageSpec())([dataset[0], dataset[1]])
     with torch.no_grad():
-        loss = newborn(tokenizer, 0)(**{key: batch[key] for key in batch if key not in (ASKED, SHOWN, MEANT_AT)}).loss
+        loss = build_vlm_from_scratch(tokenizer, 0)(**{key: batch[key] for key in batch if key not in TARGETS}).loss
     assert loss == pytest.approx(np.log(len(tokenizer)), rel=0.25), 'who has learned nothing guesses almost evenly'
 
 
 def test_pictures_that_do_not_fit_are_refused(write_sheet, tmp_path):
-    lesson = Lesson(tiny_tokenizer(), ImageSpec())
-    small, large, odd = (Conversations([write_sheet(tmp_path / str(side), count=1, side=side)])[0]
+    collator = VqaCollator(tiny_tokenizer(), ImageSpec())
+    small, large, odd = (ConversationDataset([write_sheet(tmp_path / str(side), count=1, side=side)])[0]
                          for side in (64, 96, 48))
-    with pytest.raises(ConversationError, match=r'pictures of \[64, 96\] px side by side'):
-        lesson([small, large])
+    with pytest.raises(ConversationError, match=r'images of \[64, 96\] px in one batch'):
+        collator([small, large])
     with pytest.raises(ConversationError, match=r'000_0\.png: images are 48 px wide; .* multiple of 32'):
-        lesson([odd])
+        collator([odd])
 
 
 class _Shown(Conversation):
@@ -175,5 +184,5 @@ class _Shown(Conversation):
         object.__setattr__(self, '_pictures', pictures)
         return self
 
-    def pictures(self):
+    def load_images(self):
         return self._pictures

@@ -6,7 +6,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from apt_policy.model.vlm.prompt import IMAGE_TOKEN, conversation
 from apt_policy.model.vlm.tiny import SPECIAL_TOKENS, tiny_tokenizer
-from apt_training.vlm_finetune.newborn import VOCABULARY, newborn, tokenizer_of
+from apt_training.vlm_finetune.finetune import VOCABULARY, build_vlm_from_scratch, train_tokenizer
 
 NUMBERS = tuple(f'{axis}{number}' for axis in 'xy' for number in range(30))
 
@@ -19,7 +19,7 @@ def said(words, count):
 
 @pytest.fixture(scope='module')
 def tokenizer():
-    return tokenizer_of(said(NUMBERS, 300))
+    return train_tokenizer(said(NUMBERS, 300))
 
 
 def test_a_word_with_the_space_before_it_is_one_token(tokenizer):
@@ -43,14 +43,14 @@ def test_special_tokens_and_chat_format_are_those_of_qwen(tokenizer):
 
 
 def test_the_same_conversations_give_the_same_tokens(tokenizer):
-    assert tokenizer_of(said(NUMBERS, 300)).get_vocab() == tokenizer.get_vocab()
+    assert train_tokenizer(said(NUMBERS, 300)).get_vocab() == tokenizer.get_vocab()
 
 
 def test_a_newborn_is_the_true_class_and_follows_from_its_seed(tokenizer):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    one, again, other = (newborn(tokenizer, seed) for seed in (0, 0, 1))
+    one, again, other = (build_vlm_from_scratch(tokenizer, seed) for seed in (0, 0, 1))
     assert torch.equal(torch.rand(3), expected), 'the state of chance is left as it was'
     assert type(one) is Qwen3VLForConditionalGeneration
     assert one.config.text_config.vocab_size == len(tokenizer)

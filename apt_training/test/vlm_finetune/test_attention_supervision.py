@@ -10,7 +10,7 @@ from apt_policy.model.config import TAP_STRIDE, Stage
 from apt_policy.model.fusion import block_kind
 from apt_policy.model.scene import BlockKind
 from apt_policy.model.vlm.tiny import tiny_config, tiny_model, tiny_tokenizer
-from apt_training.vlm_finetune.pointer import Pointer, pointing_layer
+from apt_training.vlm_finetune.attention_supervision import AttentionSupervision, supervised_layer
 
 TOKENS = 12
 
@@ -21,15 +21,15 @@ def model():
 
 
 @pytest.fixture
-def pointer(model):
+def attention(model):
     """One that has learned nothing, behind a pass over two rows of words."""
-    pointer = Pointer(model)
+    attention = AttentionSupervision(model)
     model(input_ids=torch.arange(2 * TOKENS).view(2, TOKENS) % 200)
-    return pointer
+    return attention
 
 
 def layer_of(model):
-    return model.model.language_model.layers[pointing_layer(len(model.model.language_model.layers))]
+    return model.model.language_model.layers[supervised_layer(len(model.model.language_model.layers))]
 
 
 def attention_of(model):
@@ -53,13 +53,13 @@ def attention_of(model):
     return F.softmax(scores.masked_fill(future, -torch.inf), -1)
 
 
-def test_looking_costs_the_logarithm_of_its_share_and_a_place_its_distance_in_decimetres(model, pointer):
+def test_looking_costs_the_logarithm_of_its_share_and_a_place_its_distance_in_decimetres(model, attention):
     asked = torch.tensor([[0, 9], [1, 11], [1, 5]])
     shown = torch.zeros(3, TOKENS, dtype=torch.bool)
     shown[0, [1, 2]] = shown[1, 4] = True
     meant_at = torch.full((3, 3), torch.nan)
     meant_at[2] = torch.tensor([0.1, -0.2, 0.3])
-    loss = pointer.loss(asked, shown, meant_at)
+    loss = attention.loss(asked, shown, meant_at)
     with torch.no_grad():
         attention = attention_of(model)
     heads = attention.shape[1] // 2
@@ -69,45 +69,45 @@ def test_looking_costs_the_logarithm_of_its_share_and_a_place_its_distance_in_de
 
 
 def test_a_place_is_told_from_what_the_layer_gives(model):
-    pointer = Pointer(model)
-    torch.nn.init.normal_(pointer.place.weight)
+    attention = AttentionSupervision(model)
+    torch.nn.init.normal_(attention.place.weight)
     given = []
     layer_of(model).register_forward_hook(lambda *call: given.append(call[-1]))
     model(input_ids=torch.arange(2 * TOKENS).view(2, TOKENS) % 200)
     x = given[0][1, 7]
-    expected = (x / x.pow(2).mean().sqrt()) @ pointer.place.weight.T - 10 * torch.tensor([0.1, 0.2, 0.3])
+    expected = (x / x.pow(2).mean().sqrt()) @ attention.place.weight.T - 10 * torch.tensor([0.1, 0.2, 0.3])
     shown = torch.zeros(1, TOKENS, dtype=torch.bool)
-    loss = pointer.loss(torch.tensor([[1, 7]]), shown, torch.tensor([[0.1, 0.2, 0.3]]))
+    loss = attention.loss(torch.tensor([[1, 7]]), shown, torch.tensor([[0.1, 0.2, 0.3]]))
     assert loss.item() == pytest.approx(expected.abs().sum().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize('layers', [10, 28, 36])
 def test_the_layer_that_points_is_a_tap_behind_which_actions_read_language(layers):
-    tap, rest = divmod(pointing_layer(layers), TAP_STRIDE)
+    tap, rest = divmod(supervised_layer(layers), TAP_STRIDE)
     last = len(range(0, layers, TAP_STRIDE)) - 1
     assert rest == 0 and tap < last and block_kind(Stage.VLA, tap + 1) is BlockKind.READING
 
 
-def test_attention_that_is_nowhere_near_costs_much_and_not_infinitely(pointer):
+def test_attention_that_is_nowhere_near_costs_much_and_not_infinitely(attention):
     shown = torch.zeros(1, TOKENS, dtype=torch.bool)
     shown[0, 11] = True
-    loss = pointer.loss(torch.tensor([[0, 3]]), shown, torch.full((1, 3), torch.nan))
+    loss = attention.loss(torch.tensor([[0, 3]]), shown, torch.full((1, 3), torch.nan))
     assert loss.item() == pytest.approx(-math.log(1e-6))
 
 
-def test_no_question_has_a_loss_of_nothing_and_finite_gradients(pointer):
+def test_no_question_has_a_loss_of_nothing_and_finite_gradients(attention):
     nobody = torch.zeros(0, 2, dtype=torch.long), torch.zeros(0, TOKENS, dtype=torch.bool), torch.zeros(0, 3)
-    loss = pointer.loss(*nobody)
+    loss = attention.loss(*nobody)
     loss.backward()
-    assert loss.item() == 0 and torch.equal(pointer.place.weight.grad, torch.zeros_like(pointer.place.weight))
+    assert loss.item() == 0 and torch.equal(attention.place.weight.grad, torch.zeros_like(attention.place.weight))
 
 
-def test_a_model_that_is_left_attends_as_before(model):
+def test_a_detached_model_attends_as_before(model):
     before = model.model.language_model.config._attn_implementation
-    pointer = Pointer(model)
-    pointer.join(model)
-    assert model.model.language_model.config._attn_implementation == 'eager' and model.pointer is pointer.place
-    pointer.leave(model)
+    attention = AttentionSupervision(model)
+    attention.attach(model)
+    assert model.model.language_model.config._attn_implementation == 'eager' and model.pointer is attention.place
+    attention.detach(model)
     model(input_ids=torch.zeros(1, 4, dtype=torch.long))
     assert model.model.language_model.config._attn_implementation == before and not hasattr(model, 'pointer')
-    assert not pointer._attention and not pointer._given
+    assert not attention._attention and not attention._outputs
