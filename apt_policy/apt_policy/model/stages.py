@@ -31,7 +31,7 @@ class TransferError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
+class TransferReport:
     """What became of every weight of the VLA."""
 
     copied: Mapping[str, str]
@@ -40,7 +40,7 @@ class Ledger:
     """Targets that keep their fresh values."""
 
 
-def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer = Transfer.ALL) -> Ledger:
+def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer = Transfer.ALL) -> TransferReport:
     """Start ``vla`` from a prior's state dict: block i becomes block 2 i + 1.
 
     Raises:
@@ -66,7 +66,7 @@ def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer 
     with torch.no_grad():
         for key, source in wanted.items():
             targets[key].copy_(prior[source])
-    return Ledger(copied=wanted, new=tuple(key for key in targets if key not in wanted))
+    return TransferReport(copied=wanted, new=tuple(key for key in targets if key not in wanted))
 
 
 def _source(key: str) -> str | None:

@@ -22,10 +22,10 @@ from apt_policy.model.vlm.load import VlmError
 from apt_policy.model.vlm.prompt import PromptError
 from apt_training.episodes.episode import EpisodeError
 from apt_training.episodes.files import EpisodeFilesError, find_episodes
-from apt_training.evaluate.evaluation import Evaluation, EvaluationSettings, evaluate
+from apt_training.evaluate.evaluation import Evaluation, EvaluationConfig, evaluate
+from apt_training.evaluate.inputs import EvaluationError, load_policy, open_episodes, robot_from_checkpoint
 from apt_training.evaluate.output import write_json, write_plots, write_tensorboard
-from apt_training.evaluate.predict import choose_places
-from apt_training.evaluate.setup import EvaluationError, load_policy, open_episodes, robot_of
+from apt_training.evaluate.predict import choose_frames
 from apt_training.evaluate.terminal import print_evaluation
 
 _MISTAKES = (EvaluationError, EpisodeFilesError, EpisodeError, CheckpointError, ContractError, VlmError, PromptError,
@@ -54,20 +54,20 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(checkpoint: Checkpoint, options: argparse.Namespace, console: Console) -> Evaluation:
-    settings = EvaluationSettings(
-        samples=options.samples, seed=options.seed, batch=options.batch, denoising_steps=options.steps,
+    config = EvaluationConfig(
+        samples=options.samples, seed=options.seed, batch_size=options.batch, denoising_steps=options.steps,
         noise_scale=options.noise_scale, probed=options.probe, workers=options.workers)
     if options.frames < 1:
         raise EvaluationError(f'--frames is {options.frames}; expected 1 or more')
-    robot = robot_of(checkpoint, options.contract)
+    robot = robot_from_checkpoint(checkpoint, options.contract)
     dataset = open_episodes(find_episodes(options.episodes), robot)
     device = pick_device(options.device)
     policy = load_policy(checkpoint, device=device, dtype=options.dtype, vlm=options.vlm)
     policy.vlm.tokens_per_camera(robot.window.image_size)
-    places = choose_places(dataset, options.frames)
+    frames = choose_frames(dataset, options.frames)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task('observations', total=len(places))
-        return evaluate(policy, dataset, places, settings=settings, arms=robot.declaration.arms, step_s=robot.step_s,
+        task = bar.add_task('observations', total=len(frames))
+        return evaluate(policy, dataset, frames, config=config, arms=robot.spec.arms, step_s=robot.step_s,
                         others=options.swap_with, progress=lambda done: bar.update(task, completed=done))
 
 
@@ -98,7 +98,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     add('--frames', type=int, default=16, metavar='N', help='of every episode, evenly apart (default 16)')
     add('--samples', type=int, default=8, metavar='K', help='drawn for each observation (default 8)')
     add('--steps', type=int, metavar='N', help="denoising steps (default the checkpoint's)")
-    add('--noise-scale', type=float, default=EvaluationSettings.noise_scale, metavar='X',
+    add('--noise-scale', type=float, default=EvaluationConfig.noise_scale, metavar='X',
         help='of the noise that plans start from, 0 .. 1; at 0 there is no noise floor to compare with (default 1)')
     add('--seed', type=int, default=0, help='of all noise and all swaps (default 0)')
     add('--batch', type=int, default=8, metavar='N', help='observations at once (default 8)')

@@ -26,7 +26,7 @@ from apt_policy.model.config import PolicyConfig, VlmConfig
 from apt_policy.model.restore import build_policy
 from apt_policy.model.vlm.load import VlmError
 from apt_training.train.provenance import RECIPE_FILE
-from apt_training.train.saving import RunFolder, SaveError
+from apt_training.train.run_folder import RunFolder, SaveError
 
 log = logging.getLogger('apt_training.export')
 
@@ -72,9 +72,9 @@ def pack(source: Path, out: Path, *, half: bool = False) -> int:
 
 def _best_of(source: Path) -> Path:
     """Of a run's folder, the averaged weights of its newest checkpoint where there are any."""
-    latest = RunFolder(source).latest()
-    if latest is not None and RunFolder(source).average(latest).is_dir():
-        return RunFolder(source).average(latest)
+    latest = RunFolder(source).latest_iteration()
+    if latest is not None and RunFolder(source).ema_folder(latest).is_dir():
+        return RunFolder(source).ema_folder(latest)
     return source
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.model.config import Stage, VlmMode
 from apt_policy.model.stages import Transfer
-from apt_training.train.config import BackendKind, ConfigError, Precision, TrainConfig, require_cacheable
+from apt_training.train.config import BackendKind, ConfigError, TrainConfig, TrainingPrecision, require_cacheable
 from apt_training.train.recipes import RECIPES, recipe
 
 CONTRACT = 'aloha.yaml'
@@ -29,7 +29,7 @@ on), 2 arguments that cannot be used, 1 anything else.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class TrainArguments:
     """What the command line asks for, besides the configuration of each stage."""
 
     stages: tuple[TrainConfig, ...]
@@ -52,7 +52,7 @@ class Request:
     """A checkpoint to check; empty: only what the other flags name."""
 
 
-def parse(words: Sequence[str] | None = None) -> Request:
+def parse(words: Sequence[str] | None = None) -> TrainArguments:
     """Read the command line.
 
     Raises:
@@ -70,7 +70,7 @@ def parse(words: Sequence[str] | None = None) -> Request:
     if given.feature_cache is not None:
         for config in configs:
             require_cacheable(config)
-    return Request(
+    return TrainArguments(
         stages=configs, gpus=given.gpus, data=tuple(given.data), locations=given.locations,
         names={Stage.VA_PRIOR: given.va_name or f'{given.config}_va',
                Stage.VLA: given.vla_name or f'{given.config}_vla'},
@@ -88,10 +88,11 @@ def _config(stage: Stage, given: argparse.Namespace) -> TrainConfig:
                           'give it with --stage 1 or both')
     config = recipe(given.config, stage, vlm_mode=mode)
     changes = {field: value for field, value in {
-        'backend': BackendKind(given.backend), 'zero_stage': given.ds_zero, 'batch': given.bs,
-        'iterations': given.max_iter, 'accumulation': given.accum, 'draws': given.draws, 'seed': given.seed,
-        'workers': given.workers, 'loader_timeout_s': given.dataloader_timeout, 'log_every': given.log_every,
-        'precision': None if given.precision is None else Precision(given.precision),
+        'backend': BackendKind(given.backend), 'zero_stage': given.ds_zero, 'batch_size': given.bs,
+        'iterations': given.max_iter, 'accumulation_steps': given.accum, 'noise_samples': given.draws,
+        'seed': given.seed, 'workers': given.workers, 'loader_timeout_s': given.dataloader_timeout,
+        'log_every': given.log_every,
+        'precision': None if given.precision is None else TrainingPrecision(given.precision),
         'augment': given.augment, 'transfer': None if given.transfer is None else Transfer(given.transfer),
         'freeze_prior': given.freeze_prior if stage is Stage.VLA else None}.items() if value is not None}
     optim = {field: value for field, value in {
@@ -99,9 +100,9 @@ def _config(stage: Stage, given: argparse.Namespace) -> TrainConfig:
         if value is not None}
     vlm = {field: value for field, value in {'name': given.vlm, 'gradient_checkpointing': given.gc}.items()
            if value is not None}
-    keep = {} if given.save_every is None else {'every': given.save_every}
+    checkpoint = {} if given.save_every is None else {'interval': given.save_every}
     return replace(config, **changes, optim=replace(config.optim, **optim), vlm=replace(config.vlm, **vlm),
-                   keep=replace(config.keep, **keep))
+                   checkpoint=replace(config.checkpoint, **checkpoint))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -151,7 +152,7 @@ def _add_values(group: argparse._ArgumentGroup) -> None:
     add('--vlm-mode', default='frozen', choices=[mode.value for mode in VlmMode], help='in stage 1; default: frozen')
     add('--vlm-lr', type=float)
     add('--gc', action=switch, help='gradient checkpointing in the VLM')
-    add('--precision', choices=[kind.value for kind in Precision])
+    add('--precision', choices=[kind.value for kind in TrainingPrecision])
     add('--transfer', choices=[kind.value for kind in Transfer],
         help='what stage 1 takes from the prior; blocks_only as the released code does')
     add('--freeze-prior', action=switch, help='in stage 1, only what is new learns')

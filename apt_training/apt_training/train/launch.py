@@ -1,7 +1,6 @@
-"""Starting a run's processes on this machine, and ending them together.
+"""Launcher of a run's processes on this machine, which also ends them together.
 
-Serves ``apt-train --gpus N`` with N > 1; under torchrun or a DeepSpeed launcher the processes exist
-already. Knows nothing of what they compute.
+``apt-train --gpus N`` uses it for N > 1; under torchrun or a DeepSpeed launcher the processes exist already.
 """
 
 import contextlib
@@ -20,30 +19,31 @@ import torch.distributed as dist
 log = logging.getLogger(__name__)
 
 GRACE_S = 20.0
-"""Time that the others get to end when one process has died."""
+"""Time that the other processes have to end after one has failed [s]."""
 POLL_S = 0.1
+"""Interval at which the processes are polled [s]."""
 
 
-def launched() -> bool:
-    """Whether somebody started this process as one of many."""
+def is_launched() -> bool:
+    """Return whether a launcher started this process as one rank of a run."""
     return 'RANK' in os.environ and 'WORLD_SIZE' in os.environ
 
 
 def run_processes(command: Sequence[str], count: int, stop: threading.Event, *,
                   environment: Mapping[str, str] | None = None, grace_s: float = GRACE_S) -> int:
-    """Run ``count`` processes of ``command`` to their end.
+    """Run ``count`` processes of ``command`` and wait for them.
 
     Args:
-        command: of one process; who it is stands in its environment.
-        count: how many.
-        stop: when set, each is asked to stop (SIGTERM), and waited for without limit: it may be saving.
-        environment: added to this process's own.
-        grace_s: how long processes may outlive one that failed [s].
+        command: command line of one process, which reads its rank from the environment.
+        count: number of processes.
+        stop: event that asks every process to stop with SIGTERM; they may be saving, so the wait has no limit.
+        environment: variables added to this process's own.
+        grace_s: time that processes may outlive one that failed [s].
 
     Returns:
-        The exit status of the first that failed, 0 if none did.
+        Exit status of the first process that failed; 0 if none did.
     """
-    # The store that they find each other by: opened here, so that no port can be taken in between.
+    # The ranks' rendezvous store is opened here, so that no other program can take its port in between.
     store = dist.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
     shared = {**os.environ, **(environment or {}), 'WORLD_SIZE': str(count), 'LOCAL_WORLD_SIZE': str(count),
               'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(store.port), 'TORCHELASTIC_USE_AGENT_STORE': 'True'}
@@ -53,7 +53,7 @@ def run_processes(command: Sequence[str], count: int, stop: threading.Event, *,
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for rank in range(count):
-            # A session of their own: Ctrl-C reaches them through this process only, once.
+            # In a session of their own, processes get Ctrl-C only from this process, and only once.
             processes.append(subprocess.Popen(
                 list(command), env={**shared, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}, start_new_session=True))
         return _watch(processes, stop, grace_s)
@@ -81,20 +81,20 @@ def _watch(processes: Sequence[subprocess.Popen[bytes]], stop: threading.Event, 
 
 
 def _end_others(processes: Sequence[subprocess.Popen[bytes]], rank: int, code: int, *, grace_s: float) -> int:
-    """Wait for what the others still do, then end them."""
-    until = time.monotonic() + grace_s
-    while time.monotonic() < until and any(process.poll() is None for process in processes):
+    """Wait until the other processes end, and kill them after the grace period."""
+    deadline = time.monotonic() + grace_s
+    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
         time.sleep(POLL_S)
     codes = [process.poll() for process in processes]
     if len({*codes}) == 1 and code > 0:
         return code
-    how = f'was killed by {signal.Signals(-code).name}' if code < 0 else f'ended with status {code}'
+    end = f'was killed by {signal.Signals(-code).name}' if code < 0 else f'ended with status {code}'
     left = [number for number, state in enumerate(codes) if state is None]
-    log.error('process %d of %d %s%s', rank, len(processes), how,
-              f'; ending {len(left)} that were waiting for it' if left else '; the others ended as well')
+    log.error('Process %d of %d %s%s', rank, len(processes), end,
+              f'; killing {len(left)} that still wait for it' if left else '; the others have ended')
     return code if code > 0 else 128 - code
 
 
 def own_command(arguments: Sequence[str]) -> list[str]:
-    """This program again, as one process of many."""
+    """Return the command line that starts this program as one rank."""
     return [sys.executable, '-m', 'apt_training.train.main', *arguments]

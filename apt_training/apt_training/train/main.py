@@ -16,15 +16,15 @@ from apt_policy.core.contract import load_contract
 from apt_policy.core.stop import stop_requests
 from apt_policy.model.config import Stage
 from apt_training.train.config import BackendKind, ConfigError, TrainConfig
-from apt_training.train.flags import Request, parse
-from apt_training.train.launch import launched, own_command, run_processes
+from apt_training.train.distributed import DistributedContext, init_distributed
+from apt_training.train.episode_batches import episode_batches_factory, open_training_data
+from apt_training.train.flags import TrainArguments, parse
+from apt_training.train.initialize import InitFrom
+from apt_training.train.launch import is_launched, own_command, run_processes
 from apt_training.train.preflight import preflight
-from apt_training.train.saving import RunFolder
-from apt_training.train.sources import feed_of_episodes, open_data
-from apt_training.train.stage_run import StageRun, finished, train_stage
-from apt_training.train.start import Start
-from apt_training.train.trainer import Outcome
-from apt_training.train.world import World, join_world
+from apt_training.train.run_folder import RunFolder
+from apt_training.train.stage_run import StageRun, is_finished, train_stage
+from apt_training.train.trainer import TrainingResult
 
 log = logging.getLogger('apt_training.train')
 
@@ -54,43 +54,43 @@ def main(words: Sequence[str] | None = None) -> int:
             return 1
 
 
-def _run(request: Request, arguments: Sequence[str], stop: threading.Event) -> int:
+def _run(request: TrainArguments, arguments: Sequence[str], stop: threading.Event) -> int:
     if request.preflight is not None:
         return preflight(request)
-    if request.gpus > 1 and not launched():
+    if request.gpus > 1 and not is_launched():
         return run_processes(own_command(arguments), request.gpus, stop)
-    if request.gpus == 0:
-        os.environ['APT_TRAIN_DEVICE'] = 'cpu'
     with ExitStack() as stack:
         group = any(config.backend is BackendKind.DEEPSPEED for config in request.stages)
-        world = stack.enter_context(join_world(group=group))
+        distributed = stack.enter_context(init_distributed(use_gpu=request.gpus != 0, always_create_group=group))
         for config in request.stages:
-            if _train(request, config, world, stop) is Outcome.STOPPED:
-                if world.leads:
+            if _train(request, config, distributed, stop) is TrainingResult.STOPPED:
+                if distributed.is_main_process:
                     log.warning('stopped by a signal and saved; the same command with --va-conti --vla-conti goes on')
                 return STOPPED
     return 0
 
 
-def _train(request: Request, config: TrainConfig, world: World, stop: threading.Event) -> Outcome:
+def _train(request: TrainArguments, config: TrainConfig, distributed: DistributedContext,
+           stop: threading.Event) -> TrainingResult:
     contract = load_contract(request.contract)
     run = RunFolder(request.ckpt_dir / request.names[config.stage])
-    if request.resume[config.stage] and finished(run, config):
-        if world.leads:
-            log.info('%s is at iteration %d of %d: nothing left to do', run.folder, run.latest(), config.iterations)
-        return Outcome.DONE
+    if request.resume[config.stage] and is_finished(run, config):
+        if distributed.is_main_process:
+            log.info('%s is at iteration %d of %d: nothing left to do', run.folder, run.latest_iteration(),
+                     config.iterations)
+        return TrainingResult.DONE
     job = StageRun(config=config, run=run, logs=request.log_dir / run.folder.name,
-                   start=start_of(request, config), contract=contract.policy_facts())
+                   init_from=init_source(request, config), contract=contract.policy_facts())
     # Before the VLM is loaded, which may take minutes: what can be wrong with the data is seen in seconds.
-    mixture = open_data(request, config, contract)
-    outcome = train_stage(job, world, feed_of_episodes(request, contract, mixture), stop)
-    if world.leads:
-        log.info('%s %s at iteration %d', run.folder, outcome.value, run.latest() or 0)
+    mixture = open_training_data(request, config, contract)
+    outcome = train_stage(job, distributed, episode_batches_factory(request, contract, mixture), stop)
+    if distributed.is_main_process:
+        log.info('%s %s at iteration %d', run.folder, outcome.value, run.latest_iteration() or 0)
     return outcome
 
 
-def start_of(request: Request, config: TrainConfig) -> Start:
-    """What a stage begins with: what is named, else the prior for a VLA, else nothing.
+def init_source(request: TrainArguments, config: TrainConfig) -> InitFrom:
+    """Return the source of a stage's weights: the named checkpoint, else the prior of a VLA, else none.
 
     Raises:
         ConfigError: there is no prior.
@@ -98,22 +98,22 @@ def start_of(request: Request, config: TrainConfig) -> Start:
     resume = request.resume[config.stage]
     both = len(request.stages) > 1
     if request.pretrained is not None and (config.stage is Stage.VA_PRIOR or not both):
-        return Start(checkpoint=request.pretrained, resume=resume)
+        return InitFrom(checkpoint=request.pretrained, resume=resume)
     if config.stage is Stage.VA_PRIOR or request.load_from_va is False:
-        return Start(resume=resume)
+        return InitFrom(resume=resume)
     prior = RunFolder(request.ckpt_dir / request.names[Stage.VA_PRIOR])
-    latest = prior.latest()
+    latest = prior.latest_iteration()
     if latest is None:
         raise ConfigError(f'there is no prior at {prior.folder}; train one with --stage 0 or both, name its run with '
                           '--va-name, or train in one stage with --no-load-from-va')
-    return Start(checkpoint=prior.checkpoint(latest), resume=resume)
+    return InitFrom(checkpoint=prior.checkpoint_folder(latest), resume=resume)
 
 
-def _require_devices(request: Request) -> None:
+def _require_devices(request: TrainArguments) -> None:
     there = torch.cuda.device_count()
     if request.gpus < 0:
         raise ConfigError(f'--gpus is {request.gpus}; expected 0 or more')
-    if torch.cuda.is_available() and request.gpus > there and not launched():
+    if torch.cuda.is_available() and request.gpus > there and not is_launched():
         raise ConfigError(f'--gpus is {request.gpus}, this machine has {there}')
 
 

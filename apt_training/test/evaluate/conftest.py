@@ -13,7 +13,7 @@ from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import save_policy
 from apt_policy.model.vlm.bridge import build_bridge
-from apt_training.evaluate.setup import open_episodes, robot_of
+from apt_training.evaluate.inputs import open_episodes, robot_from_checkpoint
 
 FACTS: Mapping[str, Any] = {
     'arms': ['left', 'right'], 'cameras': ['high', 'wrist'], 'image_size': 64, 'horizon': 6, 'history': 1,
@@ -62,5 +62,5 @@ def held_out(write_episode: Callable[..., Any], tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def dataset_of(checkpoints: Mapping[Stage, Path]) -> Callable[[Sequence[Path]], Any]:
     """Files as the checkpoints' robot sees them."""
-    robot = robot_of(read_checkpoint(checkpoints[Stage.VLA]), None)
+    robot = robot_from_checkpoint(read_checkpoint(checkpoints[Stage.VLA]), None)
     return lambda files: open_episodes(files, robot)

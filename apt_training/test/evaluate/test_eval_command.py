@@ -29,7 +29,7 @@ def test_the_command_writes_a_table_numbers_pictures_and_curves(checkpoints, hel
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert '6 observations of 3 episodes, 2 samples of each, seed 0' in shown
-    assert 'mean of all' in shown and 'gate behind block' in shown and 'language: the policy' in shown
+    assert 'mean of all' in shown and 'gate after block' in shown and 'language: the policy' in shown
     numbers = json.loads((tmp_path / 'eval.json').read_text())
     assert numbers['stage'] == 'vla' and numbers['iteration'] == 700
     assert set(numbers['horizon']['mean']['position']) == {'left', 'right'}
@@ -55,7 +55,7 @@ def test_the_folder_of_a_run_stands_for_its_latest_checkpoint(checkpoints, held_
     assert main([str(run), str(held_out), *QUICK, '--probe', '0']) == 0
     shown = capsys.readouterr().out
     assert 'iter_000700: vla, iteration 700' in shown.replace('\n', '')
-    assert 'not probed, not asked for' in shown
+    assert 'probe skipped, not requested' in shown
 
 
 def test_numbers_that_cannot_be_are_named(checkpoints, held_out, capsys):
@@ -107,7 +107,7 @@ def test_a_contract_that_is_not_the_checkpoints_names_the_fields(checkpoints, he
 def test_a_published_file_asks_for_a_contract(make_policy, held_out, tmp_path, capsys):
     torch.save({'weights': make_policy().expert.state_dict(), 'current_iters': 5}, tmp_path / 'ckpt_latest.pt')
     assert main([str(tmp_path / 'ckpt_latest.pt'), str(held_out)]) == 2
-    assert 'does not say for which robot it was trained; name its contract: --contract' in complaint(capsys)
+    assert 'does not record its robot; give the contract, for example --contract' in complaint(capsys)
 
 
 def test_a_checkpoint_with_a_partial_contract_names_what_is_missing(make_policy, held_out, tmp_path, capsys):
@@ -119,7 +119,7 @@ def test_a_checkpoint_with_a_partial_contract_names_what_is_missing(make_policy,
 
 
 @pytest.mark.parametrize(('words', 'says'), [
-    (['--samples', '1'], 'samples is 1'), (['--frames', '0'], '--frames is 0'), (['--batch', '0'], 'batch is 0'),
+    (['--samples', '1'], 'samples is 1'), (['--frames', '0'], '--frames is 0'), (['--batch', '0'], 'batch_size is 0'),
     (['--device', 'gpu9'], "device is 'gpu9'"), (['--seed', '-1'], 'seed is -1')])
 def test_values_that_cannot_be_used_are_named(checkpoints, held_out, capsys, words, says):
     assert main([str(checkpoints[Stage.VLA]), str(held_out), *words]) == 2

@@ -16,9 +16,9 @@ from apt_policy.model.vlm.load import VlmError
 from apt_policy.model.vlm.tiny import tiny_config, tiny_model, tiny_tokenizer
 from apt_training.export.main import main, pack
 from apt_training.train.config import TrainConfig
+from apt_training.train.initialize import build_new_policy
 from apt_training.train.provenance import RECIPE_FILE, write_recipe
-from apt_training.train.saving import RunFolder
-from apt_training.train.start import fresh_policy
+from apt_training.train.run_folder import RunFolder
 
 FACTS = {'arms': ['left', 'right'], 'cameras': ['one', 'two'], 'image_size': 64, 'horizon': 4, 'history': 1,
          'step_s': 0.1}
@@ -47,23 +47,23 @@ def vlm(learned_vlm, tmp_path):
     return shutil.copytree(learned_vlm, tmp_path / 'models' / 'table_vlm')
 
 
-def config_of(vlm, mode=VlmMode.FROZEN):
-    return TrainConfig(recipe='test', stage=Stage.VLA, expert=ExpertSize.TINY, iterations=5, batch=3,
+def make_config(vlm, mode=VlmMode.FROZEN):
+    return TrainConfig(recipe='test', stage=Stage.VLA, expert=ExpertSize.TINY, iterations=5, batch_size=3,
                        vlm=VlmConfig(name=str(vlm), dtype='float32', mode=mode))
 
 
 def save_run(folder, vlm, *, averaged, mode=VlmMode.FROZEN):
     """Write the folder of a training run at iteration 5."""
-    config, run = config_of(vlm, mode), RunFolder(folder)
-    for target, seed in [(run.checkpoint(5), 1)] + [(run.average(5), 2)] * averaged:
+    config, run = make_config(vlm, mode), RunFolder(folder)
+    for target, seed in [(run.checkpoint_folder(5), 1)] + [(run.ema_folder(5), 2)] * averaged:
         torch.manual_seed(seed)
-        policy = fresh_policy(config, CPU)
+        policy = build_new_policy(config, CPU)
         with torch.no_grad():
             for name, value in policy.named_parameters():
                 if 'lora_B' in name or name.startswith('expert.'):
                     value += 0.02 * torch.randn_like(value)
         save_policy(target, policy, contract=FACTS, iteration=5, git_revision='abc')
-    run.point_to(5)
+    run.set_latest(5)
     write_recipe(folder, config)
     return folder
 
@@ -100,16 +100,16 @@ def test_a_packed_folder_says_the_same_anywhere_without_what_it_was_made_of(vlm,
 
 def test_the_averaged_weights_are_taken_where_there_are_any(vlm, tmp_path):
     run = save_run(tmp_path / 'robot', vlm, averaged=True)
-    assert not torch.equal(prediction(run), prediction(RunFolder(run).average(5)))
+    assert not torch.equal(prediction(run), prediction(RunFolder(run).ema_folder(5)))
     pack(run, tmp_path / 'packed')
-    assert torch.equal(prediction(tmp_path / 'packed'), prediction(RunFolder(run).average(5)))
-    pack(RunFolder(run).checkpoint(5), tmp_path / 'plain')
+    assert torch.equal(prediction(tmp_path / 'packed'), prediction(RunFolder(run).ema_folder(5)))
+    pack(RunFolder(run).checkpoint_folder(5), tmp_path / 'plain')
     assert torch.equal(prediction(tmp_path / 'plain'), prediction(run)), 'a checkpoint that is named is the one'
 
 
 def test_what_checkpoint_it_was_stays_written_down(vlm, tmp_path):
     run = save_run(tmp_path / 'robot', vlm, averaged=True)
-    for source, target in ((run, 'of_run'), (RunFolder(run).checkpoint(5), 'of_checkpoint')):
+    for source, target in ((run, 'of_run'), (RunFolder(run).checkpoint_folder(5), 'of_checkpoint')):
         pack(source, tmp_path / target)
         packed = read_checkpoint(tmp_path / target)
         assert (packed.iteration, packed.git_revision, packed.contract) == (5, 'abc', FACTS)
@@ -155,7 +155,7 @@ def test_a_folder_that_holds_something_is_refused(vlm, tmp_path, caplog):
 
 def test_a_corrupt_checkpoint_leaves_nothing_behind(vlm, tmp_path, caplog):
     run = save_run(tmp_path / 'robot', vlm, averaged=False)
-    weights = RunFolder(run).checkpoint(5) / 'expert.safetensors'
+    weights = RunFolder(run).checkpoint_folder(5) / 'expert.safetensors'
     weights.write_bytes(weights.read_bytes()[:1000])
     assert main([str(run), '--out', str(tmp_path / 'new' / 'packed')]) == 2
     assert 'iter_000005 is corrupt' in caplog.text and not (tmp_path / 'new').exists()

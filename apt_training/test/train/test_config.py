@@ -12,7 +12,7 @@ from apt_training.train.recipes import RECIPES, recipe
 
 def test_the_base_recipe_has_the_papers_values():
     config = recipe('base', Stage.VA_PRIOR)
-    assert (config.expert, config.iterations, config.batch) == (ExpertSize.BASE, 100_000, 64)
+    assert (config.expert, config.iterations, config.batch_size) == (ExpertSize.BASE, 100_000, 64)
     assert (config.optim.lr, config.optim.weight_decay, config.optim.vlm_weight_decay) == (1e-4, 1e-2, 1e-10)
     assert (config.optim.warmup, config.optim.clip, config.ema) == (10_000, 1.0, None)
 
@@ -28,7 +28,7 @@ def test_the_released_configurations_have_their_own():
 def test_every_recipe_stands_for_both_stages_and_knows_its_name(name, stage):
     config = recipe(name, stage, vlm_mode=VlmMode.LORA)
     assert (config.recipe, config.stage) == (name, stage)
-    assert config.learns_vlm == (stage is Stage.VLA)
+    assert config.trains_vlm == (stage is Stage.VLA)
 
 
 def test_a_mistyped_recipe_suggests_the_nearest():
@@ -37,7 +37,7 @@ def test_a_mistyped_recipe_suggests_the_nearest():
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'batch': 0}, 'batch is 0; expected 1 or more'),
+    ({'batch_size': 0}, 'batch_size is 0; expected 1 or more'),
     ({'workers': -1}, 'workers is -1'),
     ({'zero_stage': 1}, r'zero_stage is 1; expected 2 or 3 \(--ds-zero\)'),
     ({'vlm': VlmConfig(mode=VlmMode.FULL)}, 'vlm.mode is full in stage 0'),
@@ -67,7 +67,7 @@ def test_the_published_flags_keep_their_meaning():
     request = parse(words.split())
     config, = request.stages
     assert (config.backend, config.zero_stage, config.expert) == (BackendKind.DEEPSPEED, 3, ExpertSize.SMALL)
-    assert (config.batch, config.iterations, config.accumulation, config.loader_timeout_s) == (8, 70, 2, 30)
+    assert (config.batch_size, config.iterations, config.accumulation_steps, config.loader_timeout_s) == (8, 70, 2, 30)
     assert (config.vlm.mode, config.vlm.gradient_checkpointing, config.optim.vlm_lr) == (VlmMode.LORA, True, 2e-5)
     assert (request.gpus, request.names[Stage.VA_PRIOR], request.names[Stage.VLA]) == (4, 'prior', 'robot')
     assert request.resume == {Stage.VA_PRIOR: False, Stage.VLA: True}
@@ -79,7 +79,7 @@ def test_both_stages_train_the_prior_over_a_frozen_vlm_whatever_the_vla_does():
     prior, vla = parse(['--stage', 'both', '--vlm-mode', 'full', '--freeze-prior', '--draws', '4']).stages
     assert (prior.vlm.mode, vla.vlm.mode) == (VlmMode.FROZEN, VlmMode.FULL)
     assert (prior.freeze_prior, vla.freeze_prior) == (False, True)
-    assert prior.draws == vla.draws == 4
+    assert prior.noise_samples == vla.noise_samples == 4
 
 
 @pytest.mark.parametrize(('words', 'message'), [

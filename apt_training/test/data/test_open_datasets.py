@@ -10,7 +10,7 @@ from apt_policy.core.contract import contract_from_dict, contract_to_dict
 from apt_training.data.augment import Augmentation
 from apt_training.data.dataset import DatasetMismatchError
 from apt_training.data.locations import SHIPPED, LocationError, Locations
-from apt_training.data.open import BadFiles, DataSource, Training, open_mixture, parse_source
+from apt_training.data.open_datasets import BadFileHandling, DataSource, SamplingConfig, open_mixture, parse_data_source
 from apt_training.data.published import PRETRAINING, PUBLISHED, without_scene
 from apt_training.data.sample import Window
 from apt_training.episodes.episode import EpisodeError, ImageStorage
@@ -38,7 +38,7 @@ def test_a_folder_is_a_dataset(folder):
 
 def test_a_file_is_a_dataset(folder):
     mixture = open_mixture([DataSource(name=str(folder / '1.h5'))], seed=0)
-    assert mixture[0].source.startswith('1/1.h5:') and mixture[0].obs_rgbs.shape == (1, 2, 3, 256, 256)
+    assert mixture[0].source.startswith('1/1.h5:') and mixture[0].rgb.shape == (2, 256, 256, 3)
 
 
 def test_a_contract_gives_window_cameras_and_reference_cameras(tmp_path, write_episode, aloha):
@@ -46,12 +46,12 @@ def test_a_contract_gives_window_cameras_and_reference_cameras(tmp_path, write_e
     changes = {'cameras': (*reversed(small.cameras), 'extra'), 'arms': tuple(small.arms)}
     write_episode(tmp_path / 'demos' / 'a.h5', changes=changes)
     mixture = open_mixture([DataSource(name=str(tmp_path / 'demos'))], seed=0, contract=small,
-                           training=Training(shuffle_cameras=False, augmentation=Augmentation()))
+                           sampling=SamplingConfig(shuffle_cameras=False, augmentation=Augmentation()))
     sample = mixture[0]
-    assert sample.cameras == tuple(small.cameras) and sample.obs_rgbs.shape == (1, 4, 3, 32, 32)
-    assert sample.gt_future_ee_states.shape == (5, 2, 17)
-    left = [sample.obs_extrinsics[0, list(small.cameras).index(name)] for name in ('cam_left_wrist', 'cam_high')]
-    assert any(np.array_equal(sample.action_ref_pose[0], pose) for pose in left)
+    assert sample.cameras == tuple(small.cameras) and sample.rgb.shape == (4, 32, 32, 3)
+    assert sample.future.shape == (5, 2, 17)
+    left = [sample.world_from_camera[list(small.cameras).index(name)] for name in ('cam_left_wrist', 'cam_high')]
+    assert any(np.array_equal(sample.world_from_reference[0], pose) for pose in left)
 
 
 def test_episodes_of_another_robot_are_refused_with_what_they_have_and_what_the_contract_has(
@@ -62,9 +62,9 @@ def test_episodes_of_another_robot_are_refused_with_what_they_have_and_what_the_
         open_mixture([DataSource(name=str(tmp_path / 'demos'))], seed=0, contract=aloha)
     text = str(caught.value)
     assert 'dataset demos: 2 of 2 episodes do not fit the contract of robot aloha' in text
-    assert f'2 have arms left, right; cameras high, wrist, such as {tmp_path}/demos/a.h5' in text
-    assert f'expected are arms {", ".join(aloha.arms)}; cameras {", ".join(aloha.cameras)}' in text
-    assert 'Give the contract that they were converted with' in text and 'mend' not in text
+    assert f'2 have arms left, right; cameras high, wrist, for example {tmp_path}/demos/a.h5' in text
+    assert f'expected: arms {", ".join(aloha.arms)}; cameras {", ".join(aloha.cameras)}' in text
+    assert 'Give the contract that they were converted with' in text and 'Repair' not in text
     assert caught.value.facts.cameras == ('high', 'wrist')
 
 
@@ -75,7 +75,7 @@ def test_damaged_episodes_and_those_of_another_robot_are_told_apart(tmp_path, wr
     spoil(tmp_path / 'demos' / 'damaged.h5')
     with pytest.raises(DatasetMismatchError) as caught:
         open_mixture([DataSource(name=str(tmp_path / 'demos'))], seed=0, contract=aloha)
-    damaged, _, unfit = str(caught.value).partition('mend or remove them')
+    damaged, _, unfit = str(caught.value).partition('Repair or remove them')
     assert '1 of 4 episodes cannot be used' in damaged and 'damaged.h5' in damaged and 'other.h5' not in damaged
     assert '2 of 4 episodes do not fit the contract' in unfit and 'damaged.h5' not in unfit
     assert '1 have arms left; cameras cam_high' in unfit and 'one_arm.h5' in unfit and 'other.h5' in unfit
@@ -84,7 +84,7 @@ def test_damaged_episodes_and_those_of_another_robot_are_told_apart(tmp_path, wr
 def test_a_published_dataset_with_other_cameras_points_to_its_folder(tmp_path, write_episode):
     write_episode(tmp_path / 'droid' / 'data' / 'a' / '0.h5', count=2)
     (tmp_path / 'places.yaml').write_text('Droid: droid\n')
-    with pytest.raises(DatasetMismatchError, match=rf'expected are .*wrist_left\nCheck that {tmp_path}/droid is the'):
+    with pytest.raises(DatasetMismatchError, match=rf'expected: .*wrist_left\nCheck that {tmp_path}/droid is the'):
         open_mixture([DataSource(name='Droid')], seed=0, locations=Locations(tmp_path / 'places.yaml', {}))
 
 
@@ -93,10 +93,11 @@ def test_both_suffixes_are_episodes_and_hidden_files_are_none(tmp_path, write_ep
         write_episode(tmp_path / 'demos' / name, count=2)
     (tmp_path / 'demos' / 'notes.txt').write_text('not an episode')
     mixture = open_mixture([DataSource(name=str(tmp_path / 'demos'))], seed=0)
-    assert [file.name for file in mixture.parts[0].dataset.files] == ['a.h5', 'b.hdf5']
+    assert [file.name for file in mixture.components[0].dataset.files] == ['a.h5', 'b.hdf5']
     alone = open_mixture([DataSource(name=str(tmp_path / 'demos' / 'more' / 'b.hdf5'))], seed=0)
     assert alone[0].source.startswith('b/b.hdf5:')
-    assert find_episodes([tmp_path / 'demos']) == mixture.parts[0].dataset.files, 'apt-inspect sees what is trained on'
+    files = mixture.components[0].dataset.files
+    assert find_episodes([tmp_path / 'demos']) == files, 'apt-inspect sees what is trained on'
 
 
 def test_every_bad_file_is_named_at_once(folder):
@@ -111,17 +112,19 @@ def test_every_bad_file_is_named_at_once(folder):
 
 def test_bad_files_may_be_skipped_and_are_counted(folder, caplog):
     spoil(folder / '0.h5')
-    mixture = open_mixture([DataSource(name=str(folder))], seed=0, training=Training(bad_files=BadFiles.SKIP))
+    skip = SamplingConfig(bad_files=BadFileHandling.SKIP)
+    mixture = open_mixture([DataSource(name=str(folder))], seed=0, sampling=skip)
     assert len(mixture) == 3 and '1 of 4 episodes cannot be used' in caplog.text
     for file in folder.rglob('*.h5'):
         file.write_text('no')
     with pytest.raises(EpisodeError, match='4 of 4'):
-        open_mixture([DataSource(name=str(folder))], seed=0, training=Training(bad_files=BadFiles.SKIP))
+        open_mixture([DataSource(name=str(folder))], seed=0, sampling=skip)
 
 
 def test_trusted_files_are_not_read_beforehand(folder):
     spoil(folder / '0.h5')
-    mixture = open_mixture([DataSource(name=str(folder))], seed=0, training=Training(bad_files=BadFiles.TRUST))
+    trust = SamplingConfig(bad_files=BadFileHandling.TRUST)
+    mixture = open_mixture([DataSource(name=str(folder))], seed=0, sampling=trust)
     assert len(mixture) == 4
 
 
@@ -140,18 +143,18 @@ def test_a_dataset_that_is_not_here_names_the_file_and_the_variable(tmp_path):
     file = tmp_path / 'locations.yaml'
     file.write_text('Droid: null\nmine: nowhere\n')
     places = Locations(file, {})
-    with pytest.raises(LocationError, match=r'Droid: FOLDER into .*locations\.yaml, or set APT_DATA_DROID'):
+    with pytest.raises(LocationError, match=r'add Droid: FOLDER to .*locations\.yaml, or set APT_DATA_DROID'):
         open_mixture([DataSource(name='Droid')], seed=0, locations=places)
     with pytest.raises(LocationError, match=r'mine: folder .*nowhere does not exist; .*locations\.yaml'):
         open_mixture([DataSource(name='mine')], seed=0, locations=places)
-    with pytest.raises(LocationError, match='neither a folder nor a dataset; published ones are Droid'):
+    with pytest.raises(LocationError, match='neither a folder nor a dataset; published datasets are Droid'):
         open_mixture([DataSource(name='out/none')], seed=0, locations=places)
     with pytest.raises(LocationError, match=r'no episode files \(.*\.h5 or \.hdf5\) below'):
         open_mixture([DataSource(name=str(tmp_path))], seed=0)
 
 
 @pytest.mark.parametrize(('text', 'message'), [
-    ('- a\n', 'list, expected names'), ('a: [1]\n', r'a is \[1\]'), ('a: {b: c}\n', 'expected a folder'),
+    ('- a\n', 'list; expected a mapping'), ('a: [1]\n', r'a is \[1\]'), ('a: {b: c}\n', 'expected a folder'),
     ('a: b: c\n', 'not YAML')])
 def test_a_wrong_locations_file_is_named(tmp_path, text, message):
     (tmp_path / 'bad.yaml').write_text(text)
@@ -163,7 +166,7 @@ def test_a_wrong_locations_file_is_named(tmp_path, text, message):
 
 def test_two_datasets_of_one_name_are_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path / 'b' / 'demos')
-    with pytest.raises(ValueError, match='two datasets are called demos'):
+    with pytest.raises(ValueError, match='two datasets are named demos'):
         open_mixture([DataSource(name=str(folder)), DataSource(name=str(tmp_path / 'b' / 'demos'))], seed=0)
 
 
@@ -174,8 +177,8 @@ def test_the_shipped_file_knows_every_published_dataset():
 
 
 def test_a_published_dataset_opens_with_videos_below_its_folder(tmp_path, write_episode):
-    declared = PUBLISHED['Droid']
-    changes = {'cameras': declared.cameras, 'arms': ('arm',), 'rate_hz': 15.0}
+    spec = PUBLISHED['Droid']
+    changes = {'cameras': spec.cameras, 'arms': ('arm',), 'rate_hz': 15.0}
     for name in ('episode_000001.h5', 'episode_11907.h5'):
         write_episode(tmp_path / 'data' / '00' / name, storage=ImageStorage.VIDEO, changes=changes)
     for video in (tmp_path / 'data' / '00').glob('*.mp4'):
@@ -191,16 +194,16 @@ def test_a_published_dataset_opens_with_videos_below_its_folder(tmp_path, write_
         video.rename(raw / video.name)
     mirrored = open_mixture([DataSource(name='InternA1Lift2')], seed=0, locations=Locations(
         None, {'APT_DATA_INTERNA1LIFT2': str(tmp_path)}), window=Window(image_size=32))
-    assert mirrored[0].valid_ee_mask.tolist() == [True, True]
+    assert mirrored[0].valid_arms.tolist() == [True, True]
 
 
 def test_a_source_is_a_name_with_a_weight():
-    assert parse_source('Droid=10') == DataSource(name='Droid', weight=10.0)
-    assert parse_source('out/a=b=0.5') == DataSource(name='out/a=b', weight=0.5)
-    assert parse_source('out/demos') == DataSource(name='out/demos')
+    assert parse_data_source('Droid=10') == DataSource(name='Droid', weight=10.0)
+    assert parse_data_source('out/a=b=0.5') == DataSource(name='out/a=b', weight=0.5)
+    assert parse_data_source('out/demos') == DataSource(name='out/demos')
     for bad in ('Droid=x', 'Droid=0', '=3'):
         with pytest.raises(ValueError, match='NAME=WEIGHT'):
-            parse_source(bad)
+            parse_data_source(bad)
 
 
 def test_the_scene_is_cut_from_liberos_prompts():
