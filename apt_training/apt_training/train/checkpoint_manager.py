@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 FORMAT = 'apt-training-state/1'
 STATE_FILE = 'training.json'
 EXPERT, VLM = 'expert.', 'vlm.model.'
+"""Prefixes of the weights' names in the policy's state dict."""
+_METADATA_BYTES = 1_000_000
+"""Room for the JSON files and random states of a checkpoint, which take some kilobytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ class CheckpointManager:
     @property
     def bytes_needed(self) -> int:
         """Upper bound of one checkpoint's size [bytes]: weights, their average, two moments and a master copy."""
-        return 4 * self._size + (self._size if self._config.ema else 0) + 1_000_000
+        return 4 * self._size + (self._size if self._config.ema else 0) + _METADATA_BYTES
 
     def is_saved(self, name: str) -> bool:
         """Return whether a weight of the policy is part of a checkpoint."""

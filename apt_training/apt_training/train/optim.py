@@ -12,8 +12,10 @@ from torch import nn
 from apt_training.train.config import OptimConfig
 
 VLM_PREFIX = 'policy.vlm.'
+"""Prefix of the VLM's weights in an objective."""
 _VLM_GROUP = 'vlm'
 NO_DECAY_NAMES = ('norm', 'gate', 'arm_id_embed')
+"""Names of weights that have no weight decay even where they are matrices."""
 
 
 def parameter_groups(module: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:

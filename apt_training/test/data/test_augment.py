@@ -1,4 +1,4 @@
-"""What training changes in images."""
+"""Image augmentation for training."""
 
 import cv2
 import numpy as np

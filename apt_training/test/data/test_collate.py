@@ -28,7 +28,7 @@ def robot(aloha: RobotContract) -> RobotContract:
 
 
 def seen_by_camera(rng: np.random.Generator, random_pose: np.ndarray) -> CameraFrame:
-    """As the assembler of the live node leaves it: letterboxed, mask and intrinsics moved along."""
+    """View of the live node's assembler: letterboxed, with the mask and intrinsics that follow."""
     fit = letterbox(rng.integers(0, 255, (48, 64, 3)).astype(np.uint8),
                     np.array([[61.7, 0, 33.1], [0, 60.3, 22.9], [0, 0, 1]]) + rng.normal(0, 0.1), SIDE)
     return CameraFrame(rgb=fit.rgb, mask=fit.mask, world_from_camera=random_pose,
@@ -61,7 +61,7 @@ def random_poses():
 
 
 def observation_at(frames, index):
-    """What the live node would hand to its planner at a frame."""
+    """Observation that the live node would pass to its planner at a frame."""
     def arms(frame):
         return tuple(ArmState(world_from_ee=frame.world_from_ee[arm], gripper=float(frame.gripper[arm]))
                      for arm in range(2))

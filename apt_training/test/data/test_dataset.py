@@ -179,7 +179,7 @@ def test_subtasks_and_rewritten_prompts_reach_the_sample(make_dataset):
 
 
 def open_files(dataset):
-    """How many of its files this process holds open."""
+    """Number of the dataset's files that this process holds open."""
     held = [os.path.realpath(f'/proc/self/fd/{number}') for number in os.listdir('/proc/self/fd')]
     return sum(os.path.realpath(file) in held for file in dataset.files)
 

@@ -34,7 +34,7 @@ def sources(batches):
     return [source for batch in batches for source in batch.sources]
 
 
-def test_datasets_are_drawn_in_proportion_to_their_weights_whatever_their_size(mixture):
+def test_datasets_are_drawn_in_proportion_to_their_weights_for_any_size(mixture):
     files = Counter(mixture.describe_draw(draw).rpartition('/')[2] + mixture.describe_draw(draw)[:3]
                     for draw in range(4000))
     often = [count for name, count in files.items() if name.endswith('oft')]
@@ -72,7 +72,7 @@ def test_the_processes_together_make_the_row_that_one_makes(world):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_a_resumed_run_goes_on_at_the_exact_next_sample(mixture, workers):
+def test_a_resumed_run_continues_at_the_exact_next_sample(mixture, workers):
     whole = MixtureLoader(mixture, 4, workers=workers)
     expected = take(whole, 5)
     first = MixtureLoader(mixture, 4, workers=workers)
@@ -87,7 +87,7 @@ def test_a_resumed_run_goes_on_at_the_exact_next_sample(mixture, workers):
         loader.close()
 
 
-def test_a_run_goes_on_with_another_number_of_processes(mixture):
+def test_a_run_resumes_with_another_number_of_processes(mixture):
     row = sources(take(MixtureLoader(mixture, 12), 2))
     first = MixtureLoader(mixture, 6, rank=1, world_size=2)
     take(first, 1)

@@ -68,7 +68,7 @@ def test_episodes_of_another_robot_are_refused_with_what_they_have_and_what_the_
     assert caught.value.facts.cameras == ('high', 'wrist')
 
 
-def test_damaged_episodes_and_those_of_another_robot_are_told_apart(tmp_path, write_episode, aloha):
+def test_damaged_episodes_and_those_of_another_robot_are_distinguished(tmp_path, write_episode, aloha):
     fits = {'cameras': tuple(aloha.cameras), 'arms': tuple(aloha.arms)}
     for name, changes in (('damaged', fits), ('fits', fits), ('other', {}), ('one_arm', fits | {'arms': ('left',)})):
         write_episode(tmp_path / 'demos' / f'{name}.h5', count=2, changes=changes)

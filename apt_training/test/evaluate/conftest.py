@@ -43,7 +43,7 @@ def make_policy() -> Callable[..., Policy]:
 
 @pytest.fixture(scope='session')
 def checkpoints(make_policy: Callable[..., Policy], tmp_path_factory: pytest.TempPathFactory) -> Mapping[Stage, Path]:
-    """One of each stage."""
+    """Checkpoints of both stages."""
     folder = tmp_path_factory.mktemp('checkpoints')
     for stage in Stage:
         save_policy(folder / stage.value, make_policy(stage), contract=FACTS, iteration=700, git_revision='')

@@ -17,7 +17,7 @@ QUICK = ['--frames', '2', '--samples', '2', '--device', 'cpu']
 
 
 def complaint(capsys):
-    """What stands on stderr, after checking that it is a message and no traceback."""
+    """Text on stderr, checked to be a message and no traceback."""
     text = capsys.readouterr().err
     assert text.startswith('apt-eval: ') and 'Traceback' not in text
     return text
@@ -65,14 +65,14 @@ def test_numbers_that_cannot_be_are_named(checkpoints, held_out, capsys):
     assert '--frames is 0; expected 1 or more' in complaint(capsys)
 
 
-def test_no_checkpoint_is_said(held_out, tmp_path, capsys):
+def test_a_missing_checkpoint_is_named(held_out, tmp_path, capsys):
     assert main([str(tmp_path / 'nothing'), str(held_out)]) == 2
     assert 'there is no checkpoint at' in complaint(capsys)
     assert main([str(held_out), str(held_out)]) == 2
     assert 'is not a complete checkpoint' in complaint(capsys)
 
 
-def test_no_episodes_are_said(checkpoints, tmp_path, capsys):
+def test_a_folder_without_episodes_is_named(checkpoints, tmp_path, capsys):
     assert main([str(checkpoints[Stage.VLA]), str(tmp_path)]) == 2
     assert 'has no episode file' in complaint(capsys)
     assert main([str(checkpoints[Stage.VLA]), str(tmp_path / 'gone.h5')]) == 2

@@ -79,7 +79,7 @@ def test_the_prior_ignores_the_instruction_and_that_is_measured(run):
     assert probe.error_swapped['position'] == pytest.approx(probe.error_own['position'], rel=1e-4)
 
 
-def test_a_policy_that_reads_moves_with_the_instruction(run):
+def test_a_vla_changes_its_plans_with_the_instruction(run):
     probe = run(Stage.VLA).probe
     assert probe.language_following is not LanguageFollowing.IGNORES
     assert probe.instructions > 1 and probe.observations == 9
@@ -94,7 +94,7 @@ def test_instructions_given_are_swapped_in_instead_of_those_of_other_episodes(ru
     assert run(others=('wave',)).probe.instructions == 1
 
 
-def test_one_instruction_alone_cannot_be_probed_and_that_is_said(make_policy, dataset_of, held_out):
+def test_a_single_instruction_cannot_be_probed_and_the_note_says_so(make_policy, dataset_of, held_out):
     dataset = dataset_of([held_out / 'episode_0.h5'])
     result = evaluate(make_policy(), dataset, choose_frames(dataset, 2), arms=ARMS, step_s=0.1,
                       config=EvaluationConfig(samples=2, batch_size=2))

@@ -103,6 +103,6 @@ def test_a_prediction_that_is_not_finite_is_refused():
                                              batch(state(), (2, 1, 1)), batch(state(), (2, 1)), [[True], [True]])
 
 
-def test_nothing_added_has_no_mean():
+def test_no_batch_has_no_mean():
     with pytest.raises(ValueError, match='nothing to average'):
         HorizonErrorAccumulator(2, 1).compute()

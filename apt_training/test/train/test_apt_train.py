@@ -78,7 +78,7 @@ def test_both_stages_in_one_command_give_a_checkpoint_that_plans(train, tmp_path
     assert set(gates) == {'block_00', 'block_01', 'block_02'} and all(0.4 < gate < 0.6 for gate in gates.values())
 
 
-def test_the_same_command_again_goes_on_where_it_stopped(train, tmp_path, caplog):
+def test_the_same_command_resumes_where_it_stopped(train, tmp_path, caplog):
     again = '--stage both --va-name a --vla-name b --va-conti --vla-conti --workers 1 --max-iter'
     assert train(f'{again} 4', ckpt=tmp_path / 'whole') == 0
     assert train(f'{again} 2 --stage 0', ckpt=tmp_path / 'parts') == 0
@@ -178,7 +178,7 @@ def test_a_contract_of_another_robot_is_named_with_what_it_has_and_what_the_epis
 @pytest.mark.parametrize(('words', 'message'), [
     ('--data nowhere', "'nowhere' is neither a folder nor a dataset"),
     ('--data {world}', 'episodes cannot be used')])
-def test_wrong_data_is_named_before_the_vlm_is_looked_for(train, tmp_path, caplog, words, message):
+def test_wrong_data_is_named_before_the_vlm_is_loaded(train, tmp_path, caplog, words, message):
     (tmp_path / 'broken.h5').write_text('not an episode')
     assert train(f'--stage 0 --vlm {tmp_path}/no_vlm {words.format(world=tmp_path)}') == 1
     assert message in caplog.text and 'no_vlm' not in caplog.text

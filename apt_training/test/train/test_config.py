@@ -43,7 +43,7 @@ def test_a_mistyped_recipe_suggests_the_nearest():
     ({'vlm': VlmConfig(mode=VlmMode.FULL)}, 'vlm.mode is full in stage 0'),
     ({'freeze_prior': True}, 'freeze_prior is set in stage 0'),
     ({'stage': Stage.VLA, 'freeze_prior': True, 'transfer': Transfer.BLOCKS_ONLY}, 'use --transfer all')])
-def test_values_that_do_not_go_together_name_the_field(change, message):
+def test_inconsistent_values_name_the_field(change, message):
     with pytest.raises(ConfigError, match=message):
         replace(TrainConfig(recipe='test', stage=Stage.VA_PRIOR), **change)
 
@@ -53,7 +53,7 @@ def test_rates_and_averages_are_checked():
         OptimConfig(lr=-1)
 
 
-def test_a_cache_of_features_names_everything_in_its_way():
+def test_a_feature_cache_names_every_field_that_prevents_it():
     config = TrainConfig(recipe='test', stage=Stage.VLA, vlm=VlmConfig(mode=VlmMode.LORA),
                          perturbation=Perturbation(camera_dropout=0.1))
     with pytest.raises(ConfigError, match=r'(?s)vlm-mode frozen.*--no-augment.*camera_dropout is 0.1'):
@@ -75,7 +75,7 @@ def test_the_published_flags_keep_their_meaning():
         'x/ckpt_latest.pt', 'runs', 'logs']
 
 
-def test_both_stages_train_the_prior_over_a_frozen_vlm_whatever_the_vla_does():
+def test_both_stages_train_the_prior_over_a_frozen_vlm_for_any_mode_of_the_vla():
     prior, vla = parse(['--stage', 'both', '--vlm-mode', 'full', '--freeze-prior', '--draws', '4']).stages
     assert (prior.vlm.mode, vla.vlm.mode) == (VlmMode.FROZEN, VlmMode.FULL)
     assert (prior.freeze_prior, vla.freeze_prior) == (False, True)

@@ -68,7 +68,7 @@ def test_the_prior_s_entries_do_not_depend_on_the_instruction_and_the_vla_s_do(p
 
 
 @pytest.mark.parametrize('change', ['source', 'order', 'pixels', 'camera'])
-def test_whatever_the_vlm_would_see_otherwise_is_another_entry(policy, cache, synthetic, change):
+def test_any_change_of_the_vlm_s_input_is_another_entry(policy, cache, synthetic, change):
     images = mixed_micro_batch(synthetic).batch.images
     changed = {'source': images, 'order': replace(images, rgb=images.rgb.flip(1)),
                'pixels': replace(images, rgb=images.rgb * 0.9),

@@ -95,7 +95,7 @@ def test_the_noise_of_a_recipe_is_that_of_its_expert(begin):
 
 
 def test_a_published_file_is_a_start_for_another_robot(begin, prior, tmp_path, synthetic):
-    """Its weights do not depend on how many cameras and arms there are."""
+    """Weights do not depend on the number of cameras and arms."""
     weights = load_file(prior / 'expert.safetensors')
     torch.save({'weights': weights, 'current_iters': 40, 'scaler': {}}, tmp_path / 'ckpt_latest.pt')
     other = {**synthetic.FACTS, 'arms': ['only'], 'cameras': ['a', 'b', 'c']}

@@ -86,7 +86,7 @@ def test_two_and_two_steps_equal_four_on_ddp(ddp):
     assert same(weights(ddp / 'halves'), weights(ddp / 'whole'))
 
 
-def test_so_they_do_with_adapters_gradient_checkpointing_and_averaged_weights(train_here, tmp_path):
+def test_two_and_two_steps_equal_four_with_adapters_gradient_checkpointing_and_averaged_weights(train_here, tmp_path):
     averaged = {'ema': True, 'stage': '1', 'vlm_mode': 'lora', 'gc': True}
     train_here(folder=tmp_path / 'whole', **averaged, **FOUR)
     train_here(folder=tmp_path / 'halves', **averaged, **TWO)

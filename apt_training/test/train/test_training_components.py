@@ -55,7 +55,7 @@ def test_the_rate_may_fall_at_the_end():
         OptimConfig(cooldown=500)
 
 
-def test_a_run_that_goes_on_with_another_rate_has_that_rate(objective):
+def test_a_run_resumed_with_another_learning_rate_has_that_rate(objective):
     begun = make_optimizer(parameter_groups(objective, OptimConfig(lr=1e-3)))
     gone_on = make_optimizer(parameter_groups(objective, OptimConfig(lr=1e-4)))
     gone_on.load_state_dict(begun.state_dict())

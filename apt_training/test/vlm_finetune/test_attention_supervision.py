@@ -1,4 +1,4 @@
-"""The loss of pointing, against numbers worked out from the attention of a model."""
+"""Loss of the attention supervision, against numbers worked out from the attention of a model."""
 
 import math
 
@@ -22,7 +22,7 @@ def model():
 
 @pytest.fixture
 def attention(model):
-    """One that has learned nothing, behind a pass over two rows of words."""
+    """Untrained supervision after a forward pass over two rows of tokens."""
     attention = AttentionSupervision(model)
     model(input_ids=torch.arange(2 * TOKENS).view(2, TOKENS) % 200)
     return attention
@@ -53,7 +53,7 @@ def attention_of(model):
     return F.softmax(scores.masked_fill(future, -torch.inf), -1)
 
 
-def test_looking_costs_the_logarithm_of_its_share_and_a_place_its_distance_in_decimetres(model, attention):
+def test_the_loss_is_the_logarithm_of_the_attention_share_plus_the_distance_in_decimetres(model, attention):
     asked = torch.tensor([[0, 9], [1, 11], [1, 5]])
     shown = torch.zeros(3, TOKENS, dtype=torch.bool)
     shown[0, [1, 2]] = shown[1, 4] = True
@@ -68,7 +68,7 @@ def test_looking_costs_the_logarithm_of_its_share_and_a_place_its_distance_in_de
     assert loss.item() == pytest.approx(looked.item() + 1 + 2 + 3, rel=1e-4)
 
 
-def test_a_place_is_told_from_what_the_layer_gives(model):
+def test_a_position_is_predicted_from_the_layer_s_output(model):
     attention = AttentionSupervision(model)
     torch.nn.init.normal_(attention.place.weight)
     given = []
@@ -88,7 +88,7 @@ def test_the_layer_that_points_is_a_tap_behind_which_actions_read_language(layer
     assert rest == 0 and tap < last and block_kind(Stage.VLA, tap + 1) is BlockKind.READING
 
 
-def test_attention_that_is_nowhere_near_costs_much_and_not_infinitely(attention):
+def test_no_attention_on_the_target_has_a_large_and_finite_loss(attention):
     shown = torch.zeros(1, TOKENS, dtype=torch.bool)
     shown[0, 11] = True
     loss = attention.loss(torch.tensor([[0, 3]]), shown, torch.full((1, 3), torch.nan))

@@ -29,7 +29,7 @@ def test_pictures_come_red_first(write_sheet, tmp_path):
     assert np.all(pictures[1] == (200, 0, 0))
 
 
-def test_a_folder_that_is_being_written_is_passed_over(write_sheet, tmp_path):
+def test_a_folder_that_is_being_written_is_skipped(write_sheet, tmp_path):
     write_sheet(tmp_path / 'sheet', count=2)
     partial = tmp_path / '.sheet_00001.t77.p77.partial'
     partial.mkdir()

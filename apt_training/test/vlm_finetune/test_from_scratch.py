@@ -1,4 +1,4 @@
-"""A small model is of the true class, and its tokenizer knows the words it will be told."""
+"""A model from scratch is a real Qwen3-VL, and its tokenizer covers the conversations."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_a_word_with_the_space_before_it_is_one_token(tokenizer):
 
 
 @pytest.mark.parametrize('text', ['x17 y3', 'lift the red cube', 'Ä, ß & 中文 😀', '  two  spaces\n', ''])
-def test_every_text_can_be_said_and_comes_back(tokenizer, text):
+def test_every_text_survives_encoding_and_decoding(tokenizer, text):
     ids = tokenizer(text, add_special_tokens=False)['input_ids']
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
 
@@ -46,7 +46,7 @@ def test_the_same_conversations_give_the_same_tokens(tokenizer):
     assert train_tokenizer(said(NUMBERS, 300)).get_vocab() == tokenizer.get_vocab()
 
 
-def test_a_newborn_is_the_true_class_and_follows_from_its_seed(tokenizer):
+def test_a_model_from_scratch_is_the_real_class_and_depends_only_on_its_seed(tokenizer):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)

@@ -1,4 +1,4 @@
-"""The loss of finding things, against numbers worked out by hand."""
+"""Loss of the grounding head, against numbers worked out by hand."""
 
 import math
 
@@ -13,7 +13,7 @@ WORDS, RARE = 2, -3.0
 
 @pytest.fixture
 def grounding():
-    """One that has learned nothing, and has looked at a picture of four tokens."""
+    """Untrained head after a forward pass over an image of four tokens."""
     grounding = GroundingHead(tiny_model(tiny_config(tiny_tokenizer())), WORDS)
     with torch.no_grad():
         grounding.visual(torch.randn(16, 3 * 2 * 16 * 16), grid_thw=torch.tensor([[1, 4, 4]]))

@@ -1,4 +1,4 @@
-"""What is put before the model is the conversation, and only its answers are to be learned."""
+"""Token ids are those of the conversation, and only its answers have labels."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def test_every_picture_has_its_tokens_and_patches(dataset, tokenizer):
     assert batch['image_grid_thw'].tolist() == [[1, 4, 4]] * 6
 
 
-def test_company_changes_nothing_but_the_length(write_sheet, line, message, tmp_path):
+def test_other_conversations_of_a_batch_change_only_the_length(write_sheet, line, message, tmp_path):
     longer = line(1)
     longer['meant'] = [*longer['meant'], None]
     longer['messages'] = [*longer['messages'], message('user', 'and now?'), message('assistant', 'nothing')]
@@ -103,7 +103,7 @@ def test_marks_of_all_pictures_follow_each_other_and_a_share_of_one_is_inside():
     assert marks.nonzero().tolist() == [[0, 1], [0, 2], [5, 0], [5, 1], [6, 0], [6, 1], [15, 2]]
 
 
-def test_a_token_has_the_place_of_what_it_shows_most_of():
+def test_a_token_has_the_position_of_the_object_that_it_shows_most_of():
     collator = VqaCollator(tiny_tokenizer(), ImageSpec(), ['blue', 'cup', 'red'])
     marks = {'red cup': [(0.1, 0.1), (0.6, 0.1)], 'blue cup': [(0.6, 0.2), (0.7, 0.1)], 'blue cat': [(0.1, 0.9)]}
     shown = _Shown(images=(), messages=(), marks=(marks,), places=({'red cup': (1, 2, 3), 'blue cup': (4, 5, 6)},))
@@ -112,7 +112,7 @@ def test_a_token_has_the_place_of_what_it_shows_most_of():
     assert places[2:].isnan().all(), 'what has no place, and what shows nothing'
 
 
-def test_what_a_question_means_is_known_where_its_answer_is_about_to_begin(dataset, tokenizer):
+def test_the_target_of_a_question_is_labelled_at_the_token_before_its_answer(dataset, tokenizer):
     rows = [dataset[4], dataset[2]]
     batch = VqaCollator(tokenizer, ImageSpec())(rows)
     assert batch[QUESTION_TOKENS].shape == (2, 2), 'of two questions each, the first means a thing'
@@ -124,7 +124,7 @@ def test_what_a_question_means_is_known_where_its_answer_is_about_to_begin(datas
     assert batch[TARGET_POSITIONS].tolist() == [pytest.approx([0.4, 0.2, 0.3]), pytest.approx([0.2, 0.2, 0.3])]
 
 
-def test_the_tokens_that_show_what_is_meant_are_those_of_its_marks(dataset, tokenizer):
+def test_the_target_tokens_are_those_of_the_object_s_marks(dataset, tokenizer):
     batch = VqaCollator(tokenizer, ImageSpec())([dataset[4], dataset[2]])
     is_image = batch['input_ids'] == tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     assert not (batch[TARGET_TOKENS] & ~is_image).any()
@@ -133,7 +133,7 @@ def test_the_tokens_that_show_what_is_meant_are_those_of_its_marks(dataset, toke
     assert of_pictures == [[True, False, False, False] * 2, [False, True, False, False] * 2]
 
 
-def test_what_the_first_picture_does_not_show_has_no_place():
+def test_a_target_outside_the_first_image_has_no_position():
     collator = VqaCollator(tiny_tokenizer(), ImageSpec())
     say = [{'role': 'user', 'content': [{'type': 'image'}] * 2 + [{'type': 'text', 'text': 'lift it'}]},
            {'role': 'assistant', 'content': [{'type': 'text', 'text': 'x1'}]}]
@@ -143,14 +143,14 @@ def test_what_the_first_picture_does_not_show_has_no_place():
     assert batch[TARGET_POSITIONS].isnan().all() and int(batch[TARGET_TOKENS].sum()) == 1
 
 
-def test_questions_that_mean_nothing_leave_empty_tensors(write_sheet, line, tmp_path):
+def test_questions_without_an_object_leave_empty_tensors(write_sheet, line, tmp_path):
     read = ConversationDataset([write_sheet(tmp_path / 'sheet', lines=[{**line(0), 'meant': [None, None]}])])
     batch = VqaCollator(tiny_tokenizer(), ImageSpec())([read[0]])
     assert (batch[QUESTION_TOKENS].shape, batch[TARGET_POSITIONS].shape) == ((0, 2), (0, 3))
     assert batch[TARGET_TOKENS].shape == (0, batch['input_ids'].shape[1])
 
 
-def test_where_nobody_said_what_is_meant_nothing_is_pointed_at(write_sheet, tmp_path):
+def test_conversations_without_targets_have_no_attention_labels(write_sheet, tmp_path):
     read = ConversationDataset([write_sheet(tmp_path / 'sheet', count=1, meant=False)])
     assert not TARGETS & set(VqaCollator(tiny_tokenizer(), ImageSpec())([read[0]]))
 
@@ -159,7 +159,7 @@ def test_unmarked_pictures_have_no_marks(dataset):
     assert not {MARKS, PLACES} & set(VqaCollator(tiny_tokenizer(), ImageSpec()).collate_images([dataset[0]]))
 
 
-def test_a_model_takes_it_all(dataset):
+def test_a_model_accepts_the_batch(dataset):
     tokenizer = train_tokenizer(one.messages for one in dataset)
     batch = VqaCollator(tokenizer, ImageSpec())([dataset[0], dataset[1]])
     with torch.no_grad():
