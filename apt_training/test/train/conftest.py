@@ -49,12 +49,11 @@ def train_here(synthetic, alone):
 @pytest.fixture(scope='session')
 def train_in_processes(tmp_path_factory):
     """Train specs one after the other in a group of processes; returns the exit status."""
-    def train(*specs, processes=2, stop=None, grace_s=20.0):
+    def train(*specs, processes=2, stop=None):
         path = tmp_path_factory.mktemp('specs') / 'specs.json'
         path.write_text(json.dumps([{**spec, 'folder': str(spec['folder'])} for spec in specs]))
         # Sources before installed packages, as in this process.
         paths = [str(FOLDER.parents[1]), *filter(None, [os.environ.get('PYTHONPATH')])]
         return run_processes([sys.executable, str(PROGRAM), str(path)], processes, stop or threading.Event(),
-                             environment={'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(paths)},
-                             grace_s=grace_s)
+                             environment={'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(paths)})
     return train
