@@ -26,7 +26,7 @@ class Callbacks:
             pass
         # Whatever it is must end the program, not just this thread.
         except BaseException as error:
-            # rclpy 7.1.6 reads attributes of what a shutdown beside it has put away; those of a node are its own failure.
+            # rclpy 7.1.6 reads attributes of what a shutdown beside it has put away; those of a node are a failure.
             if self._is_ending and isinstance(error, AttributeError) and _raised_by_rclpy(error):
                 return
             self._failure = error
