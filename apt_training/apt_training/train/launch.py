@@ -54,7 +54,7 @@ def run_processes(command: Sequence[str], count: int, stop: threading.Event, *,
         # In a thread of its own, the agent leaves the signal handlers of this program alone.
         result = executor.submit(agent.run)
         _forward_stop(agent, result, stop)
-        return _exit_status(result.result(), count)
+        return _exit_status(result.result(), count, stopped=stop.is_set())
 
 
 def own_command(arguments: Sequence[str]) -> list[str]:
@@ -81,11 +81,12 @@ def _forward_stop(agent: ElasticAgent, result: 'Future[RunResult]', stop: thread
                 os.kill(worker.id, signal.SIGTERM)
 
 
-def _exit_status(result: RunResult, count: int) -> int:
+def _exit_status(result: RunResult, count: int, *, stopped: bool) -> int:
     if not result.failures:
         return 0
     rank, failure = min(result.failures.items(), key=lambda item: item[1].timestamp)
-    if len({failure.exitcode for failure in result.failures.values()}) > 1 or failure.exitcode < 0:
+    # Stopped processes end with a status of their own, which is no error.
+    if not stopped and (len({other.exitcode for other in result.failures.values()}) > 1 or failure.exitcode < 0):
         end = (f'was killed by {signal.Signals(-failure.exitcode).name}' if failure.exitcode < 0
                else f'ended with status {failure.exitcode}')
         log.error('Process %d of %d %s; the others have ended', rank, count, end)
