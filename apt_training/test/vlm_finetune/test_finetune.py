@@ -16,6 +16,7 @@ from apt_policy.model.vlm.pixels import ImageSpec
 from apt_policy.model.vlm.tiny import CHAT_TEMPLATE
 from apt_training.vlm_finetune.conversations import ConversationDataset
 from apt_training.vlm_finetune.finetune import (
+    CONFIG_FILE,
     REPORT_FILE,
     VlmFinetuneConfig,
     VlmFinetuneError,
@@ -205,6 +206,12 @@ def test_a_folder_is_not_resumed_with_another_configuration(finetuned, dataset, 
     shutil.copytree(finetuned[0], folder)
     with pytest.raises(VlmFinetuneError, match=words):
         finetune_vlm(config(folder, **changes), dataset, None)
+
+
+def test_a_folder_of_an_older_version_has_the_same_record(finetuned):
+    record = json.loads((finetuned[0] / 'training' / CONFIG_FILE).read_text())
+    assert CONFIG_FILE == 'course.json' and record['vlm'] == 'newborn'
+    assert set(record) == {'vlm', 'seed', 'lr', 'conversations', 'conversations_per_step'}
 
 
 def test_a_folder_is_not_resumed_with_other_conversations(finetuned, dataset, write_sheet, tmp_path):
