@@ -12,6 +12,7 @@ from rosbags.interfaces import Qos
 
 from apt_recorder.bag_writer import BagError, BagWriter
 
+# A crash loses at most the messages of this time, or of _FLUSH_BYTES in bag_writer.
 _FLUSH_S = 0.5
 
 

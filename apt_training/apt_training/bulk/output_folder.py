@@ -7,6 +7,7 @@ from typing import Any
 from apt_training.config_check import ConfigChangedError, check_config_unchanged
 
 CONFIG_FILE = 'generation.json'
+"""Name of the file with the configuration."""
 
 
 class OutputFolderError(ValueError):
