@@ -34,7 +34,7 @@ ProgressCallback = Callable[[int, Any], None]
 
 ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '0'}
 """Environment of a process that uses one core; llvmpipe counts threads beside the one that draws."""
-# A job whose process died runs once more: the first death may be another job's fault, such as full memory.
+# A job whose process died runs once more.
 _ATTEMPTS = 2
 # Time from SIGTERM to SIGKILL: a busy machine closes the file of an episode in less.
 _END_S = 10.0

@@ -27,7 +27,7 @@ from apt_training.convert.source import (
 from apt_training.episodes.episode import EpisodeFacts, Frame, Subtask
 
 EPISODES_PER_JOB = 20
-"""Number of episodes of a job: small enough to share a dataset among processes."""
+"""Maximum number of episodes of a job."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,9 +20,9 @@ from apt_training.convert.source import ConvertError
 PEEK_NS = 3_000_000_000
 """Time at the beginning of a bag that is examined [ns]."""
 _MAX_SAMPLES = 100
-# Larger offsets are taken for different clocks: no transport delays a message that long.
+# Clocks with larger offsets are taken for different clocks.
 _MAX_OFFSET_S = 1.0
-# Stamps may be ahead of the receive time by the error of time synchronisation.
+# Stamps that are further ahead of the receive time are not used.
 _MAX_LEAD_S = 0.05
 
 
