@@ -119,7 +119,7 @@ class BagWriter:
             ext=ConnectionExtRosbag2(serialization_format='cdr', offered_qos_profiles=offered), owner=self)
         is_new = all(known.msgtype != type_name for known in self._topics.values())
         self._topics[topic] = connection
-        self._announce(connection, with_type=is_new)
+        self._write_topic(connection, with_type=is_new)
 
     def write(self, topic: str, stamp_ns: int, data: bytes) -> None:
         """Append a message.
@@ -205,10 +205,10 @@ class BagWriter:
         self._file_bytes = 0
         types: set[str] = set()
         for connection in self._topics.values():
-            self._announce(connection, with_type=connection.msgtype not in types)
+            self._write_topic(connection, with_type=connection.msgtype not in types)
             types.add(connection.msgtype)
 
-    def _announce(self, connection: Connection, *, with_type: bool) -> None:
+    def _write_topic(self, connection: Connection, *, with_type: bool) -> None:
         assert self._storage_file is not None, 'topics are added while a file is open'
         assert isinstance(connection.ext, ConnectionExtRosbag2)
         try:
