@@ -62,7 +62,7 @@ def step_s(simulation: Simulation) -> float:
 def render_s(simulation: Simulation) -> float:
     """Mean over the cameras [s]."""
     with CameraRig(simulation) as rig:
-        return float(np.mean([median_s(partial(rig.shoot, name), 40)
+        return float(np.mean([median_s(partial(rig.render, name), 40)
                               for name in simulation.contract.cameras]))
 
 

@@ -13,8 +13,8 @@ from apt_bringup.arguments import describe
 from apt_control.parameters import BridgeParams
 from apt_policy.ros.params import markdown_table
 from apt_policy.ros.policy_params import PolicyParams
-from apt_sim.tasks.parameters import DemonstratorParams
-from apt_sim.world.parameters import SimulatorParams
+from apt_sim.tasks.demonstrator_node import DemonstratorParams
+from apt_sim.world.simulator import SimulatorParams
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, README = ROOT / 'docs' / 'parameters.md', ROOT / 'README.md'

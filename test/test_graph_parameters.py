@@ -8,8 +8,8 @@ from apt_bringup import graph
 from apt_control.parameters import BridgeParams
 from apt_policy.ros.params import read_value, specs
 from apt_policy.ros.policy_params import PolicyParams
-from apt_sim.tasks.parameters import DemonstratorParams
-from apt_sim.world.parameters import SimulatorParams
+from apt_sim.tasks.demonstrator_node import DemonstratorParams
+from apt_sim.world.simulator import SimulatorParams
 
 SHARE = Path(__file__).resolve().parents[1] / 'apt_bringup'
 PARAMETERS = {'simulator': SimulatorParams, 'ik_bridge': BridgeParams, 'policy': PolicyParams,

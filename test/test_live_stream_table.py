@@ -22,7 +22,7 @@ from apt_recorder.recorder import Recorder
 from apt_recorder.streams import recorded_streams
 from apt_recorder.writer_thread import WriterThread
 from apt_sim.tasks.demonstrator_node import DemonstratorNode
-from apt_sim.world.simulator import Simulator
+from apt_sim.world.simulator import SimulatorNode
 from apt_training.convert.rosbag import config
 from apt_training.convert.rosbag.bag_reader import TopicSummary
 from apt_training.convert.rosbag.topic_routes import find_routes
@@ -131,7 +131,7 @@ def test_the_converter_reads_the_streams_that_it_needs_and_no_others(contract):
 
 def test_all_that_the_graph_says_and_hears_is_in_the_table_with_its_type(contract, policy):
     table = {full(spec.topic): spec.type_name for spec in StreamTable(contract)}
-    nodes = [IkBridge(), Simulator(), DemonstratorNode()]
+    nodes = [IkBridge(), SimulatorNode(), DemonstratorNode()]
     everybody = [policy(), *nodes]
     said = {end[:2] for node in everybody for end in ends(node.publishers) if end[0] not in TRUTH}
     heard = {end[:2] for node in everybody for end in ends(node.subscriptions) if end[0] not in TRUTH}

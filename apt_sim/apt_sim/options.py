@@ -1,4 +1,4 @@
-"""Options that the commands of the simulation share."""
+"""Options shared by the commands of the simulation."""
 
 import argparse
 import os
@@ -24,17 +24,17 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
 
 
 def contract_path(given: str) -> str:
-    """The contract that is asked for, or the one that is installed with this package."""
+    """Return the given contract, or the installed default."""
     return given or str(shipped_contract(CONTRACT))
 
 
 def positive(text: str) -> int:
-    """A whole number above 0, for argparse."""
+    """Parse an integer of at least 1, for argparse."""
     return _at_least(1, text)
 
 
 def natural(text: str) -> int:
-    """A whole number of at least 0, for argparse."""
+    """Parse an integer of at least 0, for argparse."""
     return _at_least(0, text)
 
 

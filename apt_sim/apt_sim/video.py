@@ -1,4 +1,4 @@
-"""Pictures to an H.264 file; what is in them is not known here."""
+"""Encoding of RGB images as an H.264 file."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def write_video(pictures: Iterable[NDArray[np.uint8]], path: Path, *, rate_hz: float) -> None:
-    """Encode (H, W, 3) RGB pictures of one even size.
+def write_video(images: Iterable[NDArray[np.uint8]], path: Path, *, rate_hz: float) -> None:
+    """Encode images as H.264.
 
     Args:
-        rate_hz: pictures a second.
+        images: (H, W, 3) RGB, all of the same even size.
+        path: file to write; its name determines the container.
+        rate_hz: frame rate [Hz].
     """
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=Fraction(rate_hz).limit_denominator(1000))
         stream.pix_fmt = 'yuv420p'
-        for number, picture in enumerate(pictures):
+        for number, image in enumerate(images):
             if number == 0:
-                stream.height, stream.width = picture.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format='rgb24')))
+                stream.height, stream.width = image.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
         container.mux(stream.encode())

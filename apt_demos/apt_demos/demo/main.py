@@ -24,28 +24,27 @@ from apt_bringup import graph
 from apt_bringup.arguments import ArgumentError
 from apt_bringup.managed import BringUpError
 from apt_bringup.session import Session, StartError
-from apt_demos.demo.director import DemoError, Director, Performance
-from apt_demos.demo.film import write_film
+from apt_demos.demo.demo_recorder import OVERVIEW, VIDEO_HZ
+from apt_demos.demo.demo_runner import DemoError, DemoResult, DemoRunner
+from apt_demos.demo.media import write_demo_video, write_storyboard
 from apt_demos.demo.report import (
     SLOWEST_SPEED,
     print_conclusion,
-    print_outcomes,
+    print_results,
     print_table,
     slower,
     write_plot,
 )
-from apt_demos.demo.story import write_story
-from apt_demos.demo.watch import FILM_HZ, OVERVIEW
-from apt_demos.live_evaluation.live import trial_graph
-from apt_demos.live_evaluation.live_robot import LiveError
+from apt_demos.live_evaluation.live import rollout_graph
+from apt_demos.live_evaluation.live_robot import LiveGraphError
 from apt_policy.console import complain
 from apt_policy.core.contract import ContractError, load_contract, mismatches
 from apt_policy.core.stop import stop_requests
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.moved import current_checkpoint
-from apt_sim.evaluation.evaluate import EvaluationSettings
-from apt_sim.evaluation.live import LivePolicy
-from apt_sim.tasks.draw import NoTaskError
+from apt_sim.evaluation.evaluate import RolloutConfig
+from apt_sim.evaluation.live import LivePolicyConfig
+from apt_sim.tasks.task_sampler import NoTaskError
 
 UNTRAINED = 'untrained'
 CUBES, TRIALS = 'cubes', 'trials'
@@ -71,15 +70,15 @@ def main(words: Sequence[str] | None = None) -> int:
     with domain_id() as domain, stop_requests() as stop:
         os.environ['ROS_DOMAIN_ID'] = str(domain)
         try:
-            performance, speed = _perform_as_asked(options, stop, console)
+            result, speed = _run_demo(options, stop, console)
         except (ArgumentError, StartError, ContractError, ValueError) as error:
             complain(console, f'demo: {error}')
             return 2
-        except (DemoError, BringUpError, LiveError) as error:
+        except (DemoError, BringUpError, LiveGraphError) as error:
             reason = 'interrupted' if stop.is_set() else str(error)
             complain(console, f'demo: {reason}')
             return 130 if stop.is_set() else 1
-    return _report(options, performance, speed, console)
+    return _report(options, result, speed, console)
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
@@ -149,44 +148,45 @@ def _graph(options: argparse.Namespace, speed: float) -> graph.Graph:
         return graph.aloha({'robot': 'sim', 'checkpoint': weights, 'seed': str(options.seed),
                             'speed': str(speed), 'contract': options.contract}, _share())
     planner = PlannerSettings(checkpoint=weights, denoising_steps=_DENOISING_STEPS, seed=options.seed)
-    return trial_graph(EvaluationSettings(contract=options.contract), LivePolicy(planner=planner, speed=speed))
+    return rollout_graph(RolloutConfig(contract=options.contract), LivePolicyConfig(planner=planner, speed=speed))
 
 
-def perform_in_time(perform: Callable[[float], Performance], speed: float,
-                    console: Console) -> tuple[Performance, float]:
+def run_in_real_time(run_at_speed: Callable[[float], DemoResult], speed: float,
+                    console: Console) -> tuple[DemoResult, float]:
     """Perform, and once more at half the speed where the machine did not keep up.
 
     Args:
-        perform: at the speed that it is given.
+        run_at_speed: at the speed that it is given.
         speed: to begin with.
 
     Returns:
-        The last performance, and its speed.
+        The last result, and its speed.
     """
-    performance = perform(speed)
-    late = [part.recording for part in performance.parts if part.recording.too_slow]
+    result = run_at_speed(speed)
+    late = [instruction_result.recording for instruction_result in result.results
+            if instruction_result.recording.too_slow]
     if not late or slower(speed) == speed:
-        return performance, speed
+        return result, speed
     console.print(f'demo: this machine does not keep up with speed {speed:g} (targets at '
                   f'{late[0].target_rate_hz:.1f} of {late[0].control_rate_hz:.1f} Hz, real-time factor '
                   f'{late[0].real_time_factor:.2f}); once more at speed {slower(speed):g}',
                   style='yellow', markup=False, highlight=False, soft_wrap=True)
-    return perform(slower(speed)), slower(speed)
+    return run_at_speed(slower(speed)), slower(speed)
 
 
-def _perform_as_asked(options: argparse.Namespace, stop: Event, console: Console) -> tuple[Performance, float]:
+def _run_demo(options: argparse.Namespace, stop: Event, console: Console) -> tuple[DemoResult, float]:
     """Perform at the speed that was asked for, whether the machine keeps up or not; without one, adapt it."""
     if options.speed is not None:
-        return _perform(options, stop, console, options.speed), options.speed
-    return perform_in_time(partial(_perform, options, stop, console), _affordable_speed(), console)
+        return _run_at_speed(options, stop, console, options.speed), options.speed
+    return run_in_real_time(partial(_run_at_speed, options, stop, console), _affordable_speed(), console)
 
 
-def _perform(options: argparse.Namespace, stop: Event, console: Console, speed: float) -> Performance:
+def _run_at_speed(options: argparse.Namespace, stop: Event, console: Console, speed: float) -> DemoResult:
     with Session(_graph(options, speed)) as session:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
-            director = Director(load_contract(options.contract), session, stop, console)
-            return director.run(options.prompt, options.seconds, scene=options.scene, speed=speed)
+            runner = DemoRunner(load_contract(options.contract), session, stop, console)
+            return runner.run(options.prompt, options.seconds, scene=options.scene, speed=speed)
         except NoTaskError as error:
             raise DemoError(f'{error}; give another --scene, or a --prompt') from error
         finally:
@@ -194,10 +194,10 @@ def _perform(options: argparse.Namespace, stop: Event, console: Console, speed: 
             console.print('demo: stopping, the policy first')
 
 
-def _report(options: argparse.Namespace, performance: Performance, speed: float, console: Console) -> int:
-    recordings = [part.recording for part in performance.parts]
-    for part in performance.parts:
-        print_table(part.recording, console, title=part.errand.prompt)
+def _report(options: argparse.Namespace, result: DemoResult, speed: float, console: Console) -> int:
+    recordings = [instruction_result.recording for instruction_result in result.results]
+    for instruction_result in result.results:
+        print_table(instruction_result.recording, console, title=instruction_result.instruction.prompt)
     placement = load_contract(options.contract).cameras[OVERVIEW].world_from_camera
     assert placement is not None, 'the overview camera is a fixed one'
     options.out.mkdir(parents=True, exist_ok=True)
@@ -205,17 +205,17 @@ def _report(options: argparse.Namespace, performance: Performance, speed: float,
     products = [('plot', 'tracking.png')]
     # Without pictures the robot is judged all the same.
     if frames := [frame for recording in recordings for frame in recording.frames]:
-        write_film(frames, options.out / 'demo.mp4', overview=OVERVIEW, intrinsics=performance.intrinsics,
-                   world_from_camera=placement.matrix, rate_hz=FILM_HZ)
-        write_story(performance.parts, options.out / 'demo.jpg')
+        write_demo_video(frames, options.out / 'demo.mp4', overview=OVERVIEW, intrinsics=result.intrinsics,
+                   world_from_camera=placement.matrix, rate_hz=VIDEO_HZ)
+        write_storyboard(result.results, options.out / 'demo.jpg')
         products = [('video', 'demo.mp4'), ('story', 'demo.jpg'), *products]
     for what, name in products:
         console.print(f'{what:<6} {options.out / name}', highlight=False, markup=False, soft_wrap=True)
     if options.checkpoint == UNTRAINED:
         console.print('The weights are untrained: the arms circle, but they do no work.', style='yellow')
-    print_outcomes(performance.parts, console)
+    print_results(result.results, console)
     print_conclusion(recordings, console, speed=speed)
-    return 1 if any(recording.shortcomings() for recording in recordings) else 0
+    return 1 if any(recording.issues() for recording in recordings) else 0
 
 
 if __name__ == '__main__':

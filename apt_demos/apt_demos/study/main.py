@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from apt_demos.steps.runner import Runner
-from apt_demos.steps.step import named
-from apt_demos.study.plan import FULL, QUICK, Setting, Sizes, steps
-from apt_demos.study.report import collect, tables, write_results
+from apt_demos.steps.runner import StepRunner
+from apt_demos.steps.step import select_steps
+from apt_demos.study.plan import FULL, QUICK, StudyConfig, StudySetup, steps
+from apt_demos.study.report import load_results, tables, write_results
 from apt_policy.console import complain
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.core.stop import stop_requests
@@ -39,30 +39,31 @@ def main(words: Sequence[str] | None = None) -> int:
     out = options.out or Path('out/study_quick' if options.quick else 'out/study')
     try:
         contract = shipped_contract('aloha_small.yaml')
-        sizes = _sizes(options)
-        setting = Setting(out=out, contract=contract, sizes=sizes, own_vlm=options.vlm, own_data=tuple(options.data))
-        chosen = named(options.only, steps(setting, jobs=options.jobs))
+        config = _sizes(options)
+        setting = StudySetup(out=out, contract=contract, config=config, pretrained_vlm=options.vlm,
+                             existing_data=tuple(options.data))
+        chosen = select_steps(options.only, steps(setting, jobs=options.jobs))
         prepare_output_folder(out, setting.facts())
     except ValueError as error:
         complain(console, f'study: {error}')
         return 2
     with stop_requests() as stop:
-        runner = Runner('study', out, console, stop, jobs=options.jobs, environment=_ENVIRONMENT)
+        runner = StepRunner('study', out, console, stop, jobs=options.jobs, environment=_ENVIRONMENT)
         status = runner.run(chosen)
     if status or options.only:
         return status
-    results = collect(out, sizes)
+    results = load_results(out, config)
     console.print(*tables(results))
     if options.quick:
-        runner.say(f'This was the quick form: {sizes.iterations} iterations a stage, {sizes.trials} trials a split and '
-                   'policy. It shows that everything runs; its differences are chance.')
+        runner.print_line(f'This was the quick form: {config.iterations} iterations a stage, {config.trials} trials a '
+                          'split and policy. It shows that everything runs; its differences are chance.')
     for path in write_results(results, out):
-        runner.say(f'wrote {path}')
+        runner.print_line(f'wrote {path}')
     return 0
 
 
-def _sizes(options: argparse.Namespace) -> Sizes:
-    given = {field.name: getattr(options, field.name) for field in fields(Sizes)}
+def _sizes(options: argparse.Namespace) -> StudyConfig:
+    given = {field.name: getattr(options, field.name) for field in fields(StudyConfig)}
     return replace(QUICK if options.quick else FULL,
                    **{name: value for name, value in given.items() if value is not None})
 
@@ -78,7 +79,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
                         help='Qwen3-VL by hub name or folder, in place of a small one that is taught here')
     parser.add_argument('--data', nargs='+', default=[], metavar='FOLDER[=WEIGHT]',
                         help='demonstrations that are there already, in place of new ones')
-    for field in fields(Sizes):
+    for field in fields(StudyConfig):
         name, kind = field.name, positive if field.type is int else str
         parser.add_argument(f'--{name}', type=kind, metavar='N' if kind is positive else None, help=(
             f'{_MEANING.get(name, "")}default: {getattr(FULL, name)}, quick {getattr(QUICK, name)}'))

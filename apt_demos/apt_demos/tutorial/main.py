@@ -12,9 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from apt_demos.steps.runner import Runner
-from apt_demos.steps.step import named
-from apt_demos.tutorial.plan import Sizes, steps
+from apt_demos.steps.runner import StepRunner
+from apt_demos.steps.step import select_steps
+from apt_demos.tutorial.plan import TutorialConfig, steps
 from apt_policy.console import complain
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.core.stop import stop_requests
@@ -28,22 +28,22 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     options = _options(words)
     console = Console()
-    sizes = Sizes(episodes=options.episodes, held_out=options.held_out, iterations=options.iterations,
+    config = TutorialConfig(episodes=options.episodes, held_out=options.held_out, iterations=options.iterations,
                   watch_s=options.watch, speed=options.speed)
     try:
-        known = steps(options.out, shipped_contract('aloha_tutorial.yaml'), sizes)
-        chosen = named(options.only, [(step,) for step in known])
+        known = steps(options.out, shipped_contract('aloha_tutorial.yaml'), config)
+        chosen = select_steps(options.only, [(step,) for step in known])
     except ValueError as error:
         complain(console, f'tutorial: {error}')
         return 2
     if options.fresh:
         shutil.rmtree(options.out, ignore_errors=True)
     with stop_requests() as stop:
-        return Runner('tutorial', options.out, console, stop).run(chosen)
+        return StepRunner('tutorial', options.out, console, stop).run(chosen)
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
-    defaults = Sizes()
+    defaults = TutorialConfig()
     parser = argparse.ArgumentParser(prog='tutorial', description=__doc__.splitlines()[0])
     parser.add_argument('--out', type=Path, default=Path('out/tutorial'), help='folder of everything')
     parser.add_argument('--episodes', type=int, default=defaults.episodes, help='to train on')

@@ -1,7 +1,7 @@
-"""Scripted demonstrations, recorded: the simulated robot, its demonstrator and ``apt-record`` at once.
+"""Recording of scripted demonstrations: simulated robot, demonstrator and ``apt-record`` at once.
 
-``python -m apt_demos.tutorial.recording out/bags/training --episodes 10``. It only starts and ends the
-programs; each of them can be started by hand in a terminal of its own.
+``python -m apt_demos.tutorial.recording out/bags/training --episodes 10``. The program only starts and stops the
+others; each of them can also be started in a terminal of its own.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from apt_bringup.session import Session, StartError
 from apt_bringup.supervise import Patience, Process
 from apt_policy.core.stop import stop_requests
 
-_LOOK_S = 0.2
-# A busy machine delivers late, and in simulation lateness costs nothing.
+_POLL_PERIOD_S = 0.2
+# A busy machine delivers messages late, which does no harm in simulation.
 _RECORDER = ('--wait', '60', '--min-rate', '0.5')
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Record; what an earlier run left unfinished in the same folder is removed.
+    """Record; a bag that an earlier run left in the same folder is removed.
 
     Returns:
         0 when all episodes are in the bag, 130 on Ctrl-C, 2 for arguments that cannot be used, else 1.
@@ -72,11 +72,11 @@ def _record(session: Session, options: argparse.Namespace, stop: Event) -> int:
                '--episodes', str(options.episodes), *_RECORDER]
     recorder = Process('apt-record', command, os.environ, colour=3)
     try:
-        while recorder.exit_status is None and not stop.wait(_LOOK_S):
-            # The demonstrator ends when it is done, just before the recorder notices.
+        while recorder.exit_status is None and not stop.wait(_POLL_PERIOD_S):
+            # The demonstrator ends with status 0 shortly before the recorder does.
             failed = {name: status for name, status in session.ended.items() if status != 0}
             if failed:
-                sys.stderr.write(f'recording: {", ".join(failed)} ended by itself; its last lines are above\n')
+                sys.stderr.write(f'recording: {", ".join(failed)} ended unexpectedly; its last lines are above\n')
                 return 1
     finally:
         status = recorder.stop(Patience())

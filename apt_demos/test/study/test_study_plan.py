@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from apt_demos.steps.step import named
+from apt_demos.steps.step import select_steps
 from apt_demos.study.main import main
-from apt_demos.study.plan import FULL, QUICK, Setting, Variant, score_file, steps
+from apt_demos.study.plan import FULL, QUICK, StudySetup, Variant, score_file, steps
 from apt_sim.collect import main as sim_data
 from apt_sim.evaluation import main as sim_eval
 from apt_sim.vqa import main as questions
@@ -24,57 +24,57 @@ PARSERS = {'apt_sim.vqa.main': questions._parser, 'apt_sim.collect.main': sim_da
            'apt_sim.evaluation.main': sim_eval._parser}
 
 
-def phases(sizes=FULL, jobs=2, **own):
-    return steps(Setting(out=OUT, contract=CONTRACT, sizes=sizes, **own), jobs=jobs)
+def phases(config=FULL, jobs=2, **own):
+    return steps(StudySetup(out=OUT, contract=CONTRACT, config=config, **own), jobs=jobs)
 
 
 def values(step):
     """What a step's own command makes of its words."""
-    module, words = step.module, list(step.words)
+    module, words = step.module, list(step.arguments)
     if module == 'torch.distributed.run':
         at = words.index('-m')
         module, words = words[at + 1], words[at + 2:]
     return PARSERS[module]().parse_args(words)
 
 
-def trainings(sizes=FULL):
-    return {step.name: values(step) for phase in phases(sizes) for step in phase
+def trainings(config=FULL):
+    return {step.name: values(step) for phase in phases(config) for step in phase
             if step.module == 'apt_training.train.main'}
 
 
 def used_by(step):
     """Folders that a step reads."""
-    before = [None, *step.words]
-    read = {Path(word) for word, flag in zip(step.words, before, strict=False)
+    before = [None, *step.arguments]
+    read = {Path(word) for word, flag in zip(step.arguments, before, strict=False)
             if word.startswith(str(OUT)) and flag not in OUTPUTS | {'--ckpt_dir'}}
     if step.module == 'apt_training.train.main' and (given := values(step)).load_from_va is None and given.stage == '1':
         read.add(given.ckpt_dir / given.va_name)
     return read
 
 
-@pytest.mark.parametrize('sizes', [FULL, QUICK])
-def test_every_step_uses_only_what_earlier_phases_made(sizes):
+@pytest.mark.parametrize('config', [FULL, QUICK])
+def test_every_step_uses_only_what_earlier_phases_made(config):
     made = set()
-    for phase in phases(sizes):
+    for phase in phases(config):
         for step in phase:
             for folder in used_by(step):
                 assert any(folder == product or folder in product.parents for product in made), (step.name, folder)
-        made |= {step.product for step in phase}
+        made |= {step.output for step in phase}
 
 
 def test_no_two_steps_make_the_same():
     every = [step for phase in phases() for step in phase]
-    assert all(count == 1 for of in ('name', 'product', 'command')
+    assert all(count == 1 for of in ('name', 'output', 'command')
                for count in Counter(getattr(step, of) for step in every).values())
     assert len(every) == 3 + 3 + 9 + 9
 
 
-@pytest.mark.parametrize('sizes', [FULL, QUICK])
-def test_every_command_understands_its_words(sizes):
-    for phase in phases(sizes):
+@pytest.mark.parametrize('config', [FULL, QUICK])
+def test_every_command_understands_its_words(config):
+    for phase in phases(config):
         for step in phase:
             if step.module == 'apt_training.train.main':
-                assert flags.parse(step.words).contract == CONTRACT
+                assert flags.parse(step.arguments).contract == CONTRACT
             else:
                 values(step)
 
@@ -101,7 +101,7 @@ def test_seeds_share_data_and_model_and_nothing_else():
 
 
 def test_trials_are_those_of_the_policy_that_their_scores_are_named_after():
-    by_file = {step.product: values(step) for step in phases()[-1]}
+    by_file = {step.output: values(step) for step in phases()[-1]}
     for variant in Variant:
         for seed in range(FULL.seeds):
             given = by_file.pop(score_file(OUT, FULL, variant, seed))
@@ -116,7 +116,7 @@ def test_splits_are_those_that_the_skills_allow():
 
 
 def test_more_trials_are_run_and_what_was_trained_stays():
-    few, many = ({step.product for phase in phases(replace(FULL, trials=trials)) for step in phase}
+    few, many = ({step.output for phase in phases(replace(FULL, trials=trials)) for step in phase}
                  for trials in (7, 70))
     made_anew = {path.relative_to(OUT).parts[0] for path in many - few}
     assert made_anew == {'scores_70'} and len(many - few) == 9
@@ -130,7 +130,7 @@ def test_processes_share_the_batch_of_the_lessons(jobs, processes):
 
 def test_a_folder_of_other_sizes_is_refused_before_anything_starts(tmp_path, capsys):
     out = tmp_path / 'out'
-    prepare_output_folder(out, {**Setting(out=out, contract=CONTRACT, sizes=QUICK).facts(), 'sheets': 7})
+    prepare_output_folder(out, {**StudySetup(out=out, contract=CONTRACT, config=QUICK).facts(), 'sheets': 7})
     assert main(['--quick', '--out', str(out)]) == 2
     assert 'was made with sheets = 7, these settings have 60' in ' '.join(capsys.readouterr().out.split())
     assert [file.name for file in out.iterdir()] == ['generation.json']
@@ -138,7 +138,7 @@ def test_a_folder_of_other_sizes_is_refused_before_anything_starts(tmp_path, cap
 
 def test_what_is_there_already_is_not_made():
     made = phases()
-    with_vlm, with_data = phases(own_vlm='models/table'), phases(own_data=('data/train=2', 'data/again'))
+    with_vlm, with_data = phases(pretrained_vlm='models/table'), phases(existing_data=('data/train=2', 'data/again'))
     assert [step.name for phase in with_vlm for step in phase] == [
         step.name for phase in made for step in phase if step.name not in ('questions', 'lessons')]
     assert [step.name for step in with_data[0]] == ['questions']
@@ -148,26 +148,27 @@ def test_what_is_there_already_is_not_made():
 
 
 def test_more_trials_belong_to_the_same_study_and_another_model_does_not():
-    one, more, other = (Setting(out=OUT, contract=CONTRACT, sizes=sizes, own_vlm=vlm).facts() for sizes, vlm in (
+    one, more, other = (StudySetup(out=OUT, contract=CONTRACT, config=config, pretrained_vlm=vlm).facts() for config,
+                        vlm in (
         (FULL, ''), (replace(FULL, trials=7, seeds=5), ''), (FULL, 'models/table')))
     assert one == more != other
 
 
 def test_steps_can_be_chosen_by_name():
-    chosen = named(['trials one_stage 0', 'lessons'], phases())
+    chosen = select_steps(['trials one_stage 0', 'lessons'], phases())
     assert [[step.name for step in phase] for phase in chosen] == [['lessons'], ['trials one_stage 0']]
 
 
 def test_a_mistake_in_a_name_ends_it_before_anything_starts(tmp_path, capsys):
     assert main(['--quick', '--out', str(tmp_path / 'out'), '--only', 'bake']) == 2
     said = ' '.join(capsys.readouterr().out.split())
-    assert "study: no step 'bake'; there are 'questions', 'demonstrations', 'lessons'" in said
+    assert "study: unknown step 'bake'; expected some of 'questions', 'demonstrations', 'lessons'" in said
     assert not (tmp_path / 'out').exists()
 
 
 def test_a_skill_that_does_not_exist_is_named(tmp_path, capsys):
     assert main(['--quick', '--out', str(tmp_path / 'out'), '--skills', 'pikc']) == 2
-    assert "there is no skill 'pikc'; did you mean 'pick'?" in ' '.join(capsys.readouterr().out.split())
+    assert "unknown skill 'pikc'; did you mean 'pick'?" in ' '.join(capsys.readouterr().out.split())
     assert not (tmp_path / 'out').exists()
 
 

@@ -21,10 +21,10 @@ from rich.table import Table
 
 from apt_policy.console import complain
 from apt_policy.core.contract import ContractError, load_contract
-from apt_sim.collect.dataset import BAGS, missing, sweep
-from apt_sim.collect.generate import GenerationSettings, Generator, Made
-from apt_sim.evaluation.splits import SplitError, skills_named, split_named
-from apt_sim.evaluation.trial import TrialPlan
+from apt_sim.collect.collector import CollectedEpisode, CollectionConfig, EpisodeCollector
+from apt_sim.collect.dataset import BAGS, missing_episodes, remove_partial_files
+from apt_sim.evaluation.rollout import RolloutPlan
+from apt_sim.evaluation.splits import SplitError, parse_skills, parse_split
 from apt_sim.options import add_shared, contract_path, natural, positive
 from apt_sim.tasks.task import Skill
 from apt_training.bulk.output_folder import OutputFolderError, prepare_output_folder
@@ -37,24 +37,24 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         _check_bags(options.bags, options.episodes)
-        settings = GenerationSettings(
-            contract=contract_path(options.contract), disturbance=options.disturb,
-            stumble=options.stumble, vary_cameras=not options.still_cameras,
-            plan=TrialPlan(split=split_named(options.split), skills=skills_named(options.skills), seed=options.seed))
+        settings = CollectionConfig(
+            contract=contract_path(options.contract), action_noise=options.disturb,
+            recovery_share=options.stumble, vary_cameras=not options.still_cameras,
+            plan=RolloutPlan(split=parse_split(options.split), skills=parse_skills(options.skills), seed=options.seed))
         load_contract(settings.contract)
         prepare_output_folder(options.out, settings.facts())
     except (SplitError, ContractError, OutputFolderError, ValueError) as error:
         complain(console, f'apt-sim-data: {error}')
         return 2
-    todo = missing(options.out, options.episodes, bags=options.bags)
-    if there := options.episodes - len(missing(options.out, options.episodes)):
+    todo = missing_episodes(options.out, options.episodes, bags=options.bags)
+    if there := options.episodes - len(missing_episodes(options.out, options.episodes)):
         console.print(f'{there} of {options.episodes} episodes are in {options.out} already',
                       markup=False, highlight=False, soft_wrap=True)
     run = _Run(settings, options.out, console, bags=options.bags)
     try:
         return run.finish(todo, options.jobs)
     except KeyboardInterrupt:
-        whole = options.episodes - len(missing(options.out, options.episodes))
+        whole = options.episodes - len(missing_episodes(options.out, options.episodes))
         console.print(f'apt-sim-data: interrupted; {whole} of {options.episodes} episodes are whole. The same command '
                       'goes on.', markup=False)
         return 130
@@ -63,9 +63,9 @@ def main(words: Sequence[str] | None = None) -> int:
 class _Run:
     """One run over the episodes that are missing."""
 
-    def __init__(self, settings: GenerationSettings, out: Path, console: Console, *, bags: int) -> None:
+    def __init__(self, settings: CollectionConfig, out: Path, console: Console, *, bags: int) -> None:
         self._settings, self._out, self._console, self._bags = settings, out, console, bags
-        self._made: list[Made] = []
+        self._made: list[CollectedEpisode] = []
         self._lost: list[JobFailed] = []
 
     def finish(self, todo: Sequence[int], jobs: int) -> int:
@@ -86,7 +86,7 @@ class _Run:
     def _generate(self, todo: Sequence[int], jobs: int) -> None:
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                    TextColumn('{task.fields[rate]}'), TimeRemainingColumn())
-        factory = partial(Generator, self._settings, self._out, bags=self._bags)
+        factory = partial(EpisodeCollector, self._settings, self._out, bags=self._bags)
         with Progress(*columns, console=self._console) as progress, WorkerPool(factory, jobs) as pool:
             bar = progress.add_task('episodes', total=len(todo), rate='')
             began_s = time.monotonic()
@@ -102,7 +102,7 @@ class _Run:
         else:
             self._lost.append(outcome)
             for pid in outcome.pids:
-                sweep(self._out, pid)
+                remove_partial_files(self._out, pid)
 
     def _summarize(self, elapsed_s: float) -> None:
         if not self._made:

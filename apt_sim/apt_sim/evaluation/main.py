@@ -4,7 +4,7 @@
 
 Closed loop in simulation, faster than real time: a plan is there at once, or ``--delay`` simulated seconds
 after its observation. The same seed gives the same result, whatever the number of jobs.
-What was done before Ctrl-C, or beside a trial that was lost, is reported and written; ``episodes`` is the number done.
+Rollouts finished before Ctrl-C, or beside a lost one, are reported and written; ``episodes`` is the number finished.
 """
 
 import argparse
@@ -23,27 +23,27 @@ from apt_policy.console import complain
 from apt_policy.core.contract import ContractError, load_contract
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.moved import current_checkpoint
-from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
-from apt_sim.evaluation.live import LivePolicy, live_runner
+from apt_sim.evaluation.evaluate import Evaluator, RolloutConfig, RolloutResult, policy_planner
+from apt_sim.evaluation.live import LivePolicyConfig, live_runner
+from apt_sim.evaluation.rollout import RolloutPlan
 from apt_sim.evaluation.score import scores, shares, table, write_json
-from apt_sim.evaluation.splits import TESTS, Split, SplitError, skills_named, split_named
-from apt_sim.evaluation.trial import TrialPlan
+from apt_sim.evaluation.splits import TEST_SPLITS, InstructionSplit, SplitError, parse_skills, parse_split
 from apt_sim.options import add_shared, contract_path, positive
 from apt_training.bulk.pool import JobDone, JobFailed, WorkerPool, WorkerPoolError
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Evaluate; the exit status: 0 if every trial was run, 130 if interrupted, else 1 or 2."""
+    """Evaluate; the exit status: 0 if every rollout was run, 130 if interrupted, else 1 or 2."""
     console = Console(stderr=True)
     options = _parser().parse_args(words)
     try:
-        settings = EvaluationSettings(contract=contract_path(options.contract), replan_s=options.replan,
+        settings = RolloutConfig(contract=contract_path(options.contract), replan_s=options.replan,
                                       delay_s=options.delay, patience=options.patience,
                                       videos=options.videos)
         load_contract(settings.contract)
         splits = tuple(dict.fromkeys(_splits(options.split)))
-        skills = skills_named(options.skills)
-        plans = tuple(TrialPlan(split=split, skills=skills, seed=options.seed) for split in splits)
+        skills = parse_skills(options.skills)
+        plans = tuple(RolloutPlan(split=split, skills=skills, seed=options.seed) for split in splits)
         options.checkpoint = options.checkpoint and str(current_checkpoint(options.checkpoint))
         if options.checkpoint and not Path(options.checkpoint).exists():
             raise ValueError(f'there is no checkpoint {options.checkpoint}; expected a folder that apt-train wrote, '
@@ -66,11 +66,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 class _Run:
-    """All trials of one call."""
+    """All rollouts of one call."""
 
-    def __init__(self, console: Console, plans: Sequence[TrialPlan], episodes: int) -> None:
+    def __init__(self, console: Console, plans: Sequence[RolloutPlan], episodes: int) -> None:
         self._console, self._plans, self._episodes = console, plans, episodes
-        self._results: dict[int, TrialResult] = {}
+        self._results: dict[int, RolloutResult] = {}
         self._losses: list[str] = []
 
     def finish(self, do: Callable[[range], Generator[JobDone | JobFailed]], target: Path | None) -> int:
@@ -88,7 +88,7 @@ class _Run:
         return status or (1 if self._losses else 0)
 
     def _conclude(self, target: Path | None, elapsed_s: float) -> None:
-        """Report and write the trials that were done, and say how many are missing."""
+        """Report and write the rollouts that were done, and say how many are missing."""
         results = [self._results[job] for job in sorted(self._results)]
         wanted = len(self._plans) * self._episodes
         if results:
@@ -98,7 +98,7 @@ class _Run:
         if len(results) == wanted:
             return
         kept = '' if target is None else f'; {target} holds these' if results else f'; {target} was not written'
-        complain(self._console, f'apt-sim-eval: INCOMPLETE: {len(results)} of {wanted} trials were done{kept}')
+        complain(self._console, f'apt-sim-eval: INCOMPLETE: {len(results)} of {wanted} rollouts were done{kept}')
 
     def _evaluate(self, do: Callable[[range], Generator[JobDone | JobFailed]]) -> None:
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
@@ -106,50 +106,51 @@ class _Run:
         total = len(self._plans) * self._episodes
         # Left half-way, the workers end before the results are told.
         with closing(do(range(total))) as outcomes, Progress(*columns, console=self._console) as progress:
-            bar = progress.add_task('trials', total=total, tally='')
+            bar = progress.add_task('rollouts', total=total, tally='')
             for outcome in outcomes:
                 if isinstance(outcome, JobDone):
                     self._results[outcome.number] = outcome.result
                 else:
                     plan, number = self._plans[outcome.number // self._episodes], outcome.number % self._episodes
-                    self._losses.append(f'{plan.split.value}, trial {number} (scene seed {plan.scene_seed(number)}): '
+                    self._losses.append(f'{plan.split.value}, rollout {number} (scene seed {plan.scene_seed(number)}): '
                                         f'{outcome.reason}; the others went on')
                 done = sum(result.success for result in self._results.values())
                 progress.update(bar, advance=1, tally=f'{done} succeeded')
 
-    def _report(self, results: Sequence[TrialResult], elapsed_s: float) -> None:
+    def _report(self, results: Sequence[RolloutResult], elapsed_s: float) -> None:
         self._console.print(table(results, {plan.split.value: self._episodes for plan in self._plans}))
         simulated_s = sum(result.duration_s for result in results)
         parts = [f'{what} {100 * share:.0f} %' for what, share in shares(results).items()]
         self._console.print(', '.join([f'{simulated_s:.0f} simulated s in {elapsed_s:.0f} s', *parts]), highlight=False)
 
 
-def _in_processes(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
+def _in_processes(settings: RolloutConfig, planner: PlannerSettings, plans: tuple[RolloutPlan, ...],
                   options: argparse.Namespace, todo: range) -> Generator[JobDone | JobFailed]:
     factory = partial(Evaluator, settings, partial(policy_planner, planner), plans, options.episodes)
     with WorkerPool(factory, options.jobs) as pool:
         yield from pool.run(todo)
 
 
-def _live(settings: EvaluationSettings, planner: PlannerSettings, plans: tuple[TrialPlan, ...],
+def _live(settings: RolloutConfig, planner: PlannerSettings, plans: tuple[RolloutPlan, ...],
           options: argparse.Namespace, todo: range) -> Generator[JobDone]:
-    yield from live_runner()(settings, LivePolicy(planner=planner, speed=options.speed), plans, options.episodes, todo)
+    yield from live_runner()(settings, LivePolicyConfig(planner=planner, speed=options.speed), plans,
+                             options.episodes, todo)
 
 
-def _splits(names: str) -> list[Split]:
-    return list(TESTS) if names == 'all' else [split_named(name) for name in names.split(',')]
+def _splits(names: str) -> list[InstructionSplit]:
+    return list(TEST_SPLITS) if names == 'all' else [parse_split(name) for name in names.split(',')]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='apt-sim-eval', description='Does the policy do what it is told?')
     parser.add_argument('--checkpoint', default='', help='folder or published file; empty: an untrained policy')
     parser.add_argument('--split', default='all', help='one or more, separated by commas: '
-                        f'{", ".join(split.value for split in TESTS)}, train (default: all but train)')
+                        f'{", ".join(split.value for split in TEST_SPLITS)}, train (default: all but train)')
     parser.add_argument('--episodes', type=positive, default=50, help='of each split (default: 50)')
     parser.add_argument('--json', type=Path, metavar='FILE',
                         help='write {split: {episodes, success, low, high, approached}}')
     parser.add_argument('--videos', type=Path, metavar='FOLDER', help='a film of every failure; slower')
-    parser.add_argument('--replan', type=float, default=EvaluationSettings.replan_s, metavar='S',
+    parser.add_argument('--replan', type=float, default=RolloutConfig.replan_s, metavar='S',
                         help='simulated seconds between two plans (default: %(default)s)')
     parser.add_argument('--delay', type=float, default=0.0, metavar='S',
                         help='simulated seconds from an observation to its plan (default: 0)')

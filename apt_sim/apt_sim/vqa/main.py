@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from apt_policy.console import complain
 from apt_policy.core.contract import ContractError
 from apt_sim.options import add_contract, contract_path, natural, positive
-from apt_sim.vqa.generate import QuestionSettings, SheetWriter, sheet_folder
+from apt_sim.vqa.shard_writer import ShardWriter, VqaConfig, shard_folder
 from apt_training.bulk.output_folder import OutputFolderError, prepare_output_folder
 from apt_training.bulk.pool import JobDone, WorkerPool, WorkerPoolError
 
@@ -29,12 +29,12 @@ def main(words: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     options = _parser().parse_args(words)
     try:
-        settings = QuestionSettings(contract=contract_path(options.contract), seed=options.seed)
+        settings = VqaConfig(contract=contract_path(options.contract), seed=options.seed)
         prepare_output_folder(options.out, settings.facts())
     except (ContractError, OutputFolderError) as error:
         complain(console, f'apt-sim-questions: {error}')
         return 2
-    todo = [number for number in range(options.sheets) if not sheet_folder(options.out, number).exists()]
+    todo = [number for number in range(options.sheets) if not shard_folder(options.out, number).exists()]
     began_s = time.monotonic()
     try:
         lost = _write(settings, options.out, todo, options.jobs, console)
@@ -52,11 +52,11 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1 if lost else 0
 
 
-def _write(settings: QuestionSettings, out: Path, todo: Sequence[int], jobs: int, console: Console) -> list[str]:
+def _write(settings: VqaConfig, out: Path, todo: Sequence[int], jobs: int, console: Console) -> list[str]:
     """What was lost, in words."""
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     lost = []
-    with Progress(*columns, console=console) as progress, WorkerPool(partial(SheetWriter, settings, out), jobs) as pool:
+    with Progress(*columns, console=console) as progress, WorkerPool(partial(ShardWriter, settings, out), jobs) as pool:
         bar = progress.add_task('sheets', total=len(todo))
         for outcome in pool.run(todo):
             if not isinstance(outcome, JobDone):

@@ -19,7 +19,7 @@ from apt_policy.core.stream_spec import Need
 from apt_recorder.streams import recorded_streams
 from apt_sim.collect import main as sim_data
 from apt_sim.collect.bags import CONTRACT
-from apt_sim.collect.dataset import bag_folder, episode_file, is_whole, missing, sweep
+from apt_sim.collect.dataset import bag_folder, episode_file, is_complete_bag, missing_episodes, remove_partial_files
 from apt_training.convert import main as convert
 from apt_training.convert.rosbag.bag_reader import BagReader, bag_files
 from apt_training.convert.source import ConvertError
@@ -67,7 +67,7 @@ def test_an_episode_file_has_the_same_bytes_without_a_bag_and_a_bag_the_same_in_
     assert not (tmp_path / 'bags').exists()
     assert digests(tmp_path, '*.h5') == digests(bagged, '*.h5')
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob('*.h5')}
-    assert missing(tmp_path, 2, bags=2) == [0, 1]
+    assert missing_episodes(tmp_path, 2, bags=2) == [0, 1]
     assert sim_data.main(words(tmp_path, 2, '--bags', '2')) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob('*.h5')} == written, 'what is there stays'
     again, first = digests(tmp_path, 'bags/*/*'), digests(bagged, 'bags/*/*')
@@ -132,16 +132,16 @@ def test_half_a_bag_is_made_again(bagged, tmp_path):
     left = bag.with_name(f'.episode_000000.t7.p{2**22 + 1}.partial')
     left.mkdir()
     (left / 'x').touch()
-    assert not is_whole(bag) and missing(tmp_path, 2, bags=1) == [0]
+    assert not is_complete_bag(bag) and missing_episodes(tmp_path, 2, bags=1) == [0]
     assert sim_data.main(words(tmp_path, 2, '--bags', '1')) == 0
     assert digests(tmp_path, '**/*.*') == before and not left.exists()
 
 
 def test_a_process_killed_in_the_midst_of_a_bag_leaves_none(bagged, tmp_path):
     shutil.copy(episode_file(bagged, 0), tmp_path)
-    command = [sys.executable, '-c', 'import sys; from test_generate import settings; from pathlib import Path; '
-               'from apt_sim.collect.generate import Generator; '
-               'Generator(settings(disturbance=0.01), Path(sys.argv[1]), bags=1)(0)', str(tmp_path)]
+    command = [sys.executable, '-c', 'import sys; from test_collector import settings; from pathlib import Path; '
+               'from apt_sim.collect.collector import EpisodeCollector; '
+               'EpisodeCollector(settings(action_noise=0.01), Path(sys.argv[1]), bags=1)(0)', str(tmp_path)]
     process = subprocess.Popen(command, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
         [str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')])})
     deadline = time.monotonic() + DEADLINE_S
@@ -150,10 +150,10 @@ def test_a_process_killed_in_the_midst_of_a_bag_leaves_none(bagged, tmp_path):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     assert process.wait(DEADLINE_S) == -signal.SIGKILL
-    assert partial.exists() and missing(tmp_path, 1, bags=1) == [0]
+    assert partial.exists() and missing_episodes(tmp_path, 1, bags=1) == [0]
     with pytest.raises(ConvertError, match='is no bag'):
         bag_files(tmp_path / 'bags')
-    sweep(tmp_path, process.pid)
+    remove_partial_files(tmp_path, process.pid)
     assert not list((tmp_path / 'bags').iterdir())
 
 
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_no_half_of_a_bag(tmp_path):
     done = subprocess.run([sys.executable, '-c', limit, *words(tmp_path, 1, '--bags', '1')], capture_output=True,
                           text=True, timeout=DEADLINE_S)
     said = ' '.join(done.stderr.split())
-    assert done.returncode == 1 and 'File too large; nothing of it is kept' in said, said
+    assert done.returncode == 1 and 'File too large; the incomplete bag is removed' in said, said
     assert episode_file(tmp_path, 0).exists() and not list((tmp_path / 'bags').iterdir())
 
 

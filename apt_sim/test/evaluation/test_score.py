@@ -1,33 +1,36 @@
-"""What trials amount to."""
+"""What rollouts amount to."""
 
 import io
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
-from scipy.stats import binomtest
 
-from apt_sim.evaluation.evaluate import TrialResult
-from apt_sim.evaluation.referee import FailureKind
-from apt_sim.evaluation.score import scores, shares, table, wilson, write_json
+from apt_sim.evaluation.evaluate import RolloutResult
+from apt_sim.evaluation.score import scores, shares, table, wilson_interval, write_json
+from apt_sim.evaluation.success_checker import FailureKind
 
 
 def result(split, number, *, success, **spent):
-    return TrialResult(split=split, number=number, seed=0, instructions=('go',), success=success,
-                       approached=success, failure=None if success else FailureKind.WRONG_OBJECT,
+    return RolloutResult(split=split, number=number, seed=0, instructions=('go',), success=success,
+                       reached_target_object=success, failure=None if success else FailureKind.WRONG_OBJECT,
                        reason='' if success else 'lifted the red cube', duration_s=1.0, spent_s=spent)
 
 
 @pytest.mark.parametrize(('successes', 'episodes'), [(0, 10), (8, 10), (10, 10), (1, 3), (173, 200)])
 def test_the_interval_is_wilsons(successes, episodes):
-    known = binomtest(successes, episodes).proportion_ci(0.95, method='wilson')
-    assert wilson(successes, episodes) == pytest.approx((known.low, known.high), abs=1e-9)
+    """Against the closed form of Wilson, JASA 22, 1927."""
+    share, squared = successes / episodes, 1.959963984540054**2
+    middle = (share + squared / (2 * episodes)) / (1 + squared / episodes)
+    half = np.sqrt(squared * share * (1 - share) / episodes + squared**2 / (4 * episodes**2)) / (1 + squared / episodes)
+    assert wilson_interval(successes, episodes) == pytest.approx((middle - half, middle + half), abs=1e-9)
 
 
 def test_no_episodes_have_no_share():
-    with pytest.raises(ValueError, match='at least one episode'):
-        wilson(0, 0)
+    with pytest.raises(ValueError, match='needs at least one'):
+        wilson_interval(0, 0)
 
 
 def test_the_file_has_the_agreed_form(tmp_path):

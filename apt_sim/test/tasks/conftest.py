@@ -1,22 +1,22 @@
-"""The simulated robot as a stage, built once; scenes to be asked about."""
+"""The simulated robot as a task_scene, built once; scenes to be asked about."""
 
 import numpy as np
 import pytest
 
 from apt_policy.core.geometry import make_pose
 from apt_policy.core.sample import ArmState
-from apt_sim.tasks.stage import Stage
-from apt_sim.tasks.task import Situation
+from apt_sim.tasks.task import GroundTruth
+from apt_sim.tasks.task_scene import TaskScene
 from apt_sim.world.physics import Simulation
 
 
 @pytest.fixture(scope='session')
 def built(contract):
-    return Stage(Simulation(contract))
+    return TaskScene(Simulation(contract))
 
 
 @pytest.fixture
-def stage(built):
+def task_scene(built):
     """At the beginning of episode 0."""
     built.reset(0)
     return built
@@ -27,7 +27,7 @@ def scene():
     """A table with things at these places, hands far above it."""
     def lay(*, objects, trays=(), arms=None):
         away = {'left': (-0.2, 0.5, 0.35), 'right': (0.2, 0.5, 0.35)} | (arms or {})
-        return Situation(
+        return GroundTruth(
             stamp_ns=10**9,
             arms={name: ArmState(world_from_ee=make_pose(np.eye(3), place), gripper=1.0)
                   for name, place in away.items()},

@@ -73,7 +73,7 @@ def test_beside_another_source_of_targets_it_refuses_to_move_anything(robot, run
     demonstrator = run_program(DEMONSTRATOR, use_sim_time=True)
     assert demonstrator.wait() == 1
     assert '/apt/left/target_pose has another publisher (/ear)' in demonstrator.log()
-    assert 'the demonstrator takes the place of the policy' in demonstrator.log()
+    assert 'the demonstrator replaces the policy' in demonstrator.log()
     ear.node.destroy_publisher(rival)
 
 

@@ -8,7 +8,7 @@ from apt_control.bridge import ArmBridge, Command
 from apt_policy.core.geometry import invert_pose, make_pose, pose_to_quaternion
 from apt_sim.world.commands import finger_command
 from apt_sim.world.physics import Simulation
-from apt_sim.world.scene import SceneSettings
+from apt_sim.world.scene import SceneConfig
 
 PERIOD_S = 0.02
 DOWN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
@@ -56,7 +56,7 @@ def near(pose, *metres):
 @pytest.mark.parametrize('name', ['left', 'right'])
 def test_targets_anywhere_below_and_beside_the_box_never_bring_the_hand_onto_the_table(contract, name):
     random = np.random.default_rng(2)
-    driver = Driver(Simulation(contract, SceneSettings(objects=(), trays=())), name)
+    driver = Driver(Simulation(contract, SceneConfig(objects=(), trays=())), name)
     side = driver.arm.world_from_base.matrix[:3, :3]
     lower, upper = (np.array(corner) for corner in (driver.arm.workspace.lower, driver.arm.workspace.upper))
     driver.follow(near(driver.pose, 0.0, 0.0, 0.02), 0.5)

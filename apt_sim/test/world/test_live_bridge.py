@@ -23,7 +23,7 @@ PERIOD_S = 0.02
 
 
 class Cell:
-    """Simulator and bridge, and the test in the place of the policy."""
+    """SimulatorNode and bridge, and the test in the place of the policy."""
 
     def __init__(self, ear, contract):
         self.ear, self.arm = ear, contract.arms[NAME]
