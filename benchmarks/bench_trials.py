@@ -1,4 +1,4 @@
-"""What generating data and evaluating in simulation cost, in processor time, and where it goes."""
+"""Processor time of collecting data and of rollouts in simulation, and its shares by activity."""
 
 import os
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from apt_training.bulk.pool import ONE_THREAD
 
-# Pictures need no window system; the rest as programs in bulk have it, and before libraries look.
+# Rendering needs no window system; the rest is the environment of pool workers, set before libraries read it.
 os.environ.update(ONE_THREAD, MUJOCO_GL='disabled')
 
 from ledger import record
@@ -31,11 +31,11 @@ def main() -> None:
 
 
 def generate() -> None:
-    """Whole episodes, files included."""
+    """Measure the collection of whole episodes, files included."""
     settings = CollectionConfig(contract=CONTRACT, plan=RolloutPlan(split=InstructionSplit.TRAIN, skills=SKILLS))
     with tempfile.TemporaryDirectory() as folder:
         collector = EpisodeCollector(settings, Path(folder))
-        # What is there is not written again.
+        # Existing files are not written again.
         collector(EPISODES)
         began_s = time.process_time()
         made = [collector(number) for number in range(EPISODES)]
@@ -48,7 +48,7 @@ def generate() -> None:
 
 
 def evaluate() -> None:
-    """A policy of the debug size that has learned nothing: its rollouts last until their time is over."""
+    """Measure rollouts of an untrained policy of the debug size, which last until their time limit."""
     plan = RolloutPlan(split=InstructionSplit.SEEN, skills=parse_skills('pick'))
     settings = PlannerSettings(device='cpu', denoising_steps=10)
     evaluator = Evaluator(RolloutConfig(contract=CONTRACT), lambda robot: policy_planner(settings, robot), (plan,),

@@ -121,8 +121,8 @@ def write_storyboard(results: Sequence[InstructionResult], path: Path) -> None:
     seen = [_row(result) for result in results if result.recording.frames]
     if not seen:
         raise OSError(f'cannot write {path}: the overview camera published no images')
-    picture = np.concatenate(seen)
-    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+    image = np.concatenate(seen)
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
         raise OSError(f'cannot write {path}')
 
 

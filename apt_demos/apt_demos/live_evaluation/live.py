@@ -89,7 +89,7 @@ class LiveEvaluator:
         self._robot.close()
 
     def _run(self, rollout: Rollout, scene: GroundTruth) -> tuple[EpisodeStatus, GroundTruth, str]:
-        """How the rollout ended, the table then, and which object a hand came nearest to."""
+        """Return the final status, the ground truth then, and the object that a hand came nearest to."""
         robot, checker = self._robot, SuccessChecker(rollout.instructed_tasks, scene, patience=self._settings.patience)
         robot.set_prompt(checker.current_task.instruction)
         robot.enable(True)

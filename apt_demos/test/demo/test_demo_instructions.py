@@ -22,7 +22,7 @@ def task_scene():
     return TaskScene(Simulation(CONTRACT, rollout_scene(CONTRACT, LIGHT_RANDOMIZATION)))
 
 
-def test_two_instructions_speak_of_two_taught_objects_of_the_scene(task_scene):
+def test_two_sampled_instructions_name_two_training_objects_of_the_scene(task_scene):
     told = 0
     for seed in range(20):
         scene = task_scene.reset(seed)
@@ -38,12 +38,12 @@ def test_two_instructions_speak_of_two_taught_objects_of_the_scene(task_scene):
     assert told >= 5
 
 
-def test_a_scene_with_too_little_to_ask_for_says_so(task_scene):
+def test_a_scene_with_too_few_tasks_is_an_error(task_scene):
     with pytest.raises(NoTaskError, match='expected at least 50'):
         sample_instructions(CONTRACT, task_scene.reset(1), count=50, seed=1)
 
 
-def test_an_instruction_that_a_user_types_is_scored_where_it_is_a_task_of_the_scene(task_scene):
+def test_a_prompt_is_scored_if_it_is_a_task_of_the_scene(task_scene):
     for seed in range(5):
         scene = task_scene.reset(seed)
         for asked in sample_or_none(scene, seed):

@@ -1,4 +1,4 @@
-"""What ``make demo`` takes for granted, by what it is given."""
+"""Defaults of ``make demo`` by its arguments."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ SMALL, PLAIN = 'aloha_small.yaml', 'aloha_sim.yaml'
 
 @pytest.fixture
 def weights(tmp_path):
-    """A folder that says of its robot what it is given."""
+    """Write a checkpoint folder with the given facts about its robot."""
     def write(described, folder=tmp_path / 'weights'):
         folder.mkdir(parents=True)
         (folder / 'checkpoint.json').write_text(json.dumps(described))
@@ -31,7 +31,7 @@ def facts_of(name):
     return {'contract': load_contract(CONFIG / name).policy_facts()}
 
 
-def test_weights_of_the_small_robot_get_its_contract_and_the_table_of_trials(weights):
+def test_weights_of_the_small_robot_get_its_contract_and_the_table_of_rollouts(weights):
     assert choice('--checkpoint', str(weights(facts_of(SMALL)))) == (SMALL, TRIALS)
 
 

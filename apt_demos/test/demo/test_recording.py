@@ -1,4 +1,4 @@
-"""What counts as a demonstration that worked."""
+"""Criteria of a successful demonstration."""
 
 import dataclasses
 import io
@@ -16,7 +16,7 @@ RATE = 50.0
 
 
 def track(*, seconds=4.0, trail_s=0.02, radius=0.05):
-    """An arm on a circle of 4 s whose pose trails its target by ``trail_s``."""
+    """Return the track of an arm on a circle of 4 s whose pose lags its target by ``trail_s``."""
     stamps = np.arange(0.0, seconds, 1 / RATE)
 
     def circle(times):

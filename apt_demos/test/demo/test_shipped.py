@@ -1,4 +1,4 @@
-"""The weights that come with the suite: small, whole, made for the small robot, and they listen."""
+"""Shipped weights: small, complete, made for the small robot, and sensitive to the instruction."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_they_fit_into_the_repository_and_say_how_they_were_made():
 
 
 def test_plans_go_to_what_is_named(contract):
-    """A policy that does not listen heads for the named one of five things in a fifth of all cases."""
+    """A policy that ignores the instruction moves to the named one of five objects in a fifth of all cases."""
     planner = load_planner(PlannerSettings(checkpoint=str(SHIPPED), device='cpu', denoising_steps=10), contract)
     simulation = Simulation(contract, rollout_scene(contract, LIGHT_RANDOMIZATION))
     rig = CameraRig(simulation)

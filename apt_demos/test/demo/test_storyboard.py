@@ -1,4 +1,4 @@
-"""The picture of a demonstration has a row for each instruction, from its first frame to its last."""
+"""Storyboard of a demonstration: a row for each instruction, from its first frame to its last."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ BAR, SIDE, SEAM = 40, 320, 8
 
 
 def instruction_result(levels, status):
-    """One instruction whose frames are of even grey."""
+    """Return the result of an instruction with uniformly grey frames."""
     jpegs = [cv2.imencode('.jpg', np.full((64, 64, 3), level, np.uint8))[1].tobytes() for level in levels]
     frames = tuple(VideoFrame(stamp_ns=0, jpegs={OVERVIEW: jpeg}, plans={}, prompt='pick', holding='')
                    for jpeg in jpegs)
@@ -55,7 +55,7 @@ def test_a_place_that_takes_no_file_is_named(tmp_path):
         write_storyboard([FAILED], tmp_path / 'missing' / 'story.jpg')
 
 
-def test_a_part_of_which_nothing_was_seen_is_left_out(tmp_path):
+def test_an_instruction_without_frames_is_left_out(tmp_path):
     write_storyboard([instruction_result([], None), FAILED], tmp_path / 'story.png')
     assert cv2.imread(str(tmp_path / 'story.png')).shape[0] == BAR + SIDE
     with pytest.raises(OSError, match='the overview camera published no images'):

@@ -1,4 +1,4 @@
-"""The film and the plot show what was recorded."""
+"""Video and plot of a recording."""
 
 import av
 import cv2
@@ -18,7 +18,7 @@ def frame(colour=(200, 40, 10), plans=None):
     return VideoFrame(stamp_ns=0, jpegs={'high': jpeg, 'low': jpeg}, plans=plans or {}, prompt='pick', holding='')
 
 
-def test_picture_keeps_the_colours_of_the_camera():
+def test_a_frame_keeps_the_colours_of_the_camera():
     picture = compose_frame(frame(), 'high', INTRINSICS, IDENTITY)
     assert picture[100, 100] == pytest.approx([200, 40, 10], abs=6)
     assert picture[100, 700] == pytest.approx([200, 40, 10], abs=6)
@@ -35,12 +35,12 @@ def test_plan_is_drawn_where_it_projects():
     assert abs(np.median(rows) - 240) < 5
 
 
-def test_a_plan_far_outside_the_image_or_behind_it_does_not_break_the_film():
+def test_a_plan_far_outside_the_image_or_behind_it_does_not_break_the_video():
     wild = np.array([[1e9, 0, 1e-6], [0, 0, -1], [np.nan, 0, 1]])
     assert compose_frame(frame(plans={'left': wild}), 'high', INTRINSICS, IDENTITY).shape == (536, 854, 3)
 
 
-def test_film_plays_back_with_every_frame(tmp_path):
+def test_the_video_has_every_frame(tmp_path):
     path = tmp_path / 'film.mp4'
     write_demo_video([frame() for _ in range(7)], path, overview='high', intrinsics=INTRINSICS,
                world_from_camera=IDENTITY, rate_hz=15.0)

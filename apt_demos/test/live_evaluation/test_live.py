@@ -1,4 +1,4 @@
-"""The same trials through real nodes over DDS."""
+"""Rollouts through real nodes over DDS."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_the_node_is_started_with_what_was_asked_for(tmp_path):
     assert {name: node.parameters[name] for name in asked} == asked
 
 
-def test_a_live_trial_is_the_one_of_its_number():
+def test_a_live_rollout_is_the_one_of_its_number():
     settings = RolloutConfig(contract=CONTRACT, patience=0.1)
     live = [done.result for done in run_live(settings, policy(), PLANS, 2, range(2))]
     evaluator = Evaluator(settings, hover, PLANS, 2)

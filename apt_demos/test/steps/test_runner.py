@@ -1,4 +1,4 @@
-"""Steps that are done stay done, and what fails is said. The steps here are small programs."""
+"""Runner of command steps, with small programs as steps."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def work(tmp_path):
 
 @pytest.fixture
 def step(tmp_path):
-    """A step that appends its name to a file, then does this."""
+    """Return a step that appends its name to a file and then runs ``text``."""
     def make(name, code=''):
         made = tmp_path / 'made'
         text = f"open({str(made)!r}, 'a').write({name!r}); {code}"
@@ -34,7 +34,7 @@ def step(tmp_path):
 
 @pytest.fixture(autouse=True)
 def code(tmp_path, monkeypatch):
-    """A module that runs the code it is given, for steps to name."""
+    """Create a module that runs the code of its arguments."""
     (tmp_path / 'code.py').write_text('import sys\nexec(sys.argv[-1])\n')
     monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{os.environ.get("PYTHONPATH", "")}')
     return tmp_path
@@ -78,7 +78,7 @@ def test_a_step_that_makes_nothing_has_failed(work, step, tmp_path):
     assert work().run([(empty,)]) == 1
 
 
-def test_ctrl_c_ends_the_step_that_runs_and_leaves_nobody_behind(tmp_path, step):
+def test_ctrl_c_ends_the_running_step_and_leaves_no_process(tmp_path, step):
     program = f'''
 from pathlib import Path
 from threading import Event

@@ -1,4 +1,4 @@
-"""The study's plan: complete, fair, and in words that the commands understand."""
+"""Plan of the study: complete, fair, and valid for the commands' parsers."""
 
 from collections import Counter
 from dataclasses import replace
@@ -29,7 +29,7 @@ def phases(config=FULL, jobs=2, **own):
 
 
 def values(step):
-    """What a step's own command makes of its words."""
+    """Parse a step's arguments with the parser of its command."""
     module, words = step.module, list(step.arguments)
     if module == 'torch.distributed.run':
         at = words.index('-m')
@@ -43,7 +43,7 @@ def trainings(config=FULL):
 
 
 def used_by(step):
-    """Folders that a step reads."""
+    """Return the folders that a step reads."""
     before = [None, *step.arguments]
     read = {Path(word) for word, flag in zip(step.arguments, before, strict=False)
             if word.startswith(str(OUT)) and flag not in OUTPUTS | {'--ckpt_dir'}}
@@ -100,7 +100,7 @@ def test_seeds_share_data_and_model_and_nothing_else():
     assert len({each.vla_name or each.va_name for each in given.values()}) == len(given) == 12
 
 
-def test_trials_are_those_of_the_policy_that_their_scores_are_named_after():
+def test_scores_are_named_after_the_policy_of_their_rollouts():
     by_file = {step.output: values(step) for step in phases()[-1]}
     for variant in Variant:
         for seed in range(FULL.seeds):
@@ -115,7 +115,7 @@ def test_splits_are_those_that_the_skills_allow():
     assert QUICK.splits == ('seen', 'unseen_object', 'unseen_wording')
 
 
-def test_more_trials_are_run_and_what_was_trained_stays():
+def test_more_rollouts_keep_the_trained_policies():
     few, many = ({step.output for phase in phases(replace(FULL, trials=trials)) for step in phase}
                  for trials in (7, 70))
     made_anew = {path.relative_to(OUT).parts[0] for path in many - few}
@@ -147,7 +147,7 @@ def test_what_is_there_already_is_not_made():
         assert trained and all(words in step.command and values(step) for step in trained)
 
 
-def test_more_trials_belong_to_the_same_study_and_another_model_does_not():
+def test_more_rollouts_belong_to_the_same_study_and_another_model_does_not():
     one, more, other = (StudySetup(out=OUT, contract=CONTRACT, config=config, pretrained_vlm=vlm).facts() for config,
                         vlm in (
         (FULL, ''), (replace(FULL, trials=7, seeds=5), ''), (FULL, 'models/table')))

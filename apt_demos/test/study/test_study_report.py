@@ -1,4 +1,4 @@
-"""Scores that are known give the table that is known."""
+"""Known scores give the known tables."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from apt_demos.study.plan import QUICK, Variant, score_file
 from apt_demos.study.report import load_results, markdown, tables, write_results
 
 SIZES = replace(QUICK, skills='pick', seeds=2)
-# By variant and split: successes of 20 of each seed, and the shares that approached the right object.
+# By variant and split: successes of 20 rollouts of each seed, and rates of reaching the target object.
 KNOWN = {
     Variant.ONE_STAGE: {'seen': ((4, 8), (0.5, 0.7)), 'unseen_object': ((0, 0), (0.2, 0.1)),
                         'unseen_wording': ((2, 2), (0.3, 0.3))},
@@ -25,7 +25,7 @@ KNOWN = {
 
 @pytest.fixture
 def scores(tmp_path):
-    """A folder of scores as ``apt-sim-eval --json`` writes them."""
+    """Write a folder of scores as ``apt-sim-eval --json`` does."""
     for variant, splits in KNOWN.items():
         for seed in range(2):
             file = score_file(tmp_path, SIZES, variant, seed)

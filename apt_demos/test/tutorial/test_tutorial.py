@@ -1,4 +1,4 @@
-"""The tutorial's plan, and its command line."""
+"""Plan of the tutorial, and its command line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Bags of generated episodes: what the converter makes of one is the episode that was generated."""
+"""Bags of collected episodes: a converted bag equals the episode file."""
 
 import hashlib
 import os
@@ -27,9 +27,9 @@ from apt_training.episodes.read import Episode
 
 SMALL = Path(__file__).parents[3] / 'apt_bringup' / 'config' / 'aloha_small.yaml'
 DEADLINE_S = 120.0
-# TF is made of the joints, which MuJoCo integrates after it has placed the links: one physics step of 2 ms apart.
+# TF is computed from the joints, which MuJoCo integrates after placing the links: one physics step of 2 ms apart.
 STEP_M, STEP_RAD = 0.001, 0.006
-# Two qualities of JPEG of the same picture [grey levels].
+# Difference between two JPEG qualities of the same image [grey levels].
 GREY = 4.0
 
 
@@ -45,7 +45,7 @@ def digests(folder, pattern):
 
 @pytest.fixture(scope='module')
 def bagged(tmp_path_factory):
-    """Two episodes, the first as a bag too."""
+    """Collect two episodes, the first as a bag too."""
     folder = tmp_path_factory.mktemp('bagged')
     assert sim_data.main(words(folder, 2, '--bags', '1')) == 0
     return folder
@@ -53,7 +53,7 @@ def bagged(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def converted(bagged, tmp_path_factory):
-    """The episode that the converter makes of the bag."""
+    """Convert the bag to an episode."""
     folder, bag = tmp_path_factory.mktemp('converted'), bag_folder(bagged, 0)
     assert convert.main([str(bag), '--contract', str(bag / CONTRACT), '--out', str(folder), '--jobs', '1',
                          '--no-sheet']) == 0
@@ -62,7 +62,7 @@ def converted(bagged, tmp_path_factory):
 
 
 def test_an_episode_file_has_the_same_bytes_without_a_bag_and_a_bag_the_same_in_every_run(bagged, tmp_path):
-    """There the bag comes later, from a process that has simulated other things before."""
+    """The second bag is written later, by a process that has simulated other episodes before."""
     assert sim_data.main(words(tmp_path, 2)) == 0
     assert not (tmp_path / 'bags').exists()
     assert digests(tmp_path, '*.h5') == digests(bagged, '*.h5')
@@ -84,7 +84,7 @@ def test_a_bag_has_what_a_recorder_would_have_heard(bagged, small):
         prompts = {bag.decode(topic, raw).data for topic, _, raw in
                    bag.messages({f'/{small.prompt_topic}', '/apt/active_prompt'})}
     assert marks == ['begin', 'end'] and len(prompts) == 1
-    # Another reader than ours, which takes the metadata at its word.
+    # An independent reader that relies on the metadata.
     with Reader(bag_folder(bagged, 0)) as reader:
         assert reader.message_count == sum(1 for _ in reader.messages())
         offered = {one.topic: one.ext.offered_qos_profiles[0] for one in reader.connections}
@@ -107,7 +107,7 @@ def test_the_converter_makes_the_same_episode_of_the_bag(bagged, converted, smal
         assert_near(heard.world_from_ee, made.world_from_ee)
 
 
-def test_the_converter_sees_the_same_pictures_from_the_same_places(bagged, converted, small):
+def test_the_converter_has_the_same_images_and_camera_poses(bagged, converted, small):
     with Episode(episode_file(bagged, 0)) as made, Episode(converted) as heard:
         for name in small.cameras:
             for index in range(len(made.timestamps)):
@@ -176,6 +176,6 @@ def test_more_bags_than_episodes_are_refused(tmp_path, capfd):
 
 
 def assert_near(poses, others):
-    """Where it was one physics step before or after."""
+    """Check that two poses differ by at most one physics step."""
     assert np.linalg.norm(poses[..., :3, 3] - others[..., :3, 3], axis=-1).max() < STEP_M
     assert np.max(angle_between(poses[..., :3, :3], others[..., :3, :3])) < STEP_RAD

@@ -1,4 +1,4 @@
-"""Episodes in bulk: true, reproducible, and not to be spoilt."""
+"""Collected episodes: correct, reproducible, and safe from other configurations."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def digests(folder):
 
 @pytest.fixture(scope='module')
 def disturbed(tmp_path_factory):
-    """Three episodes with a disturbance, made by two processes."""
+    """Collect three episodes with action noise in two processes."""
     folder = tmp_path_factory.mktemp('disturbed')
     assert sim_data.main(words(folder, 3, '--jobs', '2', '--disturb', '0.01')) == 0
     return folder
@@ -79,14 +79,14 @@ def test_the_label_is_where_the_arm_shall_be_a_step_later(tmp_path):
         assert episode.gripper[-1].min() < 0.8 and episode.desired_gripper[-1].min() == 0.0
 
 
-def test_a_disturbed_demonstration_is_labelled_with_the_way_back(disturbed, tmp_path):
+def test_labels_of_a_demonstration_with_action_noise_lead_back_to_the_path(disturbed, tmp_path):
     with Episode(episode_file(disturbed, 0)) as episode:
         strayed = np.linalg.norm(episode.desired_world_from_ee[:-1, :, :3, 3] - episode.world_from_ee[1:, :, :3, 3],
                                  axis=-1)
     assert 0.006 < strayed.max() < 0.06
 
 
-def test_after_a_stumble_the_data_shows_how_to_put_it_right(tmp_path):
+def test_a_recovery_demonstration_begins_beside_the_object_and_succeeds(tmp_path):
     collector = EpisodeCollector(settings(recovery_share=1.0), tmp_path)
     begun_closed = []
     fates = []
@@ -109,7 +109,7 @@ def test_after_a_stumble_the_data_shows_how_to_put_it_right(tmp_path):
     assert set(fates) == set(RecoveryStart)
 
 
-def test_the_share_of_stumbles_is_of_episodes_whatever_fails(tmp_path):
+def test_the_recovery_share_is_of_episodes_whatever_fails(tmp_path):
     collector = EpisodeCollector(settings(recovery_share=0.6), tmp_path)
     fates = [collector.recovery_start(number) for number in range(400)]
     collector.close()
@@ -117,7 +117,7 @@ def test_the_share_of_stumbles_is_of_episodes_whatever_fails(tmp_path):
     assert fates.count(RecoveryStart.CLOSED) == pytest.approx(120, abs=30)
 
 
-def test_a_stumble_is_of_the_seed_and_of_some_episodes_only(tmp_path):
+def test_recovery_starts_depend_on_the_seed_and_on_the_episode(tmp_path):
     for folder in ('one', 'two'):
         collector = EpisodeCollector(settings(recovery_share=0.5), tmp_path / folder)
         fates = [collector.recovery_start(collector(number).number) for number in range(6)]
@@ -130,7 +130,7 @@ def test_a_stumble_is_of_the_seed_and_of_some_episodes_only(tmp_path):
 
 
 def test_cameras_are_where_the_file_says(tmp_path):
-    """The object that is asked for shows its colour where its pose is projected to."""
+    """The instruction's object shows its colour where its pose is projected to."""
     collector = EpisodeCollector(settings(), tmp_path)
     hits = 0
     for number in range(4):
@@ -169,7 +169,7 @@ def test_a_process_that_is_killed_in_the_middle_of_a_file_costs_a_retry_and_no_b
     deadline = time.monotonic() + DEADLINE_S
     while not (half := list(tmp_path.glob('.*.partial'))) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.002)
-    # Half-written files are named after who writes them.
+    # The name of a temporary file contains the id of its process.
     os.kill(int(half[0].name.split('.')[-2].removeprefix('p')), signal.SIGKILL)
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, said

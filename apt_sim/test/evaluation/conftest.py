@@ -1,4 +1,4 @@
-"""The table of the rollouts, and a planner that knows the truth."""
+"""Scene of the rollouts, and a planner with ground truth."""
 
 import sys
 from pathlib import Path
@@ -14,12 +14,12 @@ from apt_sim.tasks.scripted_expert import ScriptedExpert
 from apt_sim.tasks.task import GroundTruth
 
 _REACH = 0.04
-# Processes that are started anew import what they work at by name.
+# Spawned worker processes import the planner factory by name.
 sys.path.append(str(Path(__file__).parent))
 
 
 class Oracle:
-    """Plans what the demonstrator would do from here, in a world where what is gripped comes along."""
+    """Planner that predicts the scripted expert in a world where grasped objects move with the hand."""
 
     def __init__(self, contract):
         self._contract = contract

@@ -1,8 +1,8 @@
-"""What processes of a pool are made of, which have to be able to import it."""
+"""Planners for worker processes, which import this module by name."""
 
 from apt_policy.inference.fakes import Fault, HoverPlanner
 
 
 def hover(contract, fault=Fault.NONE):
-    """A planner that goes nowhere."""
+    """Return a planner that holds its position."""
     return HoverPlanner(horizon=contract.horizon, step_s=contract.step_s, fault=fault)

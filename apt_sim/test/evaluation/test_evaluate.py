@@ -1,4 +1,4 @@
-"""Trials in closed loop."""
+"""Closed-loop rollouts."""
 
 import io
 import json
@@ -40,8 +40,8 @@ def settings(**changes):
     (InstructionSplit.SEEN, 'pick', 0.0), (InstructionSplit.SEEN, 'pick', 0.1), (InstructionSplit.UNSEEN_OBJECT,
                                                                                  'place', 0.0),
     (InstructionSplit.COMPOSED, 'pick,place', 0.0)])
-def test_who_knows_the_truth_succeeds(oracle, small, split, skills, delay_s):
-    """So what fails is the policy's fault: the loop, its chunks, safety and the bridges carry out a good plan."""
+def test_a_planner_with_ground_truth_succeeds(oracle, small, split, skills, delay_s):
+    """Loop, chunking, safety and bridges execute a good plan, so a failure is the fault of the policy."""
     evaluator = Evaluator(settings(delay_s=delay_s), lambda contract: oracle, (plan(split, skills),), 1)
     oracle.rollout = evaluator._sampler.sample(plan(split, skills), 0)[0]
     oracle.see = lambda: ground_truth(evaluator._simulation)
@@ -63,7 +63,7 @@ def test_results_do_not_depend_on_the_number_of_jobs():
     assert all(result.reason == 'not done in 4.5 s' for result in found[0].values())
 
 
-def test_a_failure_is_filmed(tmp_path):
+def test_a_failure_is_recorded_as_a_video(tmp_path):
     evaluator = Evaluator(settings(videos=tmp_path, patience=0.2), hover, (plan(InstructionSplit.SEEN),), 1)
     assert not evaluator(0).success
     evaluator.close()
@@ -71,7 +71,7 @@ def test_a_failure_is_filmed(tmp_path):
         assert sum(1 for _ in film.decode(video=0)) == pytest.approx(40, abs=3)
 
 
-def test_a_planner_that_fails_fails_the_trial_and_says_why():
+def test_a_failing_planner_fails_the_rollout_with_a_reason():
     evaluator = Evaluator(settings(patience=0.1), partial(hover, fault=Fault.RAISES), (plan(InstructionSplit.SEEN),), 1)
     result = evaluator(0)
     evaluator.close()
@@ -97,11 +97,11 @@ def test_an_interrupted_evaluation_writes_what_was_done(tmp_path):
     process = subprocess.Popen([sys.executable, '-m', 'apt_sim.evaluation.main', *words], text=True,
                                stderr=subprocess.PIPE, env={**os.environ, 'COLUMNS': '200'}, start_new_session=True)
     deadline = time.monotonic() + 200
-    # Each failure is filmed, one after the other: with the third film the first two rollouts are done.
+    # Each failure gives a video, one after the other: with the third video the first two rollouts are done.
     while not (tmp_path / 'films' / 'seen_0002.mp4').exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    # As a terminal does it: to all processes of the group.
+    # A terminal sends the signal to all processes of the group.
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130, said
@@ -115,7 +115,7 @@ def test_an_interrupted_evaluation_writes_what_was_done(tmp_path):
 
 @pytest.mark.parametrize('ends_with', [JobFailed(number=1, reason='its process ended', pids=(1, 2)),
                                        WorkerPoolError('no memory')])
-def test_trials_beside_a_lost_one_are_reported_and_written(ends_with, tmp_path):
+def test_rollouts_beside_a_lost_one_are_reported_and_written(ends_with, tmp_path):
     done = RolloutResult(split='seen', number=0, seed=0, instructions=('go',), success=True, reached_target_object=True,
                        failure=None, reason='', duration_s=1.0, spent_s={})
 

@@ -1,4 +1,4 @@
-"""Trials follow from their numbers."""
+"""Rollouts are determined by their numbers."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def plan(split, skills=SKILLS, seed=0):
 
 
 @pytest.mark.parametrize('split', list(InstructionSplit))
-def test_a_trial_does_not_depend_on_those_before(drawer, split):
+def test_a_rollout_does_not_depend_on_earlier_ones(drawer, split):
     first = [drawer.sample(plan(split), number)[0] for number in range(4)]
     assert [drawer.sample(plan(split), number)[0] for number in reversed(range(4))] == first[::-1]
     assert len({rollout.seed for rollout in first}) == 4
@@ -36,7 +36,7 @@ def test_splits_and_seeds_have_scenes_of_their_own():
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-def test_what_is_held_out_lies_on_the_table_in_training(drawer):
+def test_held_out_objects_are_on_the_table_in_training(drawer):
     scenes = [drawer.sample(plan(InstructionSplit.TRAIN), number) for number in range(30)]
     seen = {name for _, scene, _ in scenes for name in scene.objects}
     assert seen >= set(HELD_OUT_OBJECTS)
@@ -52,7 +52,7 @@ def test_both_skills_and_both_arms_are_asked_for(drawer):
     assert {task.arm for task in tasks} == {'left', 'right'}
 
 
-def test_a_composed_trial_begins_with_a_tray_and_goes_on_with_another_object(drawer):
+def test_a_composed_rollout_begins_with_a_tray_and_continues_with_another_object(drawer):
     for number in range(8):
         first, then = drawer.sample(plan(InstructionSplit.COMPOSED), number)[0].instructed_tasks
         assert first.task.skill is Skill.PLACE and then.task.object != first.task.object

@@ -1,4 +1,4 @@
-"""What rollouts amount to."""
+"""Scores of rollouts."""
 
 import io
 import json
@@ -21,7 +21,7 @@ def result(split, number, *, success, **spent):
 
 @pytest.mark.parametrize(('successes', 'episodes'), [(0, 10), (8, 10), (10, 10), (1, 3), (173, 200)])
 def test_the_interval_is_wilsons(successes, episodes):
-    """Against the closed form of Wilson, JASA 22, 1927."""
+    """The oracle is the closed form of Wilson, JASA 22, 1927."""
     share, squared = successes / episodes, 1.959963984540054**2
     middle = (share + squared / (2 * episodes)) / (1 + squared / episodes)
     half = np.sqrt(squared * share * (1 - share) / episodes + squared**2 / (4 * episodes**2)) / (1 + squared / episodes)

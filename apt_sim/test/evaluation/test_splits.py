@@ -1,4 +1,4 @@
-"""What is tested was never taught."""
+"""Test splits hold out objects, trays and wordings of training."""
 
 import itertools
 
@@ -46,12 +46,12 @@ def test_the_seen_split_asks_for_nothing_new():
 @pytest.mark.parametrize('split',
                          [InstructionSplit.UNSEEN_OBJECT, InstructionSplit.UNSEEN_CONTAINER,
                           InstructionSplit.UNSEEN_WORDING])
-def test_no_instruction_of_an_unseen_split_is_taught(split):
+def test_no_instruction_of_an_unseen_split_is_in_training(split):
     assert sentences(split)
     assert not sentences(split) & TAUGHT
 
 
-def test_an_unseen_split_leaves_the_taught_in_one_respect_only():
+def test_an_unseen_split_differs_from_training_in_one_respect_only():
     for task in every_task():
         if is_in_split(InstructionSplit.UNSEEN_OBJECT, task):
             assert task.object in HELD_OUT_OBJECTS and task.tray not in HELD_OUT_TRAYS
@@ -66,7 +66,7 @@ def test_no_training_instruction_names_a_held_out_pair_or_tray():
         assert not any(f'the {colour} tray' in sentence for colour in HELD_OUT_TRAYS)
 
 
-def test_every_colour_and_every_shape_is_taught():
+def test_every_colour_and_every_shape_is_in_training():
     taught, existing = [[object_spec(name) for name in names] for names in (TRAIN_OBJECTS, ALL_OBJECTS)]
     assert {t.colour for t in taught} == {t.colour for t in existing}
     assert {t.shape for t in taught} == {t.shape for t in existing}

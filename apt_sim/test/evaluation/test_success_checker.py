@@ -1,4 +1,4 @@
-"""When a rollout is over, and why."""
+"""Success and failure of a rollout."""
 
 from dataclasses import replace
 
@@ -21,14 +21,14 @@ HELD = (-0.2, 0.4, 0.12)
 
 
 def hand_at(place):
-    """A hand that points down, with a place (3,) between its fingers."""
+    """Return the state of a hand that points down, with a point (3,) between its fingers."""
     down = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
     return ArmState(world_from_ee=make_pose(down, (place[0], place[1], place[2] + EE_FROM_TOOL_CENTRE[0])),
                     gripper=0.5)
 
 
 def table(seconds, **objects):
-    """The table after a time, with objects elsewhere; both hands are where the red cube is held."""
+    """Return the ground truth after a time with moved objects; both hands are at the held red cube."""
     places = TABLE | {name.replace('_', ' '): place for name, place in objects.items()}
     return GroundTruth(
         stamp_ns=round(seconds * 1e9), arms=dict.fromkeys(('left', 'right'), hand_at(HELD)),
@@ -36,7 +36,7 @@ def table(seconds, **objects):
         trays={colour: make_pose(np.eye(3), place) for colour, place in TRAYS.items()})
 
 
-def test_a_task_is_done_when_it_has_looked_done_for_a_while():
+def test_a_task_is_done_when_its_criterion_has_held_for_a_while():
     checker = SuccessChecker([PICK], table(0))
     assert checker.update(table(1.0, red_cube=HELD)).state is EpisodeState.RUNNING
     assert checker.update(table(1.0 + SETTLE_TIME_S, red_cube=HELD)).state is EpisodeState.SUCCESS
@@ -73,7 +73,7 @@ def test_time_runs_out():
     assert status.failure is FailureKind.TIME_OVER and status.reason == f'not done in {limit_s:g} s'
 
 
-def test_the_second_instruction_comes_when_the_first_is_done_and_has_its_own_time():
+def test_the_second_instruction_begins_when_the_first_is_done_and_has_its_own_time_limit():
     other = InstructedTask(task=Task(skill=Skill.PICK, object='blue cup', arm='left'), instruction='take the blue cup')
     checker, placed = SuccessChecker([PLACE, other], table(0)), {'red_cube': (-0.1, 0.78, 0.024)}
     assert checker.current_task is PLACE
@@ -92,7 +92,7 @@ def test_what_lies_on_the_table_is_not_picked(place):
 
 
 def hands(seconds, left, right=(0.4, 0.9, 0.3), **objects):
-    """The table after a time, with hands at these places."""
+    """Return the ground truth after a time with hands at these points."""
     return replace(table(seconds, **objects), arms={'left': hand_at(left), 'right': hand_at(right)})
 
 

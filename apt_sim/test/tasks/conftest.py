@@ -1,4 +1,4 @@
-"""The simulated robot as a task_scene, built once; scenes to be asked about."""
+"""Task scene, built once, and hand-made ground truth."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ def built(contract):
 
 @pytest.fixture
 def task_scene(built):
-    """At the beginning of episode 0."""
+    """Reset to the beginning of episode 0."""
     built.reset(0)
     return built
 
 
 @pytest.fixture
 def scene():
-    """A table with things at these places, hands far above it."""
+    """Return a function that lays objects out at given positions, with the hands far above."""
     def lay(*, objects, trays=(), arms=None):
         away = {'left': (-0.2, 0.5, 0.35), 'right': (0.2, 0.5, 0.35)} | (arms or {})
         return GroundTruth(

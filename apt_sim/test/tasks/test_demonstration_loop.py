@@ -1,4 +1,4 @@
-"""The course of a session: driven by the physics task_scene in place of a live robot."""
+"""Demonstration loop, driven by a task scene in place of a live robot."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from apt_sim.tasks.task_sampler import NoTaskError
 
 
 def perform(cycle, task_scene, seconds=60.0, obey=True):
-    """Everything that a session asks for, in order, targets as 'target' once each time they begin."""
+    """Run the loop and return its actions in order; a series of targets is one 'target'."""
     log, now = [], task_scene.reset(0)
     for _ in range(round(seconds * 50)):
         acts = cycle.tick(now)
@@ -41,7 +41,7 @@ def test_each_episode_is_instructed_marked_and_ended_in_this_order(task_scene, c
 
 
 def test_a_demonstration_that_failed_is_discarded_and_does_not_count(task_scene, contract):
-    """The arms do not follow: nothing is picked, however well it was shown."""
+    """The arms hold, so the object is not lifted."""
     cycle = DemonstrationLoop(contract, [Skill.PICK], seed=5, episodes=1)
     log = perform(cycle, task_scene, seconds=25.0, obey=False)
     marks = [act for act in log if isinstance(act, PublishEpisodeMark)]
@@ -49,7 +49,7 @@ def test_a_demonstration_that_failed_is_discarded_and_does_not_count(task_scene,
     assert cycle.counts['failed'] >= 1 and not cycle.finished
 
 
-def test_breaking_off_discards_what_is_open_and_only_that(task_scene, contract):
+def test_aborting_discards_an_open_episode_only(task_scene, contract):
     idle = DemonstrationLoop(contract, [Skill.PICK], seed=5, episodes=1)
     assert idle.abort('Ctrl-C') == []
     running = DemonstrationLoop(contract, [Skill.PICK], seed=5, episodes=1)
@@ -58,7 +58,7 @@ def test_breaking_off_discards_what_is_open_and_only_that(task_scene, contract):
     assert running.finished
 
 
-def test_scenes_that_allow_nothing_are_passed_over_until_it_is_hopeless(contract, scene):
+def test_scenes_without_a_feasible_task_are_skipped_up_to_a_limit(contract, scene):
     cycle, seeds = DemonstrationLoop(contract, [Skill.PICK], seed=0, episodes=1), []
     empty = scene(objects={})
 

@@ -1,4 +1,4 @@
-"""The demonstrator does what it was asked, in physics, through the real inverse kinematics."""
+"""Scripted expert in physics, through the real inverse kinematics."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from apt_sim.tasks.task_scene import ground_truth
 @pytest.mark.parametrize(('skill', 'seeds'), [
     (Skill.PICK, (0, 1)), (Skill.PLACE, (0, 2)), (Skill.HAND_OVER, (0,)), (Skill.PUSH, (0, 1))],
     ids=lambda value: value.value if isinstance(value, Skill) else '')
-def test_the_demonstrator_does_what_it_was_asked(task_scene, skill, seeds):
+def test_the_scripted_expert_does_its_task(task_scene, skill, seeds):
     for seed in seeds:
         outcome = demonstrate(task_scene, [skill], seed)
         assert outcome.success, f'seed {seed}: {outcome.instructed_task}'
@@ -27,7 +27,7 @@ def test_the_demonstrator_does_what_it_was_asked(task_scene, skill, seeds):
 
 
 def test_it_stays_within_the_limits_that_safety_would_enforce(task_scene, contract):
-    """So that what is recorded as the target is what was executed."""
+    """The recorded target is then the executed one."""
     poses, touched = [], set()
 
     def record_step(now, target):
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_demonstration(task_scene):
 
 
 def test_without_closing_the_gripper_nothing_is_picked(task_scene, contract):
-    """The success test is no accident of how close the hand comes."""
+    """The success criterion does not depend on the distance of the hand alone."""
     before = now = task_scene.reset(0)
     instructed_task = sample_instructed_task(contract, [Skill.PICK], before, np.random.default_rng(0))
     expert = ScriptedExpert(contract, instructed_task.task, before, random=np.random.default_rng(0))
@@ -68,8 +68,8 @@ def test_without_closing_the_gripper_nothing_is_picked(task_scene, contract):
 
 @pytest.mark.parametrize(('height', 'labels'), [
     (0.07, ['up', 'above', 'grasp']), (0.12, ['above', 'grasp']), (0.35, ['above', 'grasp'])])
-def test_a_hand_beside_the_thing_rises_no_more_than_it_must(contract, scene, height, labels):
-    """Straight up before it goes over, and not to the height for a way across the table."""
+def test_a_hand_beside_the_object_rises_no_more_than_needed(contract, scene, height, labels):
+    """The hand rises straight up first, and not to travel height."""
     begin = scene(objects={'red cube': (-0.1, 0.5, 0.02)}, arms={'left': (-0.06, 0.5, height)})
     task = Task(skill=Skill.PICK, arm='left', object='red cube')
     script = SkillScripts(contract, np.random.default_rng(0)).waypoints(task, begin)
@@ -84,7 +84,7 @@ def test_a_hand_beside_the_thing_rises_no_more_than_it_must(contract, scene, hei
 
 
 def test_a_cube_that_slipped_is_tried_again(task_scene, contract):
-    """The scene is asked again where the cube is, before the second attempt."""
+    """The second attempt uses the current pose of the cube."""
     before = now = task_scene.reset(0)
     drawer = TaskSampler(contract)
     task: Task = next(iter(drawer.feasible_tasks(Skill.PICK, before)))
@@ -101,7 +101,7 @@ def test_a_cube_that_slipped_is_tried_again(task_scene, contract):
     assert grasps == 2 and is_task_done(task, before, now)
 
 
-def test_both_arms_are_told_at_every_tick_and_the_idle_one_stays(task_scene, contract):
+def test_both_arms_get_targets_at_every_tick_and_the_idle_one_stays(task_scene, contract):
     before = task_scene.reset(0)
     task = next(task for task in TaskSampler(contract).feasible_tasks(Skill.PICK, before) if task.arm == 'left')
     expert = ScriptedExpert(contract, task, before, random=np.random.default_rng(0), epoch=7)

@@ -1,4 +1,4 @@
-"""Which tasks a scene allows, how they are said, and when they are done."""
+"""Feasible tasks of a scene, their wordings and their success criteria."""
 
 import itertools
 
@@ -73,7 +73,7 @@ def test_tasks_are_drawn_by_the_seed_and_of_every_skill(contract, task_scene):
     assert len(set(tasks)) > 10
 
 
-def test_an_empty_table_allows_nothing_and_says_so(contract, scene):
+def test_an_empty_table_has_no_feasible_task(contract, scene):
     with pytest.raises(NoTaskError, match='pick or push is not feasible'):
         TaskSampler(contract).sample([Skill.PICK, Skill.PUSH], scene(objects={}), np.random.default_rng(0))
 
@@ -107,7 +107,7 @@ def test_every_wording_says_all_that_the_task_needs(task):
 
 
 def test_no_sentence_serves_two_tasks():
-    """An instruction that could mean either would make half of the demonstrations wrong."""
+    """An ambiguous instruction would make half of the demonstrations wrong."""
     variants = [Task(skill=Skill.PICK, object='red cube', arm='left', arm_named=True),
                 Task(skill=Skill.PUSH, object='red cube', arm='left', side=Side.LEFT), PICK, PLACE, HAND, PUSH]
     said = [{language.format_instruction(task, k) for k in range(language.wording_count(task))} for task in variants]
@@ -116,9 +116,9 @@ def test_no_sentence_serves_two_tasks():
 
 
 def scene_tasks():
-    """Every task that could be asked for with three objects, two trays and two arms."""
+    """Return every task with three objects, two trays and two arms."""
     for name, arm in itertools.product(('red cube', 'red cup', 'blue bar'), ('left', 'right')):
-        # The other arm would have to be named.
+        # A task of the other arm would have to name it.
         for said in (True, False) if arm == 'left' else (True,):
             yield Task(skill=Skill.PICK, object=name, arm=arm, arm_named=said)
             yield from (Task(skill=Skill.PLACE, object=name, arm=arm, arm_named=said, tray=tray)
@@ -132,11 +132,11 @@ def test_every_wording_of_every_task_is_understood_as_that_task():
     tasks = list(scene_tasks())
     random = np.random.default_rng(0)
     for task in tasks:
-        # Among all others it is understood just so, whichever wording is drawn, and without it not at all.
+        # Every wording is parsed to its own task among all others, and to none without it.
         instruction = language.sample_instruction(task, random)
         assert language.parse_instruction(instruction, tasks) == task
         assert language.parse_instruction(instruction, [other for other in tasks if other != task]) is None
-    # One task of each kind in every wording, taught and held out.
+    # One task of each kind in every wording, of training and held out.
     for task in TASKS:
         for number in range(language.wording_count(task)):
             assert language.parse_instruction(language.format_instruction(task, number), [task]) == task
@@ -186,7 +186,7 @@ AT_CUBE = {'left': (-0.2, 0.5, 0.12)}
     (PUSH, (-0.30, 0.5, 0.02), None, False),
     (PUSH, (-0.10, 0.6, 0.02), None, False),
     (PUSH, (-0.10, 0.5, 0.12), None, False)])
-def test_a_task_is_done_when_things_are_where_it_says(scene, task, place, arms, expected):
+def test_a_task_is_done_when_the_objects_are_at_its_goal(scene, task, place, arms, expected):
     trays = {'white': (-0.12, 0.78, 0.0), 'black': (0.12, 0.78, 0.0)}
     before = scene(objects={'red cube': (-0.2, 0.5, 0.02)}, trays=trays)
     after = scene(objects={'red cube': place}, trays=trays, arms=arms)

@@ -1,4 +1,4 @@
-"""The simulated table of all stills, built once."""
+"""Simulation for static scenes, built once."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ def small_file():
 
 @pytest.fixture(scope='session')
 def studio(small_file):
-    """A simulation, its cameras, and who draws stills of it."""
+    """Build a simulation, its cameras, and a sampler of static scenes."""
     contract = load_contract(small_file)
     simulation = Simulation(contract, rollout_scene(contract, LIGHT_AND_CAMERA_RANDOMIZATION))
     with CameraRig(simulation) as rig:

@@ -1,4 +1,4 @@
-"""Every answer is right about a scene that is known."""
+"""Answers about a known scene."""
 
 import re
 
@@ -20,7 +20,7 @@ ANNOTATIONS = SceneAnnotations(
     image_cells={'cam_high': {'red cube': (1, 2), 'blue cup': (4, 4), 'green cube': (4, 6)},
               'cam_left_wrist': {'red cube': (7, 0)}},
     image_points={'cam_high': {}, 'cam_left_wrist': {}}, camera_positions={'cam_high': {}, 'cam_left_wrist': {}})
-# All that an object can be called, and the trays likewise.
+# All names of objects and of trays.
 OBJECTS = {f'{name.split()[0]} {noun}': name for name in ALL_OBJECTS
            for shape, nouns in NOUNS.items() if shape.value == name.split()[1] for noun in nouns}
 TRAYS = {f'{colour} {noun}': colour for colour in ('white', 'black', 'red', 'blue')
@@ -46,7 +46,7 @@ def place_of(called):
 
 
 def expected(question):
-    """The answer by another road: from words back to the scene."""
+    """Derive the expected answer from the words of the question."""
     called = CALLED.findall(question)
     if question in SENTENCES:
         return f'{OBJECTS[called[0]]} {place_words(place_of(called[0]), row_first=False)}'
@@ -118,7 +118,7 @@ def test_a_sentence_for_the_robot_is_explained_by_what_it_asks_for(pairs):
     assert starts == {'n', 'tray', 'hand', 'left', 'right'}
 
 
-def test_the_robot_is_told_what_to_do_plainly_or_in_a_question(pairs):
+def test_instructions_are_bare_or_quoted_in_a_question(pairs):
     plain = {pair.question for pair in pairs if '"' not in pair.question}
     asked = {re.sub('".*"', '"s"', pair.question) for pair in pairs if '"' in pair.question}
     assert asked == {'what is meant by "s"?', 'what would you touch to "s"?', 'how far must you reach to "s"?'}
@@ -126,7 +126,7 @@ def test_the_robot_is_told_what_to_do_plainly_or_in_a_question(pairs):
     assert not any(sentence in question for question in plain - SENTENCES for sentence in SENTENCES)
 
 
-def test_the_thing_that_a_question_is_about_is_the_one_that_it_names_first_if_it_is_there(pairs):
+def test_the_subject_of_a_question_is_the_first_object_that_it_names_if_it_is_on_the_table(pairs):
     there = {*ANNOTATIONS.objects, *(f'{colour} tray' for colour in ANNOTATIONS.trays)}
     for pair in pairs:
         called = [OBJECTS.get(name) or f'{TRAYS[name]} tray' for name in CALLED.findall(pair.question)]
@@ -140,7 +140,7 @@ def test_every_wording_of_lifting_is_explained_held_out_ones_too(pairs):
     assert heard == {CALLED.sub('n', format_instruction(lift, wording)) for wording in range(wording_count(lift))}
 
 
-def test_a_description_goes_over_everything_from_left_to_right():
+def test_a_description_lists_everything_from_left_to_right():
     words = describe_table(ANNOTATIONS)
     assert words == ('red cube x3 y7, green cube x11 y9, blue cup x11 y15, red bar x20 y4, orange bar x30 y2, '
                      'white tray x9 y25, blue tray x25 y26')

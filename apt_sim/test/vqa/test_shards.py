@@ -1,4 +1,4 @@
-"""Sheets on disk: the same bytes again, whole or not there, and readable by who is taught with them."""
+"""VQA shards: reproducible, atomic, and readable by the fine-tuning data loader."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ class NotedError(Exception):
 
 @contextmanager
 def files_of_at_most(size):
-    """As on a full disk."""
+    """Limit the file size, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -40,7 +40,7 @@ def words(folder, small_file, *more):
 
 @pytest.fixture(scope='module')
 def written(small_file, tmp_path_factory):
-    """Two sheets, by two processes."""
+    """Write two shards in two processes."""
     folder = tmp_path_factory.mktemp('questions')
     assert main(words(folder, small_file, '--jobs', '2')) == 0
     return folder
@@ -48,13 +48,13 @@ def written(small_file, tmp_path_factory):
 
 @pytest.fixture
 def writer(small_file, tmp_path):
-    """Of sheets of two scenes."""
+    """Return the configuration of shards with two scenes."""
     writer = ShardWriter(VqaConfig(contract=str(small_file), scenes=2), tmp_path)
     yield writer
     writer.close()
 
 
-def test_the_bytes_of_a_sheet_depend_on_its_number_alone(written, small_file, tmp_path):
+def test_the_bytes_of_a_shard_depend_on_its_number_alone(written, small_file, tmp_path):
     writer = ShardWriter(VqaConfig(contract=str(small_file)), tmp_path)
     assert writer(1) == 50
     writer.close()
@@ -63,7 +63,7 @@ def test_the_bytes_of_a_sheet_depend_on_its_number_alone(written, small_file, tm
     assert not list(written.glob('.sheet*'))
 
 
-def test_a_line_names_its_pictures_marks_each_and_asks_in_turn(written):
+def test_a_line_has_images_marks_and_a_conversation(written):
     lines = (shard_folder(written, 0) / CONVERSATIONS).read_text().splitlines()
     assert len(lines) == 50
     for line in map(json.loads, lines):
@@ -80,14 +80,14 @@ def test_a_line_names_its_pictures_marks_each_and_asks_in_turn(written):
         assert kinds == ['image'] * 3 + ['text'] * 14
 
 
-def test_who_is_taught_can_read_them(written):
+def test_the_fine_tuning_loader_reads_shards(written):
     conversations = Conversations([written])
     assert len(conversations) == 100 and conversations[99].pictures().shape == (3, 128, 128, 3)
     assert {'red', 'cube', 'white', 'tray'} <= set(conversations.words)
     assert conversations.meant
 
 
-def test_sheets_that_are_there_are_not_made_again(written, small_file, capsys):
+def test_existing_shards_are_not_written_again(written, small_file, capsys):
     before = digests(shard_folder(written, 0))
     assert main(words(written, small_file)) == 0
     assert '2 sheets of 50 scenes' in (said := ' '.join(capsys.readouterr().err.split())) and '0 of them new' in said
@@ -115,7 +115,7 @@ def test_a_contract_that_is_not_there_is_named(tmp_path, capsys):
     assert 'robot.yaml' in capsys.readouterr().err and not (tmp_path / 'new').exists()
 
 
-def test_a_sheet_appears_whole_or_not_at_all(writer, tmp_path):
+def test_a_shard_is_written_atomically(writer, tmp_path):
     with files_of_at_most(1000), pytest.raises(OSError, match='File too large'):
         writer(0)
     assert not list(tmp_path.iterdir())
@@ -132,9 +132,9 @@ def test_what_was_left_half_written_is_begun_anew(writer, tmp_path):
     assert digests(shard_folder(tmp_path, 0)) == whole and len(list(tmp_path.iterdir())) == 2
 
 
-def test_no_still_is_the_scene_of_a_trial(writer, tmp_path):
+def test_no_static_scene_is_the_scene_of_a_rollout(writer, tmp_path):
     class Notes:
-        """Draws nothing, and notes for which seed it should."""
+        """Sampler that records its seeds."""
 
         def __init__(self):
             self.seeds = []

@@ -1,4 +1,4 @@
-"""What is said of a still scene is what the simulation has there."""
+"""Annotations of static scenes match the simulation."""
 
 import colorsys
 
@@ -27,7 +27,7 @@ SCENES = 40
 
 @pytest.fixture(scope='module')
 def seen(studio):
-    """Of each scene: where everything is, the pictures, what is said, and where hands and fingers are."""
+    """Return ground truth, images, annotations and joint positions of each scene."""
     found = []
     for seed in range(SCENES):
         scene = studio.sampler.sample(seed)
@@ -48,7 +48,7 @@ def test_places_count_two_centimetres_each_from_the_left_front_corner():
     assert table_cell(np.array([-2.0, 5.0, 0.0])) == (0, GRID_SHAPE[1] - 1)
 
 
-def test_everything_on_the_table_has_its_place(seen):
+def test_every_object_and_tray_has_its_cell(seen):
     for scene, _, annotations, _ in seen:
         for told, true in ((annotations.objects, scene.objects), (annotations.trays, scene.trays)):
             assert set(told) == set(true)
@@ -63,7 +63,7 @@ def test_the_nearer_hand_is_that_of_the_same_half_of_the_table(seen):
                                           pose in scene.objects.items()}
 
 
-def test_points_in_a_picture_are_where_the_projection_has_them(studio):
+def test_image_points_agree_with_the_projection(studio):
     studio.simulation.reset(0)
     camera_image = studio.rig.render('cam_high')
     matrix = intrinsics(studio.simulation, 'cam_high')
@@ -85,7 +85,7 @@ def test_points_in_a_picture_are_where_the_projection_has_them(studio):
 
 @pytest.mark.parametrize('camera', ['cam_high', 'cam_left_wrist', 'cam_right_wrist'])
 def test_the_marked_middle_of_most_objects_shows_their_colour(seen, camera):
-    """Not of all: an arm or a finger may stand before one. A cup's middle is dark."""
+    """Only most of them do: an arm or a finger may hide an object, and a cup's centre is dark."""
     hits, shown = 0, 0
     for _, camera_images, annotations, _ in seen:
         rgb = camera_images[camera].rgb
@@ -113,7 +113,7 @@ def test_a_place_is_where_the_camera_sees_the_middle(seen):
     assert shown >= 50
 
 
-def test_the_part_of_a_picture_is_that_of_the_marked_middle(seen):
+def test_the_image_cell_is_that_of_the_annotated_centre(seen):
     for _, _, annotations, _ in seen:
         for camera, pictured in annotations.image_cells.items():
             for name, where in pictured.items():
@@ -144,7 +144,7 @@ def test_hands_off_their_start_point_straight_down(studio, seen):
     assert all(pose[2, 0] < -np.cos(0.06) for pose in posed), 'x of ee_gripper_link is the way it points'
 
 
-def test_a_still_is_the_same_whatever_was_drawn_before(studio):
+def test_a_static_scene_does_not_depend_on_earlier_ones(studio):
     def picture(seed):
         scene = studio.sampler.sample(seed)
         return studio.simulation.data.qpos.copy(), render_and_annotate(studio.simulation, studio.rig,
@@ -154,7 +154,7 @@ def test_a_still_is_the_same_whatever_was_drawn_before(studio):
     assert np.array_equal(joints, again) and np.array_equal(shown, shown_again)
 
 
-def test_a_point_behind_the_camera_is_not_in_its_picture():
+def test_a_point_behind_the_camera_is_not_in_its_image():
     picture = CameraView(size=100, intrinsics=np.array([[50.0, 0, 50], [0, 50, 50], [0, 0, 1]]),
                       world_from_camera=make_pose(np.eye(3), (0.0, 0.0, 0.0)))
     assert image_position(np.array([0.0, 0.0, 1.0]), picture) == (0.5, 0.5)

@@ -1,4 +1,4 @@
-"""The contract's chain is the only description of an arm: whoever changes it changes all that knows the arm."""
+"""The contract's chain is the only description of an arm: simulation and kinematics follow its changes."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ NOTHING = SceneConfig(objects=(), trays=())
 
 
 def bent(chain):
-    """The same chain, every place and axis a little elsewhere; axes to the six digits that people write."""
+    """Return the chain with every pose and axis changed a little; axes have six digits, as in files."""
     random = np.random.default_rng(3)
 
     def moved(place):
@@ -47,7 +47,7 @@ def with_arm(contract, name, **changes):
 
 @pytest.fixture(scope='module')
 def measured(contract):
-    """The simulated robot, its left arm measured anew."""
+    """Build the simulated robot with a recalibrated left arm."""
     return with_arm(contract, 'left', chain=bent(contract.arms['left'].chain))
 
 
@@ -129,6 +129,6 @@ def test_the_shipped_chain_is_the_one_that_gym_aloha_describes(contract):
     ({'chain': None}, r'arms\.left\.chain is not in the contract, so the simulator .* add the chain'),
     ({'joints': tuple('abcdef')},
      r'arms\.left\.joints is a, b, c, d, e, f; expected those of the simulated arm: waist')])
-def test_an_arm_that_the_simulated_one_cannot_be_is_refused(contract, changes, complaint):
+def test_an_arm_that_does_not_fit_the_simulated_one_is_rejected(contract, changes, complaint):
     with pytest.raises(SceneError, match=complaint):
         build_model(with_arm(contract, 'left', **changes), NOTHING)

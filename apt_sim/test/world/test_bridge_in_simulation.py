@@ -1,4 +1,4 @@
-"""The bridge drives the simulated arms, with their weight, friction and surroundings."""
+"""IK bridge with the simulated arms, their weight, friction and surroundings."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ DOWN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 
 
 class Driver:
-    """One bridge with one simulated arm, ticking at the control rate."""
+    """IK bridge with one simulated arm, ticking at the control rate."""
 
     def __init__(self, simulation, name):
         self.simulation, self.name = simulation, name
@@ -24,7 +24,7 @@ class Driver:
         self.base_from_world = invert_pose(self.arm.world_from_base.matrix)
 
     def follow(self, world_from_ee, seconds, gripper=1.0):
-        """Every outcome and every pair of touching bodies on the way to a constant target."""
+        """Return every outcome and every pair of touching bodies on the way to a constant target."""
         outcomes, touched = [], set()
         for _ in range(round(seconds / PERIOD_S)):
             now_ns = self.simulation.time_ns
@@ -75,7 +75,7 @@ def test_an_unreachable_target_comes_to_rest_at_the_nearest_pose(simulation):
     driver = Driver(simulation, 'left')
     driver.follow(near(driver.pose, 0.0, 0.0, 0.02), 0.5)
     driver.follow(near(driver.pose, 0.15, 0.0, 0.0), 1.5)
-    # Turned right back: no wrist does that.
+    # A rotation beyond the range of the wrist.
     backwards = make_pose(driver.pose[:3, :3] @ Rotation.from_rotvec((0.0, 3.0, 0.0)).as_matrix(),
                           driver.pose[:3, 3])
     outcomes, _ = driver.follow(backwards, 5.0)

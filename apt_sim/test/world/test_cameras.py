@@ -1,4 +1,4 @@
-"""Pictures and calibration tell the same story."""
+"""Images and calibration agree."""
 
 import colorsys
 import dataclasses
@@ -27,7 +27,7 @@ FEWEST_PIXELS = 40
 
 
 def blob_of(rgb, name):
-    """Mask of the largest patch of a cube's colour."""
+    """Return the mask of the largest patch of a cube's colour."""
     hsv = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     hue = 360 * colorsys.rgb_to_hsv(*OBJECT_COLOURS[object_spec(name).colour])[0]
     turn = np.abs((hsv[..., 0] - hue + 180) % 360 - 180)
@@ -39,7 +39,7 @@ def blob_of(rgb, name):
 
 
 def silhouette_of(simulation, name, camera):
-    """Mask of a whole cube in a picture, from geometry alone; None if it leaves the picture."""
+    """Return the mask of a cube in an image from geometry alone; None if it is partly outside."""
     corners = (np.indices((2, 2, 2)).reshape(3, 8).T - 0.5) * OBJECT_SIDE
     cube = simulation.world_from_object(name)
     matrix, pose = intrinsics(simulation, camera), world_from_camera(simulation, camera)
@@ -47,7 +47,7 @@ def silhouette_of(simulation, name, camera):
     height, width = simulation.settings.image_height, simulation.settings.image_width
     if not (np.all(pixels > 1) and np.all(pixels < (width - 1, height - 1))):
         return None
-    # Sixteen times as fine, because a drawing by whole pixels is half a pixel wrong.
+    # Sixteen times the resolution, because drawing in whole pixels has an error of half a pixel.
     mask = np.zeros((16 * height, 16 * width), np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(np.round(16 * pixels - 0.5).astype(np.int32)), 255)
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA) / 255
@@ -59,7 +59,7 @@ def centroid(weights):
 
 
 def sightings(simulation, rig, camera):
-    """Projected centre, blob and silhouette of each cube that a camera sees whole and uncovered."""
+    """Yield projected centre, blob and silhouette of each cube that a camera sees completely."""
     rgb = rig.render(camera).rgb
     for name in simulation.scene_objects.objects:
         silhouette, blob = silhouette_of(simulation, name, camera), blob_of(rgb, name)
@@ -71,7 +71,7 @@ def sightings(simulation, rig, camera):
 
 
 def look_down(simulation, contract):
-    """QuestionAnswer both hands towards the table, so that the wrist cameras see some of it."""
+    """Turn both hands towards the table, so that the wrist cameras see some of it."""
     for name in contract.arms:
         simulation.command_joints(name, np.array([0.0, -0.7, 0.6, 0.0, 0.9, 0.0]))
     simulation.step(1000)
@@ -92,7 +92,7 @@ def test_projected_cubes_lie_on_their_colours(simulation, contract, rig, camera,
     assert seen >= at_least
 
 
-def test_a_picture_knows_when_and_from_where_it_was_taken(simulation, rig):
+def test_an_image_has_its_stamp_and_its_camera_pose(simulation, rig):
     simulation.step(25)
     camera_image = rig.render('cam_left_wrist')
     assert camera_image.stamp_ns == simulation.time_ns
@@ -113,7 +113,7 @@ def test_cameras_that_do_not_vary_stand_where_contract_and_scene_have_them(simul
             np.testing.assert_allclose(placed.cameras[name].world_from_camera.matrix, stands, atol=1e-6)
 
 
-def test_pictures_follow_from_the_seed(simulation, rig):
+def test_images_are_determined_by_the_seed(simulation, rig):
     first = rig.render('cam_high').rgb
     simulation.reset(1)
     other = rig.render('cam_high').rgb
@@ -122,7 +122,7 @@ def test_pictures_follow_from_the_seed(simulation, rig):
     assert (first != other).any()
 
 
-def test_a_sky_that_is_out_of_sight_is_left_out_and_no_picture_changes(simulation, contract, rig, monkeypatch):
+def test_an_invisible_sky_is_not_rendered_and_no_image_changes(simulation, contract, rig, monkeypatch):
     random, seen = np.random.default_rng(0), []
     for _ in range(8):
         for name, arm in contract.arms.items():
@@ -145,7 +145,7 @@ def test_from_below_the_floor_there_is_nothing_but_sky(simulation):
 
 
 @pytest.mark.parametrize('finer', ['squares', 'slices'])
-def test_a_small_picture_hardly_shows_that_things_are_drawn_coarsely(contract, monkeypatch, finer):
+def test_coarse_meshes_hardly_change_a_small_image(contract, monkeypatch, finer):
     def pictures():
         cups = SceneConfig(objects=('red cup', 'blue cup', 'green cup'), image_width=128, image_height=128)
         small = Simulation(contract, cups)

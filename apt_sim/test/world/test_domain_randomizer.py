@@ -1,4 +1,4 @@
-"""What lies on the table and how it looks follows from the seed, in one compiled model."""
+"""Domain randomisation is determined by the seed, in one compiled model."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_each_episode_has_some_of_the_pool_and_in_the_end_all(pool):
     assert objects == set(ALL_OBJECTS) and trays == set(TRAY_COLOURS)
 
 
-def test_looks_follow_from_the_seed_whatever_came_before(pool):
+def test_the_appearance_is_determined_by_the_seed(pool):
     simulation, rig = pool
     simulation.reset(3)
     first = rig.render('cam_high')
@@ -73,7 +73,7 @@ def test_a_jittered_camera_is_where_it_says(pool):
     assert seen >= 20 and len(wrong) <= 1, wrong
 
 
-def test_without_variation_looks_are_the_contracts(contract):
+def test_without_randomisation_cameras_are_the_contracts(contract):
     simulation = Simulation(contract, SceneConfig(**POOL))
     for seed in (1, 2):
         simulation.reset(seed)
@@ -81,7 +81,7 @@ def test_without_variation_looks_are_the_contracts(contract):
                                    contract.cameras['cam_high'].world_from_camera.matrix, atol=1e-6)
 
 
-def test_a_shape_that_is_not_worn_touches_nothing(contract):
+def test_a_hidden_shape_touches_nothing(contract):
     simulation = Simulation(contract, SceneConfig(**POOL))
     for seed in range(5):
         simulation.reset(seed)

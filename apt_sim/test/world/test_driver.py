@@ -1,4 +1,4 @@
-"""What stands between commands and motors: checks, servos, pacing."""
+"""Command validation, servos and pacing."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_limits_survive_the_rounding_of_32_bit_floats(contract):
     ('arm', [math.inf, *HOME[1:]], 'waist is inf'),
     ('arm', [*HOME[:4], 2.5, 0.0], 'wrist_angle is 2.5000 rad, outside its limits -1.8675 .. 2.2340'),
 ], ids=['other group', 'no group', 'short', 'empty', 'long', 'nan', 'infinite', 'beyond a limit'])
-def test_what_is_no_movement_of_the_arm_is_refused_with_the_reason(contract, group, values, reason):
+def test_an_invalid_arm_command_is_rejected_with_a_reason(contract, group, values, reason):
     refusal = arm_command(contract.arms['left'], group, values)
     assert isinstance(refusal, CommandRejection)
     assert reason in refusal.reason
@@ -52,7 +52,7 @@ def test_what_is_no_movement_of_the_arm_is_refused_with_the_reason(contract, gro
     ('waist', 0.03, "single joint is 'waist'"), ('gripper', math.nan, 'gripper is nan'),
     ('gripper', math.inf, 'gripper is inf'),
     ('gripper', 0.5, 'gripper is 0.5000, outside its range 0.0210 .. 0.0570'), ('gripper', -0.03, 'outside')])
-def test_what_is_no_movement_of_the_gripper_is_refused_with_the_reason(contract, joint, value, reason):
+def test_an_invalid_gripper_command_is_rejected_with_a_reason(contract, joint, value, reason):
     refusal = finger_command(contract.arms['left'], joint, value)
     assert isinstance(refusal, CommandRejection)
     assert reason in refusal.reason
@@ -76,7 +76,7 @@ def servo():
 def test_a_stream_of_commands_is_led_by_its_velocity(servo):
     for tick in range(5):
         servo.set_command(np.array([0.01 * tick]), 0.02 * tick)
-    # 0.5 rad/s for the damping's 30 ms and half a period.
+    # 0.5 rad/s times 30 ms of damping and half a period.
     assert servo.set_point(0.085) == pytest.approx([0.04 + 0.5 * 0.04])
 
 
@@ -87,7 +87,7 @@ def test_a_stream_that_ends_is_led_no_further(servo):
 
 
 def test_a_command_that_comes_late_does_not_jerk_the_arm(servo):
-    """A hiccup of the sender: the set point neither falls back meanwhile nor overshoots afterwards."""
+    """A delay of the sender: the set point neither falls back meanwhile nor overshoots afterwards."""
     for tick in range(5):
         servo.set_command(np.array([0.01 * tick]), 0.02 * tick)
     before = servo.set_point(0.08)

@@ -1,4 +1,4 @@
-"""The simulation moves as the robot would."""
+"""Physics of the simulated robot."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_cubes_rest_on_the_table_where_they_were_laid(simulation):
         np.testing.assert_allclose(cube[:2, 3], laid[:2, 3], atol=1e-3)
 
 
-def test_what_lies_still_sleeps_until_a_hand_comes(simulation, hand_of, from_above):
+def test_objects_at_rest_sleep_until_a_hand_comes(simulation, hand_of, from_above):
     def awake():
         return [name for place, name in enumerate(simulation.scene_objects.objects)
                 if simulation.data.body_awake[simulation.model.body(f'object/{place}').id]]
@@ -65,7 +65,7 @@ def test_what_lies_still_sleeps_until_a_hand_comes(simulation, hand_of, from_abo
     cube = min(before, key=lambda name: before[name][0, 3])
     hand, place = hand_of('left'), before[cube][:3, 3]
     yaw = np.arctan2(place[1], place[0])
-    # Closed fingers come down beside the cube and remove_partial_files it along.
+    # Closed fingers come down beside the cube and sweep it along.
     hand.squeeze(FINGER_SQUEEZE)
     hand.go(from_above(place + (0.0, 0.07, 0.0), yaw, 0.15))
     hand.go(from_above(place + (0.0, 0.07, 0.0), yaw, 0.033))
@@ -109,7 +109,7 @@ def test_a_hand_follows_a_circle_of_ten_centimetres_within_three_millimetres(
     assert max(errors) < 0.003
 
 
-def test_the_gripper_opens_as_far_as_it_is_told(simulation, contract):
+def test_the_gripper_opens_as_commanded(simulation, contract):
     arm = contract.arms['left']
     for opening in (1.0, 0.5, 0.25, 0.75):
         simulation.command_finger('left', reading_from_opening(opening, arm.gripper_command))
@@ -154,7 +154,7 @@ def test_objects_that_fall_off_the_table_land_on_the_floor(contract):
     assert -0.75 < simulation.world_from_object('red cube')[2, 3] < -0.65
 
 
-def test_in_a_still_arms_fingers_and_objects_are_where_they_were_put(simulation, contract):
+def test_a_static_state_has_arms_fingers_and_objects_as_set(simulation, contract):
     joints = {name: np.array(arm.start) + 0.1 for name, arm in contract.arms.items()}
     fingers = {'left': 0.03, 'right': 0.05}
     held, *others = simulation.scene_objects.objects
@@ -174,7 +174,7 @@ def test_in_a_still_arms_fingers_and_objects_are_where_they_were_put(simulation,
     assert all(np.array_equal(simulation.world_from_object(name), pose) for name, pose in before.items())
 
 
-def test_a_still_leaves_nothing_to_the_next_episode(simulation, contract):
+def test_a_static_state_leaves_nothing_to_the_next_episode(simulation, contract):
     simulation.reset(4)
     expected = simulation.data.qpos.copy()
     simulation.set_static_state({'left': np.array(contract.arms['left'].start) + 0.2}, {'left': 0.03},

@@ -1,4 +1,4 @@
-"""The scene is the contract's robot."""
+"""Scene of the robot in the contract."""
 
 import dataclasses
 import sys
@@ -71,7 +71,7 @@ def test_a_robot_with_other_arms_is_refused_by_name(contract):
         build_model(other, SceneConfig())
 
 
-def test_an_unknown_thing_is_refused_with_those_that_exist():
+def test_an_unknown_object_is_rejected_with_the_known_ones():
     with pytest.raises(SceneError, match='objects: unknown pink cube; expected some of red cube'):
         SceneConfig(objects=('red cube', 'pink cube'))
     with pytest.raises(SceneError, match='trays: unknown green; expected some of white'):
