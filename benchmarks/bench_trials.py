@@ -16,7 +16,7 @@ from apt_policy.inference.planner_settings import PlannerSettings
 from apt_sim.collect.collector import CollectionConfig, EpisodeCollector
 from apt_sim.evaluation.evaluate import Evaluator, RolloutConfig, policy_planner
 from apt_sim.evaluation.rollout import RolloutPlan
-from apt_sim.evaluation.score import shares
+from apt_sim.evaluation.score import time_shares
 from apt_sim.evaluation.splits import InstructionSplit, parse_skills
 
 COMMAND = 'python benchmarks/bench_trials.py'
@@ -59,7 +59,7 @@ def evaluate() -> None:
     evaluator.close()
     record(name='sim_eval_speed', value=sum(result.duration_s for result in results) / spent_s,
            unit='simulated s per s and core', goal='', command=COMMAND)
-    for what, share in shares(results).items():
+    for what, share in time_shares(results).items():
         record(name=f'sim_eval_share_{what}', value=share, unit='of the time', goal='', command=COMMAND)
 
 

@@ -21,7 +21,7 @@ from apt_demos.demo.recording import Recording
 from apt_demos.live_evaluation.live_robot import LiveGraphError, LiveRobot
 from apt_policy.core.contract import RobotContract
 from apt_sim.evaluation.splits import InstructionSplit, is_in_split, split_wordings
-from apt_sim.evaluation.success_checker import EpisodeState, EpisodeStatus, FailureKind, SuccessChecker, failed
+from apt_sim.evaluation.success_checker import EpisodeState, EpisodeStatus, FailureKind, SuccessChecker, failed_status
 from apt_sim.tasks.episode import InstructedTask
 from apt_sim.tasks.language import parse_instruction, sample_instruction
 from apt_sim.tasks.task import GroundTruth, Skill, Task
@@ -187,7 +187,7 @@ class DemoRunner:
         recorder.start()
         checker = SuccessChecker((instruction.instructed_task,), before) if instruction.instructed_task else None
         status = self._watch(checker, seconds, robot.wait_for_state(after_ns=before.stamp_ns).stamp_ns,
-                              patience_s=seconds / (speed * _SLOWEST))
+                             patience_s=seconds / (speed * _SLOWEST))
         recording = recorder.finish()
         robot.enable(False)
         return InstructionResult(instruction=instruction, recording=recording, status=status)
@@ -212,7 +212,7 @@ class DemoRunner:
                 until_s = min(seconds, self._recorder.elapsed_s() + _REST_S)
         if checker is None:
             return None
-        return status or failed(FailureKind.TIME_OVER, f'not done in {seconds:g} s')
+        return status or failed_status(FailureKind.TIME_OVER, f'not done in {seconds:g} s')
 
     def _sent(self) -> int:
         status: Any = self._recorder.status

@@ -152,7 +152,7 @@ def _graph(options: argparse.Namespace, speed: float) -> graph.Graph:
 
 
 def run_in_real_time(run_at_speed: Callable[[float], DemoResult], speed: float,
-                    console: Console) -> tuple[DemoResult, float]:
+                     console: Console) -> tuple[DemoResult, float]:
     """Perform, and once more at half the speed where the machine did not keep up.
 
     Args:
@@ -206,7 +206,7 @@ def _report(options: argparse.Namespace, result: DemoResult, speed: float, conso
     # Without pictures the robot is judged all the same.
     if frames := [frame for recording in recordings for frame in recording.frames]:
         write_demo_video(frames, options.out / 'demo.mp4', overview=OVERVIEW, intrinsics=result.intrinsics,
-                   world_from_camera=placement.matrix, rate_hz=VIDEO_HZ)
+                         world_from_camera=placement.matrix, rate_hz=VIDEO_HZ)
         write_storyboard(result.results, options.out / 'demo.jpg')
         products = [('video', 'demo.mp4'), ('story', 'demo.jpg'), *products]
     for what, name in products:

@@ -53,7 +53,7 @@ def write_demo_video(frames: Iterable[VideoFrame], path: Path, *, overview: str,
 
 
 def compose_frame(frame: VideoFrame, overview: str, intrinsics: NDArray[np.float64],
-            world_from_camera: NDArray[np.float64]) -> RgbImage:
+                  world_from_camera: NDArray[np.float64]) -> RgbImage:
     """Compose one RGB image of the video, 536 px high; the overview's aspect ratio gives its width.
 
     Args:

@@ -148,7 +148,7 @@ class Recording:
         if self.too_slow:
             held = ', '.join(f'{ticks} ticks held for {reason}' for reason, ticks in self.holds.items())
             return [RunIssue(cause=IssueCause.SLOW_MACHINE, text=f'{self._flow}; real-time factor '
-                                f'{self.real_time_factor:.2f}, {held or "no tick held, so the loop missed ticks"}')]
+                             f'{self.real_time_factor:.2f}, {held or "no tick held, so the loop missed ticks"}')]
         return [RunIssue(cause=IssueCause.FAULT, text=text) for text in self._faults()]
 
     @property

@@ -37,8 +37,8 @@ def rollout_graph(settings: RolloutConfig, policy: LivePolicyConfig) -> graph.Gr
     scene = rollout_scene(load_contract(settings.contract), LIGHT_RANDOMIZATION)
     more: dict[str, dict[str, graph.Value]] = {
         SIMULATOR: {'objects': scene.objects, 'objects_on_table': scene.objects_on_table, 'trays': scene.trays,
-                     'trays_on_table': scene.trays_on_table, 'vary_lights': True, 'width': scene.image_width,
-                     'height': scene.image_height},
+                    'trays_on_table': scene.trays_on_table, 'vary_lights': True, 'width': scene.image_width,
+                    'height': scene.image_height},
         POLICY: {'replan_period_s': settings.replan_s, 'dtype': planner.dtype,
                  'denoising_steps': planner.denoising_steps, 'noise_scale': planner.noise_scale}}
     return replace(described, nodes=tuple(

@@ -92,7 +92,7 @@ class LiveRobot(Node):
             after_ns: time [ns].
         """
         self.wait_until(lambda: self._ground_truth.objects_ns > after_ns and self._latest_state() is not None,
-                    'joint states and sim/objects')
+                        'joint states and sim/objects')
         now = self._latest_state()
         assert now is not None, 'waited for'
         return now

@@ -100,7 +100,7 @@ def markdown(results: Results) -> str:
 def _cell(scores: Sequence[Mapping[str, float]]) -> SplitResult:
     episodes = [int(score['episodes']) for score in scores]
     return SplitResult(episodes=sum(episodes), success=_share([score['success'] for score in scores], episodes),
-                approached=_share([score['approached'] for score in scores], episodes))
+                       approached=_share([score['approached'] for score in scores], episodes))
 
 
 def _share(by_seed: Sequence[float], episodes: Sequence[int]) -> PooledRate:

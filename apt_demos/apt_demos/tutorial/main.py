@@ -29,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _options(words)
     console = Console()
     config = TutorialConfig(episodes=options.episodes, held_out=options.held_out, iterations=options.iterations,
-                  watch_s=options.watch, speed=options.speed)
+                            watch_s=options.watch, speed=options.speed)
     try:
         known = steps(options.out, shipped_contract('aloha_tutorial.yaml'), config)
         chosen = select_steps(options.only, [(step,) for step in known])

@@ -43,7 +43,7 @@ def test_a_plan_far_outside_the_image_or_behind_it_does_not_break_the_video():
 def test_the_video_has_every_frame(tmp_path):
     path = tmp_path / 'film.mp4'
     write_demo_video([frame() for _ in range(7)], path, overview='high', intrinsics=INTRINSICS,
-               world_from_camera=IDENTITY, rate_hz=15.0)
+                     world_from_camera=IDENTITY, rate_hz=15.0)
     with av.open(str(path)) as container:
         pictures = [f.to_ndarray(format='rgb24') for f in container.decode(video=0)]
     assert len(pictures) == 7

@@ -77,7 +77,7 @@ def write_bag(bag: Path, simulation: Simulation, ticks: Sequence[ControlTick], *
 
 def _write_messages(writer: MessageWriter, contract: RobotContract, simulation: Simulation,
                     ticks: Sequence[ControlTick],
-          instruction: str) -> None:
+                    instruction: str) -> None:
     start_ns = ticks[0].stamp_ns
     find = StreamTable(contract).find
     writer.write(find(StreamKind.STATIC_TRANSFORMS).topic, start_ns, messages.static_frames(start_ns, simulation))
@@ -85,12 +85,12 @@ def _write_messages(writer: MessageWriter, contract: RobotContract, simulation: 
         writer.write(find(kind).topic, start_ns, String(data=instruction))
     clock, mark = find(StreamKind.CLOCK).topic, find(StreamKind.EPISODE_MARK).topic
     writer.write(mark, start_ns, String(data=EpisodeMark.BEGIN.value))
-    frames, target_messages = messages.MovingFrames(simulation), TargetMessages(contract)
+    frames, target_messages = messages.LinkTransforms(simulation), TargetMessages(contract)
     for tick in ticks:
         now_ns = tick.stamp_ns
         writer.write(clock, now_ns, messages.clock(now_ns))
         positions = {name: readings.position for name, readings in tick.readings.items()}
-        writer.write(find(StreamKind.TRANSFORMS).topic, now_ns, frames.message(now_ns, positions))
+        writer.write(find(StreamKind.TRANSFORMS).topic, now_ns, frames.to_message(now_ns, positions))
         for name, readings in tick.readings.items():
             joints = messages.joint_states(now_ns, contract.arms[name], readings)
             writer.write(find(StreamKind.JOINT_STATE, name).topic, now_ns, joints)

@@ -26,7 +26,7 @@ from apt_policy.moved import current_checkpoint
 from apt_sim.evaluation.evaluate import Evaluator, RolloutConfig, RolloutResult, policy_planner
 from apt_sim.evaluation.live import LivePolicyConfig, live_runner
 from apt_sim.evaluation.rollout import RolloutPlan
-from apt_sim.evaluation.score import scores, shares, table, write_json
+from apt_sim.evaluation.score import score_splits, score_table, time_shares, write_json
 from apt_sim.evaluation.splits import TEST_SPLITS, InstructionSplit, SplitError, parse_skills, parse_split
 from apt_sim.options import add_shared, contract_path, positive
 from apt_training.bulk.pool import JobDone, JobFailed, WorkerPool, WorkerPoolError
@@ -38,8 +38,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         settings = RolloutConfig(contract=contract_path(options.contract), replan_s=options.replan,
-                                      delay_s=options.delay, patience=options.patience,
-                                      videos=options.videos)
+                                 delay_s=options.delay, patience=options.patience,
+                                 videos=options.videos)
         load_contract(settings.contract)
         splits = tuple(dict.fromkeys(_splits(options.split)))
         skills = parse_skills(options.skills)
@@ -94,7 +94,7 @@ class _Run:
         if results:
             self._report(results, elapsed_s)
             if target is not None:
-                write_json(scores(results), target)
+                write_json(score_splits(results), target)
         if len(results) == wanted:
             return
         kept = '' if target is None else f'; {target} holds these' if results else f'; {target} was not written'
@@ -118,9 +118,9 @@ class _Run:
                 progress.update(bar, advance=1, tally=f'{done} succeeded')
 
     def _report(self, results: Sequence[RolloutResult], elapsed_s: float) -> None:
-        self._console.print(table(results, {plan.split.value: self._episodes for plan in self._plans}))
+        self._console.print(score_table(results, {plan.split.value: self._episodes for plan in self._plans}))
         simulated_s = sum(result.duration_s for result in results)
-        parts = [f'{what} {100 * share:.0f} %' for what, share in shares(results).items()]
+        parts = [f'{what} {100 * share:.0f} %' for what, share in time_shares(results).items()]
         self._console.print(', '.join([f'{simulated_s:.0f} simulated s in {elapsed_s:.0f} s', *parts]), highlight=False)
 
 

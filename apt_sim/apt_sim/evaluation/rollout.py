@@ -60,8 +60,8 @@ class RolloutPlan:
 def rollout_scene(contract: RobotContract, variation: RandomizationConfig) -> SceneConfig:
     """Return the scene of all rollouts, with images of the contract's size."""
     return SceneConfig(objects=ALL_OBJECTS, objects_on_table=OBJECTS_ON_TABLE, trays=tuple(TRAY_COLOURS),
-                         trays_on_table=TRAYS_ON_TABLE, variation=variation,
-                         image_width=contract.image_size, image_height=contract.image_size)
+                       trays_on_table=TRAYS_ON_TABLE, variation=variation,
+                       image_width=contract.image_size, image_height=contract.image_size)
 
 
 class RolloutSampler:
@@ -113,7 +113,7 @@ class RolloutSampler:
 
     def _sample_task(self, split: InstructionSplit, skills: Sequence[Skill], scene: GroundTruth,
                      random: np.random.Generator, *,
-              besides: Task | None = None) -> InstructedTask | None:
+                     besides: Task | None = None) -> InstructedTask | None:
         """Sample a feasible skill, one of its tasks and a wording, each uniformly; None if nothing is feasible."""
         possible = [[task for task in self._tasks.feasible_tasks(skill, scene)
                      if is_in_split(split, task) and (besides is None or task.object != besides.object)]

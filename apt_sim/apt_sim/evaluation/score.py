@@ -42,7 +42,7 @@ def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def scores(results: Sequence[RolloutResult]) -> dict[str, Score]:
+def score_splits(results: Sequence[RolloutResult]) -> dict[str, Score]:
     """Return the score of each split, in the order of their first results."""
     by_split: defaultdict[str, list[RolloutResult]] = defaultdict(list)
     for result in results:
@@ -69,14 +69,14 @@ def write_json(found: Mapping[str, Score], path: Path) -> None:
     write_text(path, json.dumps(fields, indent=2, sort_keys=True) + '\n')
 
 
-def table(results: Sequence[RolloutResult], wanted: Mapping[str, int] | None = None) -> Table:
+def score_table(results: Sequence[RolloutResult], wanted: Mapping[str, int] | None = None) -> Table:
     """Return a table of success rate, interval and most frequent failures by split.
 
     Args:
         results: results of the finished rollouts.
         wanted: number of requested rollouts by split; None takes that of the finished ones.
     """
-    found = scores(results)
+    found = score_splits(results)
     wanted = wanted or {split: score.episodes for split, score in found.items()}
     shown = Table(title=f'{len(results)} rollouts')
     for heading, justify in (('split', 'left'), ('episodes', 'right'), ('success', 'right'), ('95 %', 'right'),
@@ -95,7 +95,7 @@ def table(results: Sequence[RolloutResult], wanted: Mapping[str, int] | None = N
     return shown
 
 
-def shares(results: Sequence[RolloutResult]) -> dict[str, float]:
+def time_shares(results: Sequence[RolloutResult]) -> dict[str, float]:
     """Return the shares of wall-clock time by activity over all rollouts; ``other`` is the rest."""
     spent: Counter[str] = Counter()
     for result in results:

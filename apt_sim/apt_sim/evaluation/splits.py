@@ -13,7 +13,7 @@ from apt_sim.tasks.task import Skill, Task
 from apt_sim.world.objects import ALL_OBJECTS, TRAY_COLOURS
 
 TRAIN_OBJECTS = ('red cube', 'green cube', 'yellow cube', 'red cup', 'blue cup', 'orange cup',
-                  'green bar', 'blue bar', 'purple bar')
+                 'green bar', 'blue bar', 'purple bar')
 """Objects in training instructions: half of all pairs, with every colour and every shape."""
 HELD_OUT_OBJECTS = tuple(name for name in ALL_OBJECTS if name not in TRAIN_OBJECTS)
 TRAIN_TRAYS = ('white', 'black', 'red')

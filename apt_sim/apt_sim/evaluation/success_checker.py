@@ -55,7 +55,7 @@ _RUNNING = EpisodeStatus(state=EpisodeState.RUNNING)
 _DONE = EpisodeStatus(state=EpisodeState.SUCCESS)
 
 
-def failed(kind: FailureKind, reason: str) -> EpisodeStatus:
+def failed_status(kind: FailureKind, reason: str) -> EpisodeStatus:
     """Return the status of a failed rollout."""
     return EpisodeStatus(state=EpisodeState.FAILURE, failure=kind, reason=reason)
 
@@ -105,7 +105,7 @@ class SuccessChecker:
             return self._advance(now) if candidate is _DONE else candidate
         limit_s = self._patience * TIME_LIMITS_S[self.current_task.task.skill]
         if (now.stamp_ns - self._before.stamp_ns) / 1e9 >= limit_s:
-            return failed(FailureKind.TIME_OVER, f'not done in {limit_s:g} s')
+            return failed_status(FailureKind.TIME_OVER, f'not done in {limit_s:g} s')
         return _RUNNING
 
     def _advance(self, now: GroundTruth) -> EpisodeStatus:
@@ -128,7 +128,7 @@ class SuccessChecker:
             return _DONE
         lifted = [name for name, pose in now.objects.items() if name != task.object and pose[2, 3] >= LIFTED]
         if lifted:
-            return failed(FailureKind.WRONG_OBJECT, f'lifted the {lifted[0]}')
+            return failed_status(FailureKind.WRONG_OBJECT, f'lifted the {lifted[0]}')
         return self._wrong_tray(task, now)
 
     def _wrong_tray(self, task: Task, now: GroundTruth) -> EpisodeStatus | None:
@@ -136,4 +136,4 @@ class SuccessChecker:
             return None
         others = [colour for colour in now.trays if colour != task.tray]
         filled = [colour for colour in others if is_task_done(replace(task, tray=colour), self._before, now)]
-        return failed(FailureKind.WRONG_TRAY, f'put it into the {filled[0]} tray') if filled else None
+        return failed_status(FailureKind.WRONG_TRAY, f'put it into the {filled[0]} tray') if filled else None

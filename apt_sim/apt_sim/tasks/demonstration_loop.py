@@ -167,7 +167,7 @@ class DemonstrationLoop:
         if self._expert is None:
             self._before = now
             self._expert = ScriptedExpert(self._contract, self._instructed_task.task, now, random=self._random,
-                                              epoch=self._seed)
+                                          epoch=self._seed)
         target = self._expert.step(now)
         if self._expert.done or waited_ns > LONGEST_S * _NS:
             self._enter(_Phase.ENDING, now.stamp_ns)

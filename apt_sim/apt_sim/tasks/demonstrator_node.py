@@ -84,7 +84,7 @@ class DemonstratorNode(Node):
         self._streams = StreamTable(self._contract)
         self._ground_truth = GroundTruthBuffer(self._contract)
         self._loop = DemonstrationLoop(self._contract, [Skill(name) for name in params.skills], seed=params.seed,
-                            episodes=params.episodes)
+                                       episodes=params.episodes)
         self._target_messages = TargetMessages(self._contract)
         self._exclusive_s = time.monotonic()
         self._resetting: tuple[ResetScene, float, Any] | None = None

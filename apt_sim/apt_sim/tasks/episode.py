@@ -85,4 +85,4 @@ def demonstrate(task_scene: TaskScene, skills: Sequence[Skill], seed: int, *,
             on_step(now, target)
         now = task_scene.step(target)
     return EpisodeOutcome(instructed_task=instructed_task, success=is_task_done(instructed_task.task, before, now),
-                   duration_s=(now.stamp_ns - before.stamp_ns) / 1e9, holds=len(task_scene.holds))
+                          duration_s=(now.stamp_ns - before.stamp_ns) / 1e9, holds=len(task_scene.holds))

@@ -90,10 +90,10 @@ class ScriptedExpert:
             # held object.
             self._clock_ns += min(now.stamp_ns - self._previous_ns, round(_MAX_STEP_PERIODS * self._period_ns))
         self._previous_ns = now.stamp_ns
-        if self._motion is None or self._motion.over(self._clock_ns, now.arms):
+        if self._motion is None or self._motion.is_over(self._clock_ns, now.arms):
             self._advance(now)
         if self._motion is not None and not self.done:
-            self._last_targets[self._motion.step.arm] = self._motion.at(self._clock_ns)
+            self._last_targets[self._motion.step.arm] = self._motion.state_at(self._clock_ns)
         return Target(
             due_ns=now.stamp_ns + self._period_ns, epoch=self._epoch,
             world_from_ee=np.stack([self._last_targets[arm].world_from_ee for arm in self._arms]),
@@ -137,7 +137,7 @@ class _Motion:
     def _path(self) -> PosePath:
         return PosePath(self.start.world_from_ee, self._goal)
 
-    def at(self, now_ns: int) -> ArmState:
+    def state_at(self, now_ns: int) -> ArmState:
         """Return the desired state of the arm at a time of the expert's clock [ns]."""
         elapsed_s = (now_ns - self.begun_ns) / 1e9
         share = min(1.0, elapsed_s / self.travel_s) if self.travel_s > 0.0 else 1.0
@@ -147,7 +147,7 @@ class _Motion:
             gripper = self.step.gripper
         return ArmState(world_from_ee=pose, gripper=gripper)
 
-    def over(self, now_ns: int, arms: Mapping[str, ArmState]) -> bool:
+    def is_over(self, now_ns: int, arms: Mapping[str, ArmState]) -> bool:
         """Return whether the hand has arrived and the fingers have moved."""
         elapsed_ns = now_ns - self.begun_ns
         end_ns = round((self.travel_s + (_GRIP_S if self._grips else 0.0)) * 1e9)

@@ -86,11 +86,11 @@ class SkillScripts:
                     yield Waypoint(arm=arm, world_from_ee=there, gripper=OPEN, label='up')
                 height = min(height, there[2, 3])
             yield Waypoint(arm=arm, world_from_ee=hand.pose_above(point, yaw, height), gripper=OPEN,
-                       label=f'above the {name}')
+                           label=f'above the {name}')
             yield Waypoint(arm=arm, world_from_ee=hand.pose_above(point, yaw, hand.grasp_height), gripper=CLOSED,
-                       label=f'grasp the {name}')
+                           label=f'grasp the {name}')
             scene = yield Waypoint(arm=arm, world_from_ee=hand.pose_above(point, yaw, self._about(_CARRY)),
-                               label=f'lift the {name}')
+                                   label=f'lift the {name}')
             if scene.objects[name][2, 3] >= LIFTED:
                 break
         return scene
@@ -103,7 +103,7 @@ class SkillScripts:
         height = self._about(_CARRY)
         yield Waypoint(arm=task.arm, world_from_ee=hand.pose_above(point, yaw, height), label='above the tray')
         yield Waypoint(arm=task.arm, world_from_ee=hand.pose_above(point, yaw, hand.drop_height), gripper=OPEN,
-                   label='let go')
+                       label='let go')
         yield Waypoint(arm=task.arm, world_from_ee=hand.pose_above(point, yaw, height), label='up')
         yield Waypoint(arm=task.arm, world_from_ee=home[task.arm], label='home')
 
@@ -115,9 +115,9 @@ class SkillScripts:
             return
         yaw = hand.bearing(point)
         yield Waypoint(arm=task.arm, world_from_ee=hand.pose_above(point, yaw, self._about(_CARRY)),
-                   label='above the middle')
+                       label='above the middle')
         yield Waypoint(arm=task.arm, world_from_ee=hand.pose_above(point, yaw, hand.grasp_height), gripper=OPEN,
-                   label='put down')
+                       label='put down')
         yield Waypoint(arm=task.arm, world_from_ee=hand.pose_above(point, yaw, self._about(_CARRY)), label='up')
         scene = yield Waypoint(arm=task.arm, world_from_ee=home[task.arm], label='out of the way')
         yield from self._grasp_and_lift(task.receiver, task.object, scene)

@@ -135,7 +135,7 @@ def _meaning(annotations: SceneAnnotations, random: np.random.Generator) -> Ques
              Skill.HAND_OVER: f'{task.object} to {task.receiver} hand',
              Skill.PUSH: f'{task.object} {task.side.value if task.side else ""}'}
     return QuestionAnswer(f'what is meant by "{sample_instruction(task, random)}"?', meant[task.skill],
-                task.object if task.object in annotations.objects else '')
+                          task.object if task.object in annotations.objects else '')
 
 
 def _goal_cell(annotations: SceneAnnotations, random: np.random.Generator) -> QuestionAnswer:

@@ -132,7 +132,7 @@ class CameraRig:
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(self._upside_down, None, self._rect, self._context)
         return CameraImage(rgb=np.ascontiguousarray(self._upside_down[::-1]),
-                    world_from_camera=pose, stamp_ns=simulation.time_ns)
+                           world_from_camera=pose, stamp_ns=simulation.time_ns)
 
     def close(self) -> None:
         """Free the context; further calls have no effect."""

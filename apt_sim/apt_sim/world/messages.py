@@ -125,7 +125,7 @@ def link_frame(arm: Arm, link: str) -> str:
     return f'{folder}{slash}{link}'
 
 
-class MovingFrames:
+class LinkTransforms:
     """Link transforms of every arm, from joint positions.
 
     The messages are created once and updated at every tick, because TF is the largest share of the node's messages.
@@ -133,10 +133,10 @@ class MovingFrames:
 
     def __init__(self, simulation: Simulation) -> None:
         """Create the messages for the links of ``simulation``."""
-        self._chains = {name: _MovingChain(name, arm, simulation.links[name])
+        self._chains = {name: _ChainTransforms(name, arm, simulation.links[name])
                         for name, arm in simulation.contract.arms.items()}
 
-    def message(self, stamp_ns: int, joints: dict[str, NDArray[np.float64]]) -> TFMessage:
+    def to_message(self, stamp_ns: int, joints: dict[str, NDArray[np.float64]]) -> TFMessage:
         """Return the transforms of all links.
 
         Args:
@@ -145,10 +145,10 @@ class MovingFrames:
         """
         stamp = to_time(stamp_ns)
         return TFMessage(transforms=[edge for name, chain in self._chains.items()
-                                     for edge in chain.edges(stamp, joints[name])])
+                                     for edge in chain.transforms(stamp, joints[name])])
 
 
-class _MovingChain:
+class _ChainTransforms:
     """Transforms of one arm, each from a link to the next."""
 
     def __init__(self, name: str, arm: Arm, links: Sequence[str]) -> None:
@@ -162,7 +162,7 @@ class _MovingChain:
         self._edges = [encode.transform(0, parent, child, joint.place.matrix)
                        for parent, child, joint in zip(frames, frames[1:], chain.links, strict=False)]
 
-    def edges(self, stamp: Time, joints: NDArray[np.float64]) -> list[TransformStamped]:
+    def transforms(self, stamp: Time, joints: NDArray[np.float64]) -> list[TransformStamped]:
         """Return the transforms at ``joints`` (J,) [rad]; the next call changes the same messages."""
         half = joints[:, None] / 2
         turns = (np.sin(half) * self._of_sine + np.cos(half) * self._of_cosine).tolist()

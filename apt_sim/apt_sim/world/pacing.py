@@ -53,7 +53,7 @@ class RealTimePacer:
             self._wall_ns, self._sim_ns = wall_ns - _BACKLOG_NS, sim_ns
         return max(0.0, (due_ns - wall_ns) / _NS)
 
-    def factor(self, wall_ns: int, sim_ns: int) -> float:
+    def real_time_factor(self, wall_ns: int, sim_ns: int) -> float:
         """Return the real-time factor since the last call."""
         wall_mark, sim_mark = self._mark
         self._mark = (wall_ns, sim_ns)

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.geometry import make_pose, rotation_to_wxyz
-from apt_sim.world.arms import asset_name, link_names
+from apt_sim.world.arms import link_names
 from apt_sim.world.domain_randomizer import DomainRandomizer, SceneObjects, sample_scene_objects
 from apt_sim.world.layout import Layout, sample_layout
 from apt_sim.world.motors import FINGER_OPEN, FINGER_SQUEEZE, ArmMotors, JointReadings
@@ -91,7 +91,7 @@ class Simulation:
         """
         self.scene_objects = sample_scene_objects(self.settings, np.random.default_rng((seed, _OBJECTS_STREAM)))
         self.layout = sample_layout(lengths=[object_spec(name).shape.length for name in self.scene_objects.objects],
-                                  trays=len(self.scene_objects.trays), random=np.random.default_rng(seed))
+                                    trays=len(self.scene_objects.trays), random=np.random.default_rng(seed))
         self._begun = self._steps
         mujoco.mj_resetData(self.model, self.data)
         for motors in self._arms.values():
@@ -121,7 +121,7 @@ class Simulation:
         self._arms[arm].finger_command = float(np.clip(position, FINGER_SQUEEZE, FINGER_OPEN))
 
     def set_static_state(self, joints: Mapping[str, NDArray[np.float64]], fingers: Mapping[str, float],
-                   held: Mapping[str, NDArray[np.float64]]) -> None:
+                         held: Mapping[str, NDArray[np.float64]]) -> None:
         """Set the state of a static scene for rendering, without simulating a motion.
 
         Args:
@@ -149,14 +149,6 @@ class Simulation:
         """Return the (4, 4) pose of an arm's end-effector."""
         site = self._arms[arm].site
         return make_pose(self.data.site_xmat[site].reshape(3, 3), self.data.site_xpos[site])
-
-    def world_from_base(self, arm: str) -> NDArray[np.float64]:
-        """Return the (4, 4) pose of an arm's base."""
-        return self._world_from_body(self.model.body(asset_name(arm)).id)
-
-    def world_from_link(self, arm: str, link: str) -> NDArray[np.float64]:
-        """Return the (4, 4) pose of a link by its URDF name."""
-        return self._world_from_body(self.model.body(f'{asset_name(arm)}/{link}').id)
 
     def world_from_object(self, name: str) -> NDArray[np.float64]:
         """Return the (4, 4) pose of the centre of an object of this episode."""

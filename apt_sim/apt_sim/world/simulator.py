@@ -85,13 +85,13 @@ class SimulatorNode(Node):
         self._streams = StreamTable(self._contract)
         params = self._params
         settings = SceneConfig(objects=params.objects, objects_on_table=params.objects_on_table,
-                                 trays=params.trays, trays_on_table=params.trays_on_table,
-                                 variation=LIGHT_RANDOMIZATION if params.vary_lights else RandomizationConfig(),
-                                 image_width=params.width, image_height=params.height)
+                               trays=params.trays, trays_on_table=params.trays_on_table,
+                               variation=LIGHT_RANDOMIZATION if params.vary_lights else RandomizationConfig(),
+                               image_width=params.width, image_height=params.height)
         self._simulation = Simulation(self._contract, settings, seed=self._params.seed)
         self._seed = self._params.seed
         self._ignore_commands_until_ns = 0
-        self._frames = messages.MovingFrames(self._simulation)
+        self._frames = messages.LinkTransforms(self._simulation)
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._rate_timers = _timers(self._contract)
         self._steps = max(1, round(min(_TICK_S, *self._state_periods()) / settings.timestep_s))
@@ -187,7 +187,7 @@ class SimulatorNode(Node):
             if viewer is not None:
                 viewer.refresh(wall_ns)
             if report.due(wall_ns):
-                self._publish_report(pacer.factor(wall_ns, simulation.time_ns))
+                self._publish_report(pacer.real_time_factor(wall_ns, simulation.time_ns))
 
     def _process_requests(self) -> None:
         while True:
@@ -212,7 +212,7 @@ class SimulatorNode(Node):
         readings = {name: self._simulation.readings(name) for name in self._contract.arms}
         if self._rate_timers['tf'].due(now_ns):
             positions = {name: reading.position for name, reading in readings.items()}
-            self._frames_out.publish(self._frames.message(now_ns, positions))
+            self._frames_out.publish(self._frames.to_message(now_ns, positions))
         if self._rate_timers['objects'].due(now_ns) and self._objects_out.get_subscription_count() > 0:
             self._objects_out.publish(messages.objects(self._simulation))
         for name, reading in readings.items():

@@ -196,7 +196,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path):
 def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, capfd):
     with pytest.raises(SplitError, match='split is composed, whose scenes have two instructions'):
         CollectionConfig(contract=str(CONTRACT),
-                           plan=RolloutPlan(split=InstructionSplit.COMPOSED, skills=parse_skills('pick,place')))
+                         plan=RolloutPlan(split=InstructionSplit.COMPOSED, skills=parse_skills('pick,place')))
     with pytest.raises(ValueError, match='disturbance is 0.5 m'):
         settings(action_noise=0.5)
     with pytest.raises(ValueError, match=r'stumble is 1.5; expected a share, 0 \.\. 1'):

@@ -117,7 +117,7 @@ def test_an_interrupted_evaluation_writes_what_was_done(tmp_path):
                                        WorkerPoolError('no memory')])
 def test_rollouts_beside_a_lost_one_are_reported_and_written(ends_with, tmp_path):
     done = RolloutResult(split='seen', number=0, seed=0, instructions=('go',), success=True, reached_target_object=True,
-                       failure=None, reason='', duration_s=1.0, spent_s={})
+                         failure=None, reason='', duration_s=1.0, spent_s={})
 
     def outcomes(_):
         yield JobDone(number=0, result=done)

@@ -14,7 +14,7 @@ from apt_sim.tasks.task import GroundTruth, Skill, Task
 
 PICK = InstructedTask(task=Task(skill=Skill.PICK, object='red cube', arm='left'), instruction='pick up the red cube')
 PLACE = InstructedTask(task=Task(skill=Skill.PLACE, object='red cube', arm='left', tray='white'),
-                   instruction='put the red cube into the white tray')
+                       instruction='put the red cube into the white tray')
 TABLE = {'red cube': (-0.2, 0.4, 0.02), 'blue cup': (0.2, 0.4, 0.02)}
 TRAYS = {'white': (-0.1, 0.78, 0.0), 'black': (0.1, 0.78, 0.0)}
 HELD = (-0.2, 0.4, 0.12)

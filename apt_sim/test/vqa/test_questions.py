@@ -18,7 +18,7 @@ ANNOTATIONS = SceneAnnotations(
     nearer_arm={'red cube': 'left', 'red bar': 'right', 'blue cup': 'left', 'green cube': 'left',
                 'orange bar': 'right'},
     image_cells={'cam_high': {'red cube': (1, 2), 'blue cup': (4, 4), 'green cube': (4, 6)},
-              'cam_left_wrist': {'red cube': (7, 0)}},
+                 'cam_left_wrist': {'red cube': (7, 0)}},
     image_points={'cam_high': {}, 'cam_left_wrist': {}}, camera_positions={'cam_high': {}, 'cam_left_wrist': {}})
 # All names of objects and of trays.
 OBJECTS = {f'{name.split()[0]} {noun}': name for name in ALL_OBJECTS

@@ -149,6 +149,6 @@ def test_no_static_scene_is_the_scene_of_a_rollout(writer, tmp_path):
             with pytest.raises(NotedError):
                 writer._scene(sheet, row, tmp_path)
     rollouts = {RolloutPlan(split=split, skills=parse_skills('pick,place')).scene_seed(number, attempt)
-              for split in InstructionSplit for number in range(200) for attempt in range(3)}
+                for split in InstructionSplit for number in range(200) for attempt in range(3)}
     assert len(set(notes.seeds)) == 2000 and all(0 <= seed < 2**31 for seed in notes.seeds)
     assert not rollouts & set(notes.seeds)

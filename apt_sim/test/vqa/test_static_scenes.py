@@ -19,6 +19,7 @@ from apt_sim.vqa.annotations import (
     table_cell,
 )
 from apt_sim.vqa.static_scene import render_and_annotate
+from apt_sim.world.arms import asset_name
 from apt_sim.world.cameras import intrinsics
 from apt_sim.world.objects import OBJECT_COLOURS, OBJECT_SIDE, object_spec
 
@@ -31,7 +32,7 @@ def seen(studio):
     found = []
     for seed in range(SCENES):
         scene = studio.sampler.sample(seed)
-        fingers = {arm: [studio.simulation.world_from_link(arm, f'{side}_finger_link')[:3, 3]
+        fingers = {arm: [studio.simulation.data.body(f'{asset_name(arm)}/{side}_finger_link').xpos.copy()
                          for side in ('left', 'right')] for arm in scene.arms}
         found.append((scene, *render_and_annotate(studio.simulation, studio.rig, scene), fingers))
     return found
@@ -156,6 +157,6 @@ def test_a_static_scene_does_not_depend_on_earlier_ones(studio):
 
 def test_a_point_behind_the_camera_is_not_in_its_image():
     picture = CameraView(size=100, intrinsics=np.array([[50.0, 0, 50], [0, 50, 50], [0, 0, 1]]),
-                      world_from_camera=make_pose(np.eye(3), (0.0, 0.0, 0.0)))
+                         world_from_camera=make_pose(np.eye(3), (0.0, 0.0, 0.0)))
     assert image_position(np.array([0.0, 0.0, 1.0]), picture) == (0.5, 0.5)
     assert image_position(np.array([0.0, 0.0, -1.0]), picture) is None

@@ -16,7 +16,7 @@ from apt_policy.core.placement import Chain, Joint, Placement
 from apt_policy.core.transforms import TransformBuffer
 from apt_sim.world import robot_assets
 from apt_sim.world.arms import SceneError
-from apt_sim.world.messages import MovingFrames, static_frames
+from apt_sim.world.messages import LinkTransforms, static_frames
 from apt_sim.world.physics import Simulation
 from apt_sim.world.scene import SceneConfig, build_model
 
@@ -92,11 +92,11 @@ def test_what_the_solver_reaches_with_a_changed_chain_the_simulated_hand_reaches
 
 
 def test_transforms_follow_a_changed_chain(measured, simulation):
-    random, frames, buffer = np.random.default_rng(1), MovingFrames(simulation), TransformBuffer()
+    random, frames, buffer = np.random.default_rng(1), LinkTransforms(simulation), TransformBuffer()
     joints = {name: random.uniform(arm.joint_lower, arm.joint_upper) for name, arm in measured.arms.items()}
     for edge in static_frames(0, simulation).transforms:
         buffer.set_static_transform(decode_transform(edge))
-    for edge in frames.message(0, joints).transforms:
+    for edge in frames.to_message(0, joints).transforms:
         buffer.set_transform(decode_transform(edge))
     for name, arm in measured.arms.items():
         np.testing.assert_allclose(buffer.lookup(arm.base_frame, arm.ee_frame, 0),

@@ -128,7 +128,7 @@ def test_pace_keeps_simulated_time_at_its_share_of_wall_time():
     pacer = RealTimePacer(0.5, wall_ns=100 * MS, sim_ns=0)
     assert pacer.wait_s(100 * MS, 10 * MS) == pytest.approx(0.02)
     assert pacer.wait_s(120 * MS, 10 * MS) == 0.0
-    assert pacer.factor(120 * MS, 10 * MS) == pytest.approx(0.5)
+    assert pacer.real_time_factor(120 * MS, 10 * MS) == pytest.approx(0.5)
 
 
 def test_a_short_delay_is_made_up_for_and_a_long_one_is_not():
@@ -141,5 +141,5 @@ def test_a_short_delay_is_made_up_for_and_a_long_one_is_not():
 
 def test_a_slow_machine_shows_in_the_factor():
     pacer = RealTimePacer(1.0, wall_ns=0, sim_ns=0)
-    assert pacer.factor(1000 * MS, 300 * MS) == pytest.approx(0.3)
-    assert pacer.factor(2000 * MS, 1300 * MS) == pytest.approx(1.0)
+    assert pacer.real_time_factor(1000 * MS, 300 * MS) == pytest.approx(0.3)
+    assert pacer.real_time_factor(2000 * MS, 1300 * MS) == pytest.approx(1.0)

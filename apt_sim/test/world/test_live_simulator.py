@@ -170,17 +170,17 @@ def test_an_arm_goes_where_it_is_commanded(ear, heard, send, contract):
 
 
 @pytest.mark.parametrize(('message', 'complaint'), [
-    (JointGroupCommand(name='arm', cmd=[0.0, math.nan, 0.0, 0.0, 0.0, 0.0]), 'shoulder to nan'),
-    (JointGroupCommand(name='arm', cmd=[0.0] * 5), '5 positions for 6 joints'),
-    (JointGroupCommand(name='arm', cmd=[0.0, 2.0, 0.0, 0.0, 0.0, 0.0]), 'shoulder to 2.0000 rad, outside'),
-    (JointGroupCommand(name='all', cmd=[0.0] * 6), "no joint group 'all'"),
-    (JointSingleCommand(name='gripper', cmd=math.inf), 'gripper to inf'),
-    (JointSingleCommand(name='elbow', cmd=0.0), "no single joint 'elbow'")],
+    (JointGroupCommand(name='arm', cmd=[0.0, math.nan, 0.0, 0.0, 0.0, 0.0]), 'shoulder is nan'),
+    (JointGroupCommand(name='arm', cmd=[0.0] * 5), 'got 5 positions, expected 6'),
+    (JointGroupCommand(name='arm', cmd=[0.0, 2.0, 0.0, 0.0, 0.0, 0.0]), 'shoulder is 2.0000 rad, outside'),
+    (JointGroupCommand(name='all', cmd=[0.0] * 6), "joint group is 'all'"),
+    (JointSingleCommand(name='gripper', cmd=math.inf), 'gripper is inf'),
+    (JointSingleCommand(name='elbow', cmd=0.0), "single joint is 'elbow'")],
     ids=['nan', 'short', 'beyond a limit', 'other group', 'infinite', 'other joint'])
 def test_a_bad_command_is_refused_in_words_and_the_arm_holds(simulator, ear, heard, send, message, complaint):
     before = heard.position('left')
     assert ear.until(lambda: send(message) or ear.spin(0.1) or complaint in simulator.log())
-    assert 'the arm holds its last command' in simulator.log()
+    assert 'The arm holds its last command' in simulator.log()
     simulated(ear, heard, 0.2)
     np.testing.assert_allclose(heard.position('left'), before, atol=0.01)
 

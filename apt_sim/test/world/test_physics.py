@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 from apt_control.kinematics import arm_kinematics
 from apt_policy.core.geometry import invert_pose, make_pose
 from apt_policy.core.gripper import opening_from_reading, reading_from_opening
+from apt_sim.world.arms import asset_name
 from apt_sim.world.motors import FINGER_CLOSED, FINGER_OPEN, FINGER_SQUEEZE
 from apt_sim.world.objects import OBJECT_SIDE
 from apt_sim.world.physics import Simulation
@@ -167,7 +168,8 @@ def test_a_static_state_has_arms_fingers_and_objects_as_set(simulation, contract
         assert reading.finger == fingers[name]
         world_from_ee = arm.world_from_base.matrix @ arm_kinematics(contract)[name].base_from_ee(joints[name])
         np.testing.assert_allclose(simulation.world_from_ee(name), world_from_ee, atol=1e-5)
-        left, right = (simulation.world_from_link(name, f'{side}_finger_link')[:3, 3] for side in ('left', 'right'))
+        left, right = (simulation.data.body(f'{asset_name(name)}/{side}_finger_link').xpos
+                       for side in ('left', 'right'))
         np.testing.assert_allclose(*((invert_pose(world_from_ee) @ [*tip, 1.0])[:3] * (1, sign, 1)
                                      for tip, sign in ((left, 1), (right, -1))), atol=1e-5)
     np.testing.assert_allclose(simulation.world_from_object(held), make_pose(turn, (-0.1, 0.45, 0.25)), atol=1e-9)
@@ -178,7 +180,7 @@ def test_a_static_state_leaves_nothing_to_the_next_episode(simulation, contract)
     simulation.reset(4)
     expected = simulation.data.qpos.copy()
     simulation.set_static_state({'left': np.array(contract.arms['left'].start) + 0.2}, {'left': 0.03},
-                          {simulation.scene_objects.objects[0]: make_pose(np.eye(3), (0.0, 0.5, 0.3))})
+                                {simulation.scene_objects.objects[0]: make_pose(np.eye(3), (0.0, 0.5, 0.3))})
     assert not np.array_equal(simulation.data.qpos, expected)
     simulation.reset(4)
     assert np.array_equal(simulation.data.qpos, expected)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from apt_control.kinematics import arm_kinematics
-from apt_policy.core.geometry import invert_pose
+from apt_policy.core.geometry import invert_pose, make_pose
 from apt_sim.world import robot_assets
-from apt_sim.world.arms import SceneError
+from apt_sim.world.arms import SceneError, asset_name
 from apt_sim.world.cameras import world_from_camera
 from apt_sim.world.layout import CLEARANCE, LayoutError, sample_layout
 from apt_sim.world.objects import OBJECT_SIDE, Shape
@@ -21,7 +21,8 @@ LENGTHS = [OBJECT_SIDE] * 4 + [Shape.BAR.length] * 2
 
 def test_arms_stand_where_the_contract_says(simulation, contract):
     for name, arm in contract.arms.items():
-        placed = simulation.world_from_base(name)
+        base = simulation.data.body(asset_name(name))
+        placed = make_pose(base.xmat.reshape(3, 3), base.xpos)
         np.testing.assert_allclose(placed, arm.world_from_base.matrix, atol=1e-6)
 
 
