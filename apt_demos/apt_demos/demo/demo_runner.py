@@ -155,7 +155,9 @@ class DemoRunner:
             speed: simulated seconds per second of wall time.
 
         Raises:
-            DemoError, LiveGraphError, BringUpError: see there.
+            DemoError: the machine is too slow, or the policy does not run.
+            LiveGraphError: a node ended or does not respond.
+            BringUpError: the policy cannot be configured or activated.
             NoTaskError: there are no prompts, and the scene has too few feasible tasks.
         """
         for node in self._session.managed:

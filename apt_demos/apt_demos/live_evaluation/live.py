@@ -59,7 +59,8 @@ class LiveEvaluator:
             episodes: number of rollouts of each plan.
 
         Raises:
-            BringUpError, LiveGraphError: see there.
+            BringUpError: the policy cannot be configured or activated.
+            LiveGraphError: a node ended or does not respond.
         """
         self._settings, self._plans, self._episodes = settings, plans, episodes
         contract = load_contract(settings.contract)

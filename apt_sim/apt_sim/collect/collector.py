@@ -132,7 +132,8 @@ class EpisodeCollector:
             bags: number of first episodes that are written as bags too; episode files do not depend on it.
 
         Raises:
-            ContractError, SceneError, GraphicsError: see there.
+            ContractError, SceneError: the contract cannot be read, or does not fit the simulated robot.
+            GraphicsError: OpenGL is not available.
         """
         self._settings, self._folder, self._bags = settings, folder, bags
         self._contract = load_contract(settings.contract)

@@ -99,7 +99,9 @@ class Evaluator:
             episodes: number of rollouts of each plan.
 
         Raises:
-            ContractError, SceneError, GraphicsError, CheckpointError, VlmError: see there.
+            ContractError, SceneError: the contract cannot be read, or does not fit the simulated robot.
+            GraphicsError: OpenGL is not available.
+            CheckpointError, VlmError: the checkpoint or its VLM cannot be loaded.
         """
         self._settings, self._plans, self._episodes = settings, plans, episodes
         self._contract = load_contract(settings.contract)

@@ -75,7 +75,8 @@ class DemonstratorNode(Node):
         """Read the contract and create publishers, subscriptions and clients.
 
         Raises:
-            ParameterError, ContractError, KinematicsError, ValueError: see there.
+            ParameterError, ValueError: a parameter is invalid.
+            ContractError, KinematicsError: the contract cannot be read, or an arm has no chain or workspace.
         """
         super().__init__('demonstrator')
         params = ParameterSet(self, DemonstratorParams).values

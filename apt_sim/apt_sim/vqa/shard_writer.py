@@ -69,7 +69,8 @@ class ShardWriter:
             folder: folder of the data set.
 
         Raises:
-            ContractError, SceneError, GraphicsError, KinematicsError: see there.
+            ContractError, SceneError, KinematicsError: the contract cannot be read, or does not fit the robot.
+            GraphicsError: OpenGL is not available.
         """
         self._settings, self._folder = settings, folder
         contract = load_contract(settings.contract)

@@ -49,7 +49,7 @@ class StaticSceneSampler:
         """Create the inverse kinematics of each arm.
 
         Raises:
-            KinematicsError: see :class:`ArmKinematics`.
+            KinematicsError: an arm has no chain in the contract.
         """
         self._contract, self._simulation = contract, simulation
         self._hands = {name: GraspGeometry(contract, name) for name in contract.arms}

@@ -40,7 +40,9 @@ class Simulation:
             seed: seed of the first episode.
 
         Raises:
-            SceneError, LayoutError, MissingAssetsError: see :func:`build_model`, :func:`sample_layout`.
+            SceneError: the contract or the scene does not fit the simulated robot.
+            LayoutError: the objects or trays do not fit on the table.
+            MissingAssetsError: the robot description is not installed.
         """
         self.contract = contract
         self.settings = settings or SceneConfig()

@@ -76,7 +76,10 @@ class SimulatorNode(Node):
         """Build the scene, publishers, subscriptions and services.
 
         Raises:
-            ParameterError, ContractError, SceneError, LayoutError, MissingAssetsError: see there.
+            ParameterError: a parameter is invalid.
+            ContractError, SceneError: the contract cannot be read, or does not fit the simulated robot.
+            LayoutError: the objects or trays do not fit on the table.
+            MissingAssetsError: the robot description is not installed.
         """
         super().__init__('aloha_sim')
         self._declared = ParameterSet(self, SimulatorParams)
