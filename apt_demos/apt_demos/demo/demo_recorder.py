@@ -29,7 +29,9 @@ from apt_policy.core.transforms import TransformBuffer, TransformError
 from apt_policy.ros.qos import advertise, profile, subscribe
 
 VIDEO_HZ = 8.0
+"""Frame rate of the video on the robot's clock [Hz]."""
 OVERVIEW = 'cam_high'
+"""Camera shown large in the video; plans are drawn into its images."""
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _FRAME_STEP_NS = round(1e9 / VIDEO_HZ)
@@ -123,7 +125,7 @@ class DemoRecorder(Node):
             RuntimeError: :meth:`start` was not called.
         """
         if self._began is None or self.status is None:
-            raise RuntimeError('finish() without start()')
+            raise RuntimeError('finish() was called before start(); call start() first')
         self._resolve()
         _, wall, before = self._began
         duration_s, wall_s = self.elapsed_s(), time.monotonic() - wall

@@ -13,6 +13,7 @@ from rich.table import Table
 from apt_demos.study.plan import StudyConfig, Variant, score_file
 from apt_sim.evaluation.score import wilson_interval
 
+# Width of a bar; those of the three variants leave a gap between splits, which are 1 apart.
 _WIDTH = 0.26
 
 

@@ -34,6 +34,7 @@ from apt_sim.world.scene import LIGHT_RANDOMIZATION
 PlannerFactory = Callable[[RobotContract], Planner]
 """Picklable factory that builds the planner in the worker process."""
 
+# Frame rate of a video in simulated time [Hz].
 _VIDEO_HZ = 10
 # Side of each camera's image and height of the title bar in a video [px].
 _SIDE, _BAR = 256, 40

@@ -18,7 +18,9 @@ from apt_sim.world.objects import ALL_OBJECTS, TRAY_COLOURS
 from apt_sim.world.scene import LIGHT_RANDOMIZATION, RandomizationConfig, SceneConfig
 
 OBJECTS_ON_TABLE = 5
+"""Number of objects on the table in every rollout."""
 TRAYS_ON_TABLE = 2
+"""Number of trays on the table in every rollout."""
 # 31 bits, the range of the live simulator's parameter.
 _SEED_LIMIT = 2**31
 # Random stream of a scene's seed for its tasks; layout, objects and appearance have their own.

@@ -15,6 +15,7 @@ from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
 from apt_sim.tasks.success import LIFTED, is_task_done
 from apt_sim.tasks.task import GroundTruth, Skill, Task
 
+# Tool centre in the frame of the end-effector, homogeneous [m].
 _TOOL = np.array([*EE_FROM_TOOL_CENTRE, 1.0])
 SETTLE_TIME_S = 0.4
 """Time for which a success or failure criterion must hold without interruption [s]."""

@@ -20,6 +20,7 @@ from apt_sim.tasks.success import is_task_done
 from apt_sim.tasks.task import GroundTruth, Skill
 from apt_sim.tasks.task_sampler import NoTaskError
 
+# Nanoseconds in a second.
 _NS = 1_000_000_000
 # The simulator ignores commands for 0.1 s after a reset, and messages in flight must have arrived.
 _SETTLE_NS = 400_000_000

@@ -17,12 +17,14 @@ from apt_sim.tasks.task import GroundTruth, Skill, Task
 from apt_sim.tasks.task_sampler import PUSH_LENGTH, TaskSampler, push_start_position
 from apt_sim.world.objects import TRAY_SIZE, object_spec
 
+# Gripper openings: 1 is open, 0 is closed.
 OPEN, CLOSED = 1.0, 0.0
 _TRAVEL = 0.16
 """Height of ``ee_gripper_link`` for travel above all objects on the table [m]."""
 _CARRY = 0.17
 """Height of ``ee_gripper_link`` for carrying an object [m]."""
 _ATTEMPTS = 2
+"""Number of grasp attempts before the expert gives up."""
 _BESIDE = 0.09
 """Horizontal distance below which a hand approaches an object directly, without rising to travel height [m]."""
 

@@ -17,6 +17,8 @@ from apt_sim.world.objects import OBJECT_COLOURS, TRAY_COLOURS, Shape, object_sp
 from apt_sim.world.scene import CAMERA_PREFIX, HIDDEN_GROUP, TABLE, RandomizationConfig, SceneConfig
 
 HOLLOW_COLOUR = (0.08, 0.07, 0.07)
+"""RGB colour of the hollow in a cup, the same for all cups."""
+# Geom group that MuJoCo draws by default.
 _VISIBLE_GROUP = 0
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _INSTALL = ('the simulator renders through EGL; on Debian or Ubuntu run: '
             'apt-get install libegl1 libgl1-mesa-dri (software rendering; a GPU driver brings its own)')
 _EGL_LIBRARY = 'libEGL.so.1'
+# Largest refresh rate of the viewer in wall time [Hz].
 _VIEWER_RATE_HZ = 30.0
 
 

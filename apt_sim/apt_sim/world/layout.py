@@ -15,8 +15,10 @@ from apt_sim.world.objects import OBJECT_SIDE, TRAY_SIZE
 # A grasp needs 7 cm along the fingers' axis or 4.5 cm across it, in any orientation of the fingers.
 CLEARANCE = 0.085
 """Minimum distance between the centres of two cubes [m]; longer objects add half of their extra length."""
+# Area of the objects' centres: x and y in the world [m].
 _OBJECTS_LOWER = np.array([-0.30, 0.32])
 _OBJECTS_UPPER = np.array([0.30, 0.62])
+# Row of the trays behind the objects: y of the row, half of its extent along x, and largest displacement [m].
 _TRAYS_Y = 0.78
 _TRAYS_REACH_X = 0.22
 _JITTER = 0.02

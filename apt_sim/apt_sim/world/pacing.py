@@ -3,6 +3,7 @@
 Pure arithmetic on two clocks, simulated and wall time; the caller reads the clocks and sleeps.
 """
 
+# Nanoseconds in a second.
 _NS = 1_000_000_000
 # A larger backlog is dropped: after a pause the simulation continues at its speed and does not catch up.
 _BACKLOG_NS = 50_000_000

@@ -31,6 +31,7 @@ CAMERA_FROM_OPTICAL = np.diag([1.0, -1.0, -1.0])
 WRIST_CAMERA_POSITION = (0.04, 0.0, 0.10)
 WRIST_CAMERA_TILT = np.deg2rad(42.0)
 
+# RGBA colours before domain randomisation.
 _TABLE_COLOUR = (0.80, 0.68, 0.52, 1.0)
 _FLOOR_COLOUR = (0.47, 0.50, 0.53, 1.0)
 _ARM_COLOUR = (0.27, 0.28, 0.30, 1.0)

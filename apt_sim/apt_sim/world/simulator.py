@@ -33,6 +33,7 @@ from apt_sim.world.pacing import RateTimer, RealTimePacer
 from apt_sim.world.physics import Simulation
 from apt_sim.world.scene import LIGHT_RANDOMIZATION, RandomizationConfig, SceneConfig
 
+# Rate of the markers with ground truth [Hz].
 _OBJECTS_HZ = 20.0
 # Longest tick of the loop [s]; arms with a higher state rate shorten it.
 _TICK_S = 0.01
