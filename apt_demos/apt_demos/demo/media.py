@@ -16,8 +16,7 @@ from apt_demos.demo.demo_recorder import OVERVIEW
 from apt_demos.demo.demo_runner import InstructionResult
 from apt_demos.demo.recording import VideoFrame
 from apt_policy.core.projection import project
-from apt_sim.drawing import FONT, decode_rgb, plain_letters
-from apt_sim.video import write_video
+from apt_sim.images import FONT, decode_rgb, plain_letters, write_video
 
 RgbImage = NDArray[np.uint8]
 

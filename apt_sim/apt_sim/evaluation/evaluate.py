@@ -19,14 +19,13 @@ from apt_policy.inference.loop import PolicyLoop
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.inference.ports import Planner
 from apt_policy.inference.report import LoopSettings
-from apt_sim.drawing import FONT
 from apt_sim.evaluation.loop_ports import SimulatedClock, SimulatedObservationSource, SynchronousWorker
 from apt_sim.evaluation.rollout import Rollout, RolloutPlan, RolloutSampler, rollout_scene
 from apt_sim.evaluation.stopwatch import Stopwatch
 from apt_sim.evaluation.success_checker import EpisodeState, EpisodeStatus, FailureKind, SuccessChecker
+from apt_sim.images import FONT, write_video
 from apt_sim.tasks.task import GroundTruth
 from apt_sim.tasks.task_scene import TaskScene
-from apt_sim.video import write_video
 from apt_sim.world.cameras import CameraRig
 from apt_sim.world.physics import Simulation
 from apt_sim.world.scene import LIGHT_RANDOMIZATION

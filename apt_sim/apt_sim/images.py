@@ -1,12 +1,27 @@
-"""Encoding of RGB images as an H.264 file."""
+"""RGB images: decode, letters of OpenCV's font, and encoding as a video."""
 
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def decode_rgb(jpeg: bytes) -> NDArray[np.uint8]:
+    """Decode a JPEG to an RGB image (H, W, 3)."""
+    rgb: Any = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return np.asarray(rgb, np.uint8)
+
+
+def plain_letters(text: str) -> str:
+    """Replace non-ASCII letters by question marks, because :data:`FONT` has ASCII only."""
+    return text.encode('ascii', 'replace').decode()
 
 
 def write_video(images: Iterable[NDArray[np.uint8]], path: Path, *, rate_hz: float) -> None:
