@@ -40,7 +40,7 @@ def test_a_node_says_in_one_line_what_its_python_lacks_and_how_to_get_it(module,
 
 
 def test_a_fault_in_the_code_keeps_its_traceback():
-    code = ('from apt_policy.ros.missing import explain_missing\n'
+    code = ('from apt_policy.console import explain_missing\n'
             'with explain_missing("node"):\n'
             '    import json.no_such_part')
     ended = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False)

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from apt_policy.core.errors import UserError
 from apt_policy.moved import current_checkpoint
 
 BOOLEAN = ('true', 'false')
 
 
-class ArgumentError(ValueError):
+class ArgumentError(UserError, ValueError):
     """An argument that cannot be used; the message names it and what is valid."""
 
 

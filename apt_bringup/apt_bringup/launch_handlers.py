@@ -14,11 +14,13 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState, StateTransition
 from lifecycle_msgs.msg import Transition
 
+from apt_policy.core.errors import UserError
+
 _REFUSALS = {('configuring', 'unconfigured'): 'configure', ('activating', 'inactive'): 'activate',
              ('errorprocessing', 'unconfigured'): 'start', ('errorprocessing', 'finalized'): 'start'}
 
 
-class BringUpRefused(RuntimeError):
+class BringUpRefused(UserError, RuntimeError):
     """Ends the launch with exit status 1; the message names node and transition."""
 
 

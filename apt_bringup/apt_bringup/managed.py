@@ -13,6 +13,8 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import Executor
 from rclpy.node import Node
 
+from apt_policy.core.errors import UserError
+
 _ANSWER_S = 2.0
 _SERVICE_APPEARS_S = 30.0
 # Nodes on this machine find each other within a fraction of it.
@@ -24,7 +26,7 @@ _NEXT = {State.PRIMARY_STATE_UNCONFIGURED: Transition.TRANSITION_CONFIGURE,
 _NAMES = {Transition.TRANSITION_CONFIGURE: 'configure', Transition.TRANSITION_ACTIVATE: 'activate'}
 
 
-class BringUpError(RuntimeError):
+class BringUpError(UserError, RuntimeError):
     """A managed node that did not become active; the message names node and transition."""
 
 

@@ -12,9 +12,10 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from apt_bringup.graph import Graph, NodeSpec
 from apt_bringup.supervise import Patience, Process
+from apt_policy.core.errors import UserError
 
 
-class StartError(RuntimeError):
+class StartError(UserError, RuntimeError):
     """A graph that cannot be started here; the message says what is missing."""
 
 

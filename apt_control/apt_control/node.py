@@ -3,8 +3,8 @@
 import os
 import sys
 
+from apt_policy.console import explain_missing
 from apt_policy.core.stop import stop_requests
-from apt_policy.ros.missing import explain_missing
 
 _LOOK_UP_S = 0.1
 

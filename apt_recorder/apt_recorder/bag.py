@@ -18,6 +18,7 @@ from backports import zstd
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat, Qos
 from rosbags.rosbag2.metadata import dump_qos_v8
 
+from apt_policy.core.errors import UserError
 from apt_recorder import metadata
 from apt_recorder.definitions import Definitions
 from apt_recorder.metadata import PartFacts
@@ -29,7 +30,7 @@ _BALLAST_BYTES = 2**18
 _FLUSH_BYTES = 2**23
 
 
-class BagError(RuntimeError):
+class BagError(UserError, RuntimeError):
     """A bag that cannot be written, or written on; the message says why and what was saved."""
 
 

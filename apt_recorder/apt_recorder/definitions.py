@@ -13,8 +13,10 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from apt_policy.core.errors import UserError
 
-class UnknownType(ValueError):
+
+class UnknownType(UserError, ValueError):
     """A message type whose definition is not installed; the message names it."""
 
 

@@ -15,6 +15,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.errors import ReaderError
 
+from apt_policy.core.errors import UserError
 from apt_recorder import metadata
 from apt_recorder.metadata import PartFacts
 from apt_recorder.storage import MAGIC, Compression, Storage
@@ -24,7 +25,7 @@ _END = struct.pack('<BQI', _DATA_END, 4, 0) + struct.pack('<BQQQI', _FOOTER, 20,
 _ZSTD = b'\x28\xb5\x2f\xfd'
 
 
-class RepairError(ValueError):
+class RepairError(UserError, ValueError):
     """A folder or file in which there is nothing to save; the message says which."""
 
 

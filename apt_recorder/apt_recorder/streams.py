@@ -6,11 +6,12 @@ Who publishes them, and how well, is not known here.
 from collections.abc import Sequence
 
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.errors import UserError
 from apt_policy.core.stream_spec import StreamSpec
 from apt_policy.core.stream_table import StreamTable
 
 
-class SelectionError(ValueError):
+class SelectionError(UserError, ValueError):
     """A stream to leave out that does not exist; the message lists those that do."""
 
 

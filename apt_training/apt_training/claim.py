@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from apt_policy.core.atomic import write_text
+from apt_policy.core.errors import UserError
 
 
-class ClaimError(ValueError):
+class ClaimError(UserError, ValueError):
     """A folder that was begun with something else; the message says what differs."""
 
 

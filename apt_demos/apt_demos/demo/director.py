@@ -17,6 +17,7 @@ from apt_demos.demo.recording import Recording
 from apt_demos.demo.watch import OVERVIEW, Watcher
 from apt_demos.live_evaluation.live_robot import LiveError, LiveRobot
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.errors import UserError
 from apt_sim.evaluation.referee import FailureKind, Referee, Ruling, Verdict, failed
 
 # A slow machine simulates slowly but correctly; below this share of the speed it is not worth the wait.
@@ -27,7 +28,7 @@ _DRAWN = 2
 NOT_SCORED = 'Records a video. Success is not scored for a custom prompt: it is not a task of this scene.'
 
 
-class DemoError(RuntimeError):
+class DemoError(UserError, RuntimeError):
     """The demonstration could not be carried through; the message says at which point."""
 
 

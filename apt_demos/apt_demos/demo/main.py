@@ -38,7 +38,7 @@ from apt_demos.demo.story import write_story
 from apt_demos.demo.watch import FILM_HZ, OVERVIEW
 from apt_demos.live_evaluation.live import trial_graph
 from apt_demos.live_evaluation.live_robot import LiveError
-from apt_policy.console import complain
+from apt_policy.console import print_error
 from apt_policy.core.contract import ContractError, load_contract, mismatches
 from apt_policy.core.stop import stop_requests
 from apt_policy.inference.planner_settings import PlannerSettings
@@ -73,11 +73,11 @@ def main(words: Sequence[str] | None = None) -> int:
         try:
             performance, speed = _perform_as_asked(options, stop, console)
         except (ArgumentError, StartError, ContractError, ValueError) as error:
-            complain(console, f'demo: {error}')
+            print_error(console, f'demo: {error}')
             return 2
         except (DemoError, BringUpError, LiveError) as error:
             reason = 'interrupted' if stop.is_set() else str(error)
-            complain(console, f'demo: {reason}')
+            print_error(console, f'demo: {reason}')
             return 130 if stop.is_set() else 1
     return _report(options, performance, speed, console)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from apt_demos.demo.director import Part
 from apt_demos.demo.recording import ArmTrack, Cause, Recording
-from apt_policy.console import complain
+from apt_policy.console import print_error
 
 _AXES = 'xyz'
 SLOWEST_SPEED = 0.1
@@ -29,11 +29,11 @@ def print_conclusion(recordings: Sequence[Recording], console: Console, *, speed
     """Say whether it worked, and tell a machine that was too slow from a failure."""
     shortcomings = [each for recording in recordings for each in recording.shortcomings()]
     for each in shortcomings:
-        complain(console, f'{"TOO SLOW" if each.cause is Cause.SLOW_MACHINE else "FAILED"}: {each.text}')
+        print_error(console, f'{"TOO SLOW" if each.cause is Cause.SLOW_MACHINE else "FAILED"}: {each.text}')
     if any(each.cause is Cause.SLOW_MACHINE for each in shortcomings):
         advice = (f'simulate slower: DEMO_SPEED={slower(speed):g}' if slower(speed) < speed
                   else 'end other programs, or take a machine with more cores')
-        complain(console, f'This machine did not keep up with the simulation at speed {speed:g}, so this run says '
+        print_error(console, f'This machine did not keep up with the simulation at speed {speed:g}, so this run says '
                           f'nothing about the policy. To see it work, {advice}')
     if not shortcomings:
         console.print('OK: targets flowed at the control rate, and the arms followed them.', style='green')

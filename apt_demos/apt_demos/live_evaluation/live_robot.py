@@ -20,6 +20,7 @@ from visualization_msgs.msg import MarkerArray
 from apt_bringup.session import Session
 from apt_policy.core import topics
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.errors import UserError
 from apt_policy.core.stream_spec import Role, StreamKind
 from apt_policy.core.stream_table import StreamTable
 from apt_policy.ros.qos import profile, subscribe
@@ -34,7 +35,7 @@ _PATIENCE_S = 60.0
 _SETTLE_NS = 300_000_000
 
 
-class LiveError(RuntimeError):
+class LiveError(UserError, RuntimeError):
     """A graph that does not do what it is asked; the message names node and request."""
 
 

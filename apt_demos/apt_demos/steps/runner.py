@@ -17,7 +17,7 @@ from rich.table import Table
 
 from apt_bringup.supervise import Patience, Process
 from apt_demos.steps.step import Phase, Step
-from apt_policy.console import complain
+from apt_policy.console import print_error
 
 # Training saves before it ends.
 _PATIENCE = Patience(interrupt_s=60.0, terminate_s=10.0)
@@ -54,8 +54,8 @@ class Runner:
                 self.say('interrupted; the same command goes on here')
                 return INTERRUPTED
             if failed is not None:
-                self.complain(f'{failed.name} failed; its last lines are above. Once that is put right, the same '
-                              'command goes on here')
+                self.print_error(f'{failed.name} failed; its last lines are above. Once that is put right, the same '
+                                 'command goes on here')
                 return 1
         self._report()
         return 0
@@ -64,9 +64,9 @@ class Runner:
         """A line for the reader."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def complain(self, text: str) -> None:
+    def print_error(self, text: str) -> None:
         """What went wrong."""
-        complain(self._console, f'{self._title}: {text}')
+        print_error(self._console, f'{self._title}: {text}')
 
     def _do(self, waiting: list[Step]) -> Step | None:
         """The steps of one phase; one that failed."""
@@ -103,8 +103,8 @@ class Runner:
             self._took.append((step, f'{time.monotonic() - attempt.began_s:.0f} s'))
             return None
         if not self._stop.is_set():
-            self.complain(f'{step.name} ended with status {status}' if status else
-                          f'{step.name} ended well, but there is no {step.product}')
+            self.print_error(f'{step.name} ended with status {status}' if status else
+                             f'{step.name} ended well, but there is no {step.product}')
         return step
 
     def _mark(self, step: Step) -> Path:

@@ -17,7 +17,7 @@ from apt_demos.steps.runner import Runner
 from apt_demos.steps.step import named
 from apt_demos.study.plan import FULL, QUICK, Setting, Sizes, steps
 from apt_demos.study.report import collect, tables, write_results
-from apt_policy.console import complain
+from apt_policy.console import print_error
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.core.stop import stop_requests
 from apt_sim.options import positive
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         chosen = named(options.only, steps(setting, jobs=options.jobs))
         claim(out, setting.facts())
     except ValueError as error:
-        complain(console, f'study: {error}')
+        print_error(console, f'study: {error}')
         return 2
     with stop_requests() as stop:
         runner = Runner('study', out, console, stop, jobs=options.jobs, environment=_ENVIRONMENT)

@@ -15,7 +15,7 @@ from rich.console import Console
 from apt_demos.steps.runner import Runner
 from apt_demos.steps.step import named
 from apt_demos.tutorial.plan import Sizes, steps
-from apt_policy.console import complain
+from apt_policy.console import print_error
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.core.stop import stop_requests
 
@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
         known = steps(options.out, shipped_contract('aloha_tutorial.yaml'), sizes)
         chosen = named(options.only, [(step,) for step in known])
     except ValueError as error:
-        complain(console, f'tutorial: {error}')
+        print_error(console, f'tutorial: {error}')
         return 2
     if options.fresh:
         shutil.rmtree(options.out, ignore_errors=True)

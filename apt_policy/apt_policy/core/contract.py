@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from apt_policy.core.errors import UserError
 from apt_policy.core.placement import Chain, Placement, Vector3
 
 _STRICT = ConfigDict(extra='forbid')
@@ -23,7 +24,7 @@ _STRICT = ConfigDict(extra='forbid')
 Positive = Annotated[float, Gt(0)]
 
 
-class ContractError(ValueError):
+class ContractError(UserError, ValueError):
     """A contract file that cannot be used; the message names the file and each field."""
 
 

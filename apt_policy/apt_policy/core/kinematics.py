@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from apt_policy.core.contract import Arm, RobotContract
+from apt_policy.core.errors import UserError
 from apt_policy.core.geometry import make_pose, rotation_from_vector
 from apt_policy.core.placement import Chain
 
 Array = NDArray[np.float64]
 
 
-class KinematicsError(ValueError):
+class KinematicsError(UserError, ValueError):
     """An arm whose chain the contract does not describe; the message says what to add."""
 
 

@@ -5,10 +5,12 @@ It knows nothing of tokenizers: a prompt is one line of text that a person could
 
 import unicodedata
 
+from apt_policy.core.errors import UserError
+
 MAX_PROMPT_BYTES = 2048
 
 
-class PromptError(ValueError):
+class PromptError(UserError, ValueError):
     """An instruction that is refused; the message says why and what to do."""
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from apt_policy.core.atomic import atomic_folder, previous_of
 from apt_policy.core.contract import mismatches
+from apt_policy.core.errors import UserError
 from apt_policy.model.config import (
     ExpertConfig,
     PolicyConfig,
@@ -47,7 +48,7 @@ LATEST_FILE = 'latest'
 """In the folder of a training run: the name of its newest complete checkpoint."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A checkpoint that cannot be used; the message says what was found, expected, and what to do."""
 
 

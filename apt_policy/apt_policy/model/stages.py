@@ -11,6 +11,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from apt_policy.core.errors import UserError
 from apt_policy.model.config import Stage
 from apt_policy.model.expert import Expert
 
@@ -26,7 +27,7 @@ class Transfer(Enum):
     """The released code's way: the blocks; all else starts afresh."""
 
 
-class TransferError(ValueError):
+class TransferError(UserError, ValueError):
     """Prior and VLA do not fit; the message names the weights."""
 
 

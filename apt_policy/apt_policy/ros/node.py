@@ -7,8 +7,8 @@ process cleanly at any moment; the node itself is ``policy_node``.
 import sys
 from typing import TYPE_CHECKING
 
+from apt_policy.console import explain_missing
 from apt_policy.core.stop import StopRequest, handle_stop_signals
-from apt_policy.ros.missing import explain_missing
 
 if TYPE_CHECKING:
     from apt_policy.ros.policy_node import MakeFactory

@@ -16,6 +16,7 @@ from rclpy.task import Future
 from std_srvs.srv import SetBool
 
 from apt_policy.core import topics
+from apt_policy.core.errors import UserError
 
 VERBS = {
     'enable': 'let the arms move',
@@ -35,7 +36,7 @@ _LOOK_S = 0.01
 _REPEAT_S = 1.0
 
 
-class OperateError(RuntimeError):
+class OperateError(UserError, RuntimeError):
     """A policy that is not there, does not answer, or refuses; the message says what."""
 
 

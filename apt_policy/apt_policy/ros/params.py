@@ -18,12 +18,14 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from apt_policy.core.errors import UserError
+
 P = TypeVar('P')
 # Declared by rclpy itself, some of them only after the node's constructor.
 _OF_RCLPY = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
 
 
-class ParameterError(ValueError):
+class ParameterError(UserError, ValueError):
     """Parameters that cannot be used; the message names each one and its fix."""
 
 

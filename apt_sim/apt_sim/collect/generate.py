@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from apt_policy.core.contract import load_contract
+from apt_policy.core.errors import UserError
 from apt_policy.core.sample import Target
 from apt_sim.collect.bags import Moment, write_bag
 from apt_sim.collect.dataset import bag_folder, episode_file, is_whole
@@ -42,7 +43,7 @@ _JPEG_QUALITY = 90
 _LARGEST_DISTURBANCE = 0.05
 
 
-class GenerationError(RuntimeError):
+class GenerationError(UserError, RuntimeError):
     """An episode that cannot be made; the message says why."""
 
 

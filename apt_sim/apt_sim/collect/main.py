@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from apt_policy.console import complain
+from apt_policy.console import print_error
 from apt_policy.core.contract import ContractError, load_contract
 from apt_sim.collect.dataset import BAGS, missing, sweep
 from apt_sim.collect.generate import GenerationSettings, Generator, Made
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         load_contract(settings.contract)
         claim(options.out, settings.facts())
     except (SplitError, ContractError, FolderError, ValueError) as error:
-        complain(console, f'apt-sim-data: {error}')
+        print_error(console, f'apt-sim-data: {error}')
         return 2
     todo = missing(options.out, options.episodes, bags=options.bags)
     if there := options.episodes - len(missing(options.out, options.episodes)):
@@ -123,7 +123,7 @@ class _Run:
             self._console.print(f'{bags} of them as bags too: {self._out / BAGS}', markup=False, soft_wrap=True)
 
     def _say(self, text: str) -> None:
-        complain(self._console, f'apt-sim-data: {text}')
+        print_error(self._console, f'apt-sim-data: {text}')
 
 
 def _check_bags(bags: int, episodes: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
+from apt_policy.core.errors import UserError
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_sim.evaluation.evaluate import EvaluationSettings
 from apt_sim.evaluation.trial import TrialPlan
@@ -16,7 +17,7 @@ from apt_training.bulk.pool import Done
 RUNNERS = 'apt_sim.trial_runners'
 
 
-class NoRunnerError(ValueError):
+class NoRunnerError(UserError, ValueError):
     """No installed package starts the live graph."""
 
 

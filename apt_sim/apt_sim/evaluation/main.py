@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from apt_policy.console import complain
+from apt_policy.console import print_error
 from apt_policy.core.contract import ContractError, load_contract
 from apt_policy.inference.planner_settings import PlannerSettings
 from apt_policy.moved import current_checkpoint
@@ -54,10 +54,10 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.ros:
             live_runner()
     except (SplitError, ContractError, ValueError) as error:
-        complain(console, f'apt-sim-eval: {error}')
+        print_error(console, f'apt-sim-eval: {error}')
         return 2
     if options.ros and (options.videos or options.delay):
-        complain(console, 'apt-sim-eval: --videos and --delay go without --ros: there, time is what it is')
+        print_error(console, 'apt-sim-eval: --videos and --delay go without --ros: there, time is what it is')
         return 2
     if not options.checkpoint:
         console.print('no checkpoint: the policy is UNTRAINED and will fail', style='yellow')
@@ -83,7 +83,7 @@ class _Run:
         except CrewError as error:
             status, failure = 1, str(error)
         for words in (*self._losses, *filter(None, [failure])):
-            complain(self._console, f'apt-sim-eval: {words}')
+            print_error(self._console, f'apt-sim-eval: {words}')
         self._conclude(target, time.monotonic() - began_s)
         return status or (1 if self._losses else 0)
 
@@ -98,7 +98,7 @@ class _Run:
         if len(results) == wanted:
             return
         kept = '' if target is None else f'; {target} holds these' if results else f'; {target} was not written'
-        complain(self._console, f'apt-sim-eval: INCOMPLETE: {len(results)} of {wanted} trials were done{kept}')
+        print_error(self._console, f'apt-sim-eval: INCOMPLETE: {len(results)} of {wanted} trials were done{kept}')
 
     def _evaluate(self, do: Callable[[range], Generator[Done | Lost]]) -> None:
         columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),

@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Sequence
 from enum import Enum
 
+from apt_policy.core.errors import UserError
 from apt_sim.tasks import language
 from apt_sim.tasks.task import Skill, Task
 from apt_sim.world.things import ALL_OBJECTS, TRAY_COLOURS
@@ -22,7 +23,7 @@ TAUGHT_WORDINGS = 4
 """Of every task; the first ones of the grammar, which use its plainest nouns."""
 
 
-class SplitError(ValueError):
+class SplitError(UserError, ValueError):
     """A split or a skill that does not exist, or two that do not go together; the message says which do."""
 
 

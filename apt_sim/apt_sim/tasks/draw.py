@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.errors import UserError
 from apt_sim.tasks.grasp import GraspGeometry
 from apt_sim.tasks.task import Side, Situation, Skill, Task
 from apt_sim.world.layout import CLEARANCE
@@ -26,7 +27,7 @@ _BESIDE = 0.055
 _ON_TABLE = OBJECT_SIDE
 
 
-class NoTaskError(ValueError):
+class NoTaskError(UserError, ValueError):
     """A scene in which none of the wanted tasks can be done."""
 
 

@@ -4,8 +4,8 @@ import os
 import sys
 import time
 
+from apt_policy.console import explain_missing
 from apt_policy.core.stop import stop_requests
-from apt_policy.ros.missing import explain_missing
 
 _LOOK_UP_S = 0.1
 # The last mark must leave the process before its publisher does.

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from apt_policy.console import complain
+from apt_policy.console import print_error
 from apt_policy.core.contract import ContractError
 from apt_sim.options import add_contract, contract_path, natural, positive
 from apt_sim.vqa.generate import QuestionSettings, SheetWriter, sheet_folder
@@ -32,14 +32,14 @@ def main(words: Sequence[str] | None = None) -> int:
         settings = QuestionSettings(contract=contract_path(options.contract), seed=options.seed)
         claim(options.out, settings.facts())
     except (ContractError, FolderError) as error:
-        complain(console, f'apt-sim-questions: {error}')
+        print_error(console, f'apt-sim-questions: {error}')
         return 2
     todo = [number for number in range(options.sheets) if not sheet_folder(options.out, number).exists()]
     began_s = time.monotonic()
     try:
         lost = _write(settings, options.out, todo, options.jobs, console)
     except CrewError as error:
-        complain(console, f'apt-sim-questions: {error}')
+        print_error(console, f'apt-sim-questions: {error}')
         return 1
     except KeyboardInterrupt:
         console.print('apt-sim-questions: interrupted; sheets that are whole stay. The same command goes on.')
@@ -48,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
                   f'{len(todo)} of them new, {time.monotonic() - began_s:.0f} s', markup=False,
                   highlight=False, soft_wrap=True)
     for words_of_loss in lost:
-        complain(console, f'apt-sim-questions: {words_of_loss}')
+        print_error(console, f'apt-sim-questions: {words_of_loss}')
     return 1 if lost else 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apt_policy.core.contract import Arm, RobotContract
+from apt_policy.core.errors import UserError
 from apt_policy.core.geometry import rotation_to_wxyz
 from apt_policy.core.kinematics import KinematicsError, required_chain
 
@@ -21,7 +22,7 @@ SERVO_DAMPING_S = 0.03
 _FRICTION_LOSS = 0.1
 
 
-class SceneError(ValueError):
+class SceneError(UserError, ValueError):
     """A contract or settings that the simulated robot cannot be."""
 
 

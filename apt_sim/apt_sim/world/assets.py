@@ -7,8 +7,10 @@ not the dependencies of its environments.
 import importlib.util
 from pathlib import Path
 
+from apt_policy.core.errors import UserError
 
-class AssetsMissing(FileNotFoundError):
+
+class AssetsMissing(UserError, FileNotFoundError):
     """The robot's description or meshes are not installed; the message says how to get them."""
 
 

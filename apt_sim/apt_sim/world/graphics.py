@@ -6,12 +6,14 @@ Knows nothing of what is drawn.
 import ctypes
 from typing import Protocol
 
+from apt_policy.core.errors import UserError
+
 _INSTALL = ('the simulator draws through EGL; on Debian or Ubuntu run: '
             'apt-get install libegl1 libgl1-mesa-dri (software rendering; a GPU driver brings its own)')
 _EGL_LIBRARY = 'libEGL.so.1'
 
 
-class GraphicsError(RuntimeError):
+class GraphicsError(UserError, RuntimeError):
     """Nothing can be drawn on this machine as it is; the message says what to install."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from apt_policy.core.errors import UserError
 from apt_sim.world.things import OBJECT_SIDE, TRAY_SIZE
 
 # 7 cm along the fingers' axis or 4.5 cm across it, whichever way the fingers turn.
@@ -23,7 +24,7 @@ _JITTER = 0.02
 _ATTEMPTS = 2000
 
 
-class LayoutError(ValueError):
+class LayoutError(UserError, ValueError):
     """More things than the table has room for."""
 
 

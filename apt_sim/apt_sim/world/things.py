@@ -10,6 +10,8 @@ from enum import Enum
 
 import numpy as np
 
+from apt_policy.core.errors import UserError
+
 Colour = tuple[float, float, float]
 """Red, green, blue, each 0..1."""
 
@@ -25,7 +27,7 @@ TRAY_SIZE = (0.15, 0.12, 0.03)
 """Along x, y and z of the world [m]."""
 
 
-class ThingError(ValueError):
+class ThingError(UserError, ValueError):
     """A thing that does not exist; the message says which ones do."""
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from apt_policy.core.errors import UserError
 from apt_training.claim import ClaimError, keep_to
 
 SETTINGS = 'generation.json'
 
 
-class FolderError(ValueError):
+class FolderError(UserError, ValueError):
     """A folder that belongs to other settings, or cannot be used; the message says what to do."""
 
 

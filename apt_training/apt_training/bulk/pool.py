@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any
 
+from apt_policy.core.errors import UserError
 from apt_training.bulk.process import Failed, Ready, WorkerFactory, begin, build, do, words_of
 
 OnNews = Callable[[int, Any], None]
@@ -34,7 +35,7 @@ _END_S = 10.0
 _TICK_S = 0.1
 
 
-class CrewError(RuntimeError):
+class CrewError(UserError, RuntimeError):
     """No worker can be built, or all of them would fail alike; the message is the worker's own."""
 
 

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.errors import UserError
 from apt_training.episodes.episode import EpisodeFacts, Frame
 
 CONVERTER_VERSION = 'apt-convert 1'
@@ -20,7 +21,7 @@ _LONGEST = 200
 """Characters: parsers quote all of what they could not parse."""
 
 
-class ConvertError(ValueError):
+class ConvertError(UserError, ValueError):
     """Input that cannot be converted; the message names file, stream and time, and what to do."""
 
 

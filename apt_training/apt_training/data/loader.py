@@ -13,13 +13,14 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
+from apt_policy.core.errors import UserError
 from apt_training.data.collate import HostBatch, gather
 from apt_training.data.mixture import DrawBatches, Mixture
 
 _BAD_SHARE, _BAD_AT_LEAST = 0.01, 10
 
 
-class LoaderError(RuntimeError):
+class LoaderError(UserError, RuntimeError):
     """No batch came, or too much of the data is bad; the message names the files."""
 
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import yaml
 
+from apt_policy.core.errors import UserError
+
 SHIPPED = Path(__file__).with_name('locations.yaml')
 
 
-class LocationError(ValueError):
+class LocationError(UserError, ValueError):
     """A dataset that cannot be found; the message names the file and the variable that would say where it is."""
 
 

@@ -7,12 +7,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from apt_policy.core.errors import UserError
+
 _HEAD, _END = b'\xff\xd8', b'\xff\xd9'
 _TAIL = 64
 """An encoder may pad behind the end mark; this much is searched [bytes]."""
 
 
-class ImageError(ValueError):
+class ImageError(UserError, ValueError):
     """An image file that cannot be decoded; the message says why."""
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apt_policy.core.errors import UserError
+
 KEYFRAME_GAP = 8
 _TICKS = 90_000
 """Per second, of the time stamps in our files."""
@@ -22,7 +24,7 @@ TOLERANCE_S = 0.01
 """A frame may be this far off the time that is asked for."""
 
 
-class VideoError(ValueError):
+class VideoError(UserError, ValueError):
     """A video that cannot be written or read; the message says why."""
 
 

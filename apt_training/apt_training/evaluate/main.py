@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
-from apt_policy.console import complain
+from apt_policy.console import print_error
 from apt_policy.core.contract import ContractError
 from apt_policy.inference.planner import pick_device
 from apt_policy.model.checkpoint import Checkpoint, CheckpointError, read_checkpoint
@@ -48,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for path in _write(evaluation, checkpoint, options):
             console.print(Text(f'wrote {path}'), soft_wrap=True)
     except _MISTAKES as error:
-        complain(complaints, f'apt-eval: {error}')
+        print_error(complaints, f'apt-eval: {error}')
         return 2
     return 0
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from apt_policy.core.contract import load_contract
+from apt_policy.core.errors import UserError
 from apt_policy.model.checkpoint import Checkpoint
 from apt_policy.model.config import VlmConfig
 from apt_policy.model.policy import Policy
@@ -23,7 +24,7 @@ from apt_training.episodes.episode import EpisodeError
 _NAMED = 10
 
 
-class EvaluationError(ValueError):
+class EvaluationError(UserError, ValueError):
     """Checkpoint, contract and episodes do not go together; the message says what differs."""
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from apt_policy.core.errors import UserError
 from apt_training.episodes.files import EITHER, episode_files
 
 
-class EpisodeFilesError(ValueError):
+class EpisodeFilesError(UserError, ValueError):
     """No episodes where some were expected; the message says where and what to do."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from apt_policy.console import complain
+from apt_policy.console import print_error
 from apt_training.episodes.episode import EpisodeError
 from apt_training.episodes.read import Episode
 from apt_training.inspect.examine import examine
@@ -40,14 +40,14 @@ def main(words: Sequence[str] | None = None) -> int:
             console.print(Text(f'wrote {options.sheet}'))
             return status
     except (EpisodeFilesError, OSError) as error:
-        complain(complaints, f'apt-inspect: {error}')
+        print_error(complaints, f'apt-inspect: {error}')
         return 2
     for file in files:
         try:
             with Episode(file, video_root=options.video_root) as episode:
                 _inspect(episode, options, console)
         except (EpisodeError, RerunError, OSError) as error:
-            complain(complaints, f'apt-inspect: {error}')
+            print_error(complaints, f'apt-inspect: {error}')
             status = 2
     return status
 

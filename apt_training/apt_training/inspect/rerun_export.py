@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 
 from apt_policy.core.atomic import atomic_file
+from apt_policy.core.errors import UserError
 from apt_training.episodes.episode import CameraFrame
 from apt_training.episodes.read import Episode
 from apt_training.inspect.drawing import arm_colours
@@ -21,7 +22,7 @@ _JPEG_QUALITY = 90
 _AXES_M = 0.05
 
 
-class RerunError(RuntimeError):
+class RerunError(UserError, RuntimeError):
     """The recording cannot be made; the message says what to install."""
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from apt_policy.core.errors import UserError
 from apt_training.train.config import Precision, TrainConfig
 from apt_training.train.objective import Objective, Work
 from apt_training.train.optim import make_optimizer, parameter_groups, set_rate
@@ -27,7 +28,7 @@ UNREADABLE = (RuntimeError, ValueError, KeyError, OSError, EOFError, pickle.Unpi
 Wanted = Callable[[str], bool]
 
 
-class StateError(ValueError):
+class StateError(UserError, ValueError):
     """Training state that cannot be taken up; the message says why."""
 
 

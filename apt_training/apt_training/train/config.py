@@ -7,12 +7,13 @@ command line changes of them ``flags``'.
 from dataclasses import dataclass, field
 from enum import Enum
 
+from apt_policy.core.errors import UserError
 from apt_policy.model.config import ExpertSize, Prediction, Stage, VlmConfig, VlmMode
 from apt_policy.model.perturb import TURN_ONLY, Perturbation
 from apt_policy.model.stages import Transfer
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """Values that do not go together; the message names the field and what to do."""
 
 

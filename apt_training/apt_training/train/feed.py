@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from apt_policy.core.errors import UserError
 from apt_training.train.objective import Work
 
 
-class FeedError(RuntimeError):
+class FeedError(UserError, RuntimeError):
     """No batch came; the message names the data it should have come from."""
 
 

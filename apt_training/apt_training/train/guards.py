@@ -5,8 +5,10 @@ Decides when it is enough; what is saved then is the trainer's.
 
 from collections.abc import Sequence
 
+from apt_policy.core.errors import UserError
 
-class BadDataError(RuntimeError):
+
+class BadDataError(UserError, RuntimeError):
     """Too many batches in a row without a finite loss; the message names their samples."""
 
 

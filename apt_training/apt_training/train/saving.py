@@ -12,13 +12,14 @@ import shutil
 from pathlib import Path
 
 from apt_policy.core.atomic import PartialFolder, write_text
+from apt_policy.core.errors import UserError
 from apt_policy.model.checkpoint import LATEST_FILE, average_of
 from apt_training.train.config import KeepConfig
 
 ITERATION_FOLDER = re.compile(r'^(?:iter|state)_(\d+)(?:_ema)?$')
 
 
-class SaveError(RuntimeError):
+class SaveError(UserError, RuntimeError):
     """A checkpoint could not be written; the message says why and what is still there."""
 
 

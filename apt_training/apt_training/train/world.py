@@ -14,10 +14,12 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from apt_policy.core.errors import UserError
+
 Item = TypeVar('Item')
 
 
-class WorldError(RuntimeError):
+class WorldError(UserError, RuntimeError):
     """The processes of a run lost each other; the message says what was seen."""
 
 

@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from apt_policy.core.errors import UserError
+
 CONVERSATIONS = 'conversations.jsonl'
 
 
-class ConversationError(ValueError):
+class ConversationError(UserError, ValueError):
     """Conversations that cannot be used; the message names file and line."""
 
 

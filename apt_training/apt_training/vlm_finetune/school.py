@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from apt_policy.core.errors import UserError
 from apt_policy.model.vlm.load import image_spec
 from apt_policy.model.vlm.pixels import ImageSpec
 from apt_training.claim import ClaimError, keep_to
@@ -46,7 +47,7 @@ _TEXTS = 5000
 """So many conversations make the vocabulary of a newborn model."""
 
 
-class SchoolError(ValueError):
+class SchoolError(UserError, ValueError):
     """A course that cannot be begun; the message says why."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from apt_policy.core.errors import UserError
 from apt_policy.inference.ports import Failure, Planned, Planner, Request
 
 
@@ -31,7 +32,7 @@ class WorkerState(Enum):
     """Crashed, hung or closed; nothing comes any more."""
 
 
-class WorkerError(RuntimeError):
+class WorkerError(UserError, RuntimeError):
     """The planner could not be made ready; the message is the planner's own."""
 
 

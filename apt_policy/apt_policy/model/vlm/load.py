@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file, is_flash_attn_2_available
 
+from apt_policy.core.errors import UserError
 from apt_policy.model.config import TINY_VLM, VlmConfig
 from apt_policy.model.vlm.pixels import ImageSpec
 from apt_policy.model.vlm.prompt import IMAGE_TOKEN, conversation
@@ -23,7 +24,7 @@ from apt_policy.model.vlm.tiny import tiny_config, tiny_model, tiny_tokenizer
 log = logging.getLogger(__name__)
 
 
-class VlmError(ValueError):
+class VlmError(UserError, ValueError):
     """A backbone that cannot be loaded; the message says what to give instead."""
 
 

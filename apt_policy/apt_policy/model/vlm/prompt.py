@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from apt_policy.core.errors import UserError
+
 IMAGE_TOKEN = '<|image_pad|>'
 
 
-class PromptError(ValueError):
+class PromptError(UserError, ValueError):
     """An instruction that cannot be put before the model; the message says why."""
 
 

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 import lz4.frame
 from backports import zstd
 
+from apt_policy.core.errors import UserError
+
 MAGIC = b'\x89MCAP0\r\n'
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x03, 0x04, 0x05, 0x06
 _ENCODINGS = {'ros2msg', 'ros2idl'}
@@ -32,7 +34,7 @@ class SalvagedTopic(NamedTuple):
     """Of its messages; ``cdr`` is the only one that can be decoded."""
 
 
-class SalvageError(ValueError):
+class SalvageError(UserError, ValueError):
     """A file of which nothing can be read."""
 
 
