@@ -31,12 +31,15 @@ def print_error(console: 'Console', text: str) -> None:
     console.print(Text(text, style='red'), soft_wrap=True)
 
 
-def run_program(program: str, run: Callable[[], int]) -> int:
+def run_program(program: str, run: Callable[[], int], *, also: tuple[type[Exception], ...] = (),
+                interrupted: str = 'interrupted') -> int:
     """Run a program and report mistakes of its user as one line on stderr.
 
     Args:
         program: name of the program, the first word of the line.
         run: the program itself; returns its exit status.
+        also: other errors whose message is enough for the user.
+        interrupted: text for Ctrl-C.
 
     Returns:
         The status of ``run``; 2 after an error of the user or of one of the user's files, 130 after Ctrl-C.
@@ -48,9 +51,9 @@ def run_program(program: str, run: Callable[[], int]) -> int:
         with explain_missing(program):
             return run()
     except KeyboardInterrupt:
-        sys.stderr.write(f'{program}: interrupted\n')
+        sys.stderr.write(f'{program}: {interrupted}\n')
         return INTERRUPTED_STATUS
-    except (UserError, OSError) as error:
+    except (UserError, OSError, *also) as error:
         sys.stderr.write(f'{program}: {error_text(error)}\n')
         return USAGE_STATUS
 

@@ -5,7 +5,6 @@ of a dataset. A unit is a value that crosses process borders; it opens files onl
 for its episodes. How episodes become files is known to ``write_unit``.
 """
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,6 +12,7 @@ from typing import Protocol
 
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.errors import UserError
+from apt_training.convert.arguments import ConvertArguments
 from apt_training.episodes.episode import EpisodeFacts, Frame
 
 CONVERTER_VERSION = 'apt-convert 1'
@@ -138,10 +138,7 @@ class Unit(Protocol):
 class Source(Protocol):
     """A kind of input, as a module: ``rosbag.source`` and ``lerobot.source``, chosen with ``--from``."""
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add a group of flags of its own; the inputs themselves are the positional ``inputs``."""
-
-    def units(self, arguments: Namespace, contract: RobotContract) -> Sequence[Unit]:
+    def units(self, arguments: ConvertArguments, contract: RobotContract) -> Sequence[Unit]:
         """Cut ``arguments.inputs`` (paths) into units, in a fixed order, with names that differ.
 
         Raises:

@@ -21,7 +21,7 @@ from apt_policy.model.policy import Policy
 from apt_training.data.collate import gather
 from apt_training.train.backends import autocast_dtype
 from apt_training.train.config import TrainConfig
-from apt_training.train.flags import Request
+from apt_training.train.flags import TrainArguments
 from apt_training.train.objective import Objective
 from apt_training.train.saving import RunFolder, require_space
 from apt_training.train.snapshot import Snapshots
@@ -64,7 +64,7 @@ class Findings:
         return [finding for finding in self.all if finding.problem]
 
 
-def preflight(request: Request, console: Console | None = None) -> int:
+def preflight(request: TrainArguments, console: Console | None = None) -> int:
     """Check a launch and say what was found.
 
     Returns:
@@ -80,7 +80,7 @@ def preflight(request: Request, console: Console | None = None) -> int:
     return 1 if count else 0
 
 
-def look(request: Request) -> Findings:
+def look(request: TrainArguments) -> Findings:
     """Every check of a launch."""
     findings = Findings()
     contract = findings.check('contract', lambda: load_contract(request.contract),
@@ -94,7 +94,7 @@ def look(request: Request) -> Findings:
     return findings
 
 
-def _look_at_stage(findings: Findings, request: Request, config: TrainConfig, contract: RobotContract,
+def _look_at_stage(findings: Findings, request: TrainArguments, config: TrainConfig, contract: RobotContract,
                    checkpoint: Path | None) -> None:
     stage = config.stage.value
     if checkpoint is not None:
@@ -166,5 +166,5 @@ def _dry_loss(policy: Policy, config: TrainConfig, mixture: Any, device: torch.d
     return loss[0].item()
 
 
-def _device(request: Request) -> torch.device:
+def _device(request: TrainArguments) -> torch.device:
     return torch.device('cuda' if torch.cuda.is_available() and request.gpus > 0 else 'cpu')

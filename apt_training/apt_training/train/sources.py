@@ -22,7 +22,7 @@ from apt_training.train.cached_feed import CachedFeed, fill_cache
 from apt_training.train.config import ConfigError, TrainConfig
 from apt_training.train.feature_cache import FeatureCache
 from apt_training.train.feed import Feed, FeedError
-from apt_training.train.flags import Request
+from apt_training.train.flags import TrainArguments
 from apt_training.train.objective import Work
 from apt_training.train.saving import SaveError, require_space
 from apt_training.train.stage_run import OpenFeed
@@ -65,7 +65,7 @@ def work_of(host: HostBatch, device: torch.device) -> Work:
     return Work(batch=host.to(device, non_blocking=True), sources=host.sources)
 
 
-def open_data(request: Request, config: TrainConfig, contract: RobotContract) -> Mixture:
+def open_data(request: TrainArguments, config: TrainConfig, contract: RobotContract) -> Mixture:
     """The mixture that the command line names.
 
     Raises:
@@ -85,7 +85,7 @@ def open_data(request: Request, config: TrainConfig, contract: RobotContract) ->
         raise ConfigError(f'{error}\n--contract is {request.contract}') from error
 
 
-def feed_of_episodes(request: Request, contract: RobotContract, mixture: Mixture) -> OpenFeed:
+def feed_of_episodes(request: TrainArguments, contract: RobotContract, mixture: Mixture) -> OpenFeed:
     """Return what makes the feed of a stage out of its data, once its policy is there."""
     def open_feed(config: TrainConfig, world: World, policy: Policy) -> Feed:
         loader = MixtureLoader(
@@ -125,7 +125,7 @@ def frames_of(mixture: Mixture) -> int:
     return sum(len(part.dataset.episode(index)) for part in mixture.parts for index in range(len(part.dataset)))
 
 
-def _announce(request: Request, config: TrainConfig, contract: RobotContract, mixture: Mixture,
+def _announce(request: TrainArguments, config: TrainConfig, contract: RobotContract, mixture: Mixture,
               cache: FeatureCache, world: World) -> None:
     """Say how large the cache may grow, before it does."""
     if not world.leads or request.feature_cache is None:

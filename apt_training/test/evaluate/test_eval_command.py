@@ -119,7 +119,7 @@ def test_a_checkpoint_with_a_partial_contract_names_what_is_missing(make_policy,
 
 
 @pytest.mark.parametrize(('words', 'says'), [
-    (['--samples', '1'], 'samples is 1'), (['--frames', '0'], '--frames is 0'), (['--batch', '0'], 'batch is 0'),
+    (['--samples', '1'], 'samples is 1'), (['--frames', '0'], '--frames is 0'), (['--batch-size', '0'], 'batch is 0'),
     (['--device', 'gpu9'], "device is 'gpu9'"), (['--seed', '-1'], 'seed is -1')])
 def test_values_that_cannot_be_used_are_named(checkpoints, held_out, capsys, words, says):
     assert main([str(checkpoints[Stage.VLA]), str(held_out), *words]) == 2

@@ -18,8 +18,8 @@ from apt_policy.model.batch import Images, RobotState
 from apt_policy.model.config import ExpertSize, Stage, VlmConfig, VlmMode
 from apt_policy.model.policy import TrainingBatch
 from apt_training.train.config import BackendKind, EmaConfig, KeepConfig, OptimConfig, Precision, TrainConfig
-from apt_training.train.main import STOPPED
 from apt_training.train.objective import Work
+from apt_training.train.run import STOPPED
 from apt_training.train.saving import RunFolder
 from apt_training.train.stage_run import StageRun, train_stage
 from apt_training.train.start import Start

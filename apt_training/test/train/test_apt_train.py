@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from apt_policy.cli import parse
 from apt_policy.core.contract import contract_from_dict, contract_to_dict, load_contract
 from apt_policy.inference.planner import load_planner
 from apt_policy.inference.planner_settings import PlannerSettings
@@ -22,8 +23,9 @@ from apt_training.data.declare import Declaration
 from apt_training.data.loader import MixtureLoader
 from apt_training.data.mixture import Mixture, Part
 from apt_training.data.sample import Window
+from apt_training.train.arguments import TrainFlags
 from apt_training.train.feed import FeedError
-from apt_training.train.flags import parse
+from apt_training.train.flags import resolve
 from apt_training.train.main import main
 from apt_training.train.metrics import read_records
 from apt_training.train.sources import EpisodeFeed
@@ -166,7 +168,8 @@ def test_arguments_that_cannot_be_used_have_their_own_status(train, caplog):
 
 def test_the_default_contract_is_found_from_any_folder(monkeypatch):
     monkeypatch.chdir('/')
-    assert load_contract(parse(['--data', 'out/episodes']).contract).name == 'aloha'
+    flags = parse(TrainFlags, ['--data', 'out/episodes'], program='apt-train')
+    assert load_contract(resolve(flags).contract).name == 'aloha'
 
 
 def test_a_contract_of_another_robot_is_named_with_what_it_has_and_what_the_episodes_have(train, world, caplog):
@@ -226,4 +229,4 @@ def test_the_program_shows_its_flags(capsys):
     with pytest.raises(SystemExit):
         main(['--help'])
     said = capsys.readouterr().out
-    assert all(flag in said for flag in ('--backend', '--dataloader_timeout', '--preflight', 'exit status'))
+    assert all(flag in said for flag in ('--backend', '--dataloader-timeout', '--bs', '--preflight', 'exit status'))

@@ -2,12 +2,20 @@ from dataclasses import replace
 
 import pytest
 
+from apt_policy.cli import parse
 from apt_policy.model.config import ExpertSize, Stage, VlmConfig, VlmMode
 from apt_policy.model.perturb import Perturbation
 from apt_policy.model.stages import Transfer
+from apt_training.train.arguments import TrainFlags
 from apt_training.train.config import BackendKind, ConfigError, OptimConfig, TrainConfig, require_cacheable
-from apt_training.train.flags import parse
+from apt_training.train.flags import resolve
 from apt_training.train.recipes import RECIPES, recipe
+
+
+def asked(words):
+    """Training that a command line asks for."""
+    return resolve(parse(TrainFlags, words.split(), program='apt-train'))
+
 
 
 def test_the_base_recipe_has_the_papers_values():
@@ -64,7 +72,7 @@ def test_the_published_flags_keep_their_meaning():
     words = ('--backend deepspeed --gpus 4 --stage 1 --config small --va-name prior --vla-name robot --vla-conti '
              '--bs 8 --max-iter 70 --ds-zero 3 --accum 2 --vlm-mode lora --vlm-lr 2e-5 --gc '
              '--pretrained-ckpt x/ckpt_latest.pt --ckpt_dir runs --log_dir logs --dataloader_timeout 30')
-    request = parse(words.split())
+    request = asked(words)
     config, = request.stages
     assert (config.backend, config.zero_stage, config.expert) == (BackendKind.DEEPSPEED, 3, ExpertSize.SMALL)
     assert (config.batch, config.iterations, config.accumulation, config.loader_timeout_s) == (8, 70, 2, 30)
@@ -76,7 +84,7 @@ def test_the_published_flags_keep_their_meaning():
 
 
 def test_both_stages_train_the_prior_over_a_frozen_vlm_whatever_the_vla_does():
-    prior, vla = parse(['--stage', 'both', '--vlm-mode', 'full', '--freeze-prior', '--draws', '4']).stages
+    prior, vla = asked('--stage both --vlm-mode full --freeze-prior --draws 4').stages
     assert (prior.vlm.mode, vla.vlm.mode) == (VlmMode.FROZEN, VlmMode.FULL)
     assert (prior.freeze_prior, vla.freeze_prior) == (False, True)
     assert prior.draws == vla.draws == 4
@@ -89,4 +97,4 @@ def test_both_stages_train_the_prior_over_a_frozen_vlm_whatever_the_vla_does():
     ('--no-augment --fill-feature-cache', 'give --feature-cache DIR')])
 def test_flags_that_contradict_each_other_are_refused(words, message):
     with pytest.raises(ConfigError, match=message):
-        parse(words.split())
+        asked(words)

@@ -6,7 +6,6 @@ columns mean ``map``'s and ``robot``'s.
 
 import hashlib
 import json
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from apt_policy.core.contract import RobotContract, contract_to_dict
+from apt_training.convert.arguments import ConvertArguments
 from apt_training.convert.lerobot.files import LerobotError
 from apt_training.convert.lerobot.folder import INFO, EpisodeEntry, LerobotFolder, Rows
 from apt_training.convert.lerobot.map import Calibration, LerobotMap, default_map, load_calibrations, load_map
@@ -46,18 +46,7 @@ class LerobotSettings:
     """What was assumed."""
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the flags of this source."""
-    group = parser.add_argument_group('with --from lerobot')
-    add = group.add_argument
-    add('--lerobot-map', type=Path, metavar='FILE',
-        help='which column is which joint, which feature which camera (YAML); default: ALOHA names')
-    add('--intrinsics', type=Path, metavar='FILE', help='intrinsics of the cameras, and mounts of moving ones (YAML)')
-    add('--fov', type=float, metavar='DEG', help='assume this horizontal field of view for cameras without intrinsics')
-    add('--lerobot-rate', type=float, metavar='HZ', help="frames a second that are kept; default: the contract's")
-
-
-def units(arguments: Namespace, contract: RobotContract) -> Sequence[Unit]:
+def units(arguments: ConvertArguments, contract: RobotContract) -> Sequence[Unit]:
     """Cut the folders ``arguments.inputs`` into units of :data:`EPISODES_PER_UNIT` episodes.
 
     Raises:
@@ -185,7 +174,7 @@ def _parts(tasks: Sequence[str]) -> tuple[Subtask, ...]:
     return tuple(Subtask(start=start, description=tasks[start].strip()) for start in starts)
 
 
-def _settings(folder: LerobotFolder, contract: RobotContract, arguments: Namespace) -> LerobotSettings:
+def _settings(folder: LerobotFolder, contract: RobotContract, arguments: ConvertArguments) -> LerobotSettings:
     notes = [f'LeRobot {folder.version}, {folder.fps:g} frames/s; joint angles are taken as radians of the '
              "contract's chain"]
     if arguments.lerobot_map is not None:

@@ -115,7 +115,7 @@ def _judged(bag: Bag, name: str, lag_s: float, first_s: float, limit_s: float) -
         raise ConvertError(
             f'{bag.path}: {name}: its stamps are {_apart(lag_s)} the time at which it was received, from its first '
             f'message at {first_s:.3f} s on: the clocks are not synchronised. Synchronise them (chrony, PTP) and '
-            f'record again, or let this stream count from its arrival: --receive {name}')
+            f'record again, or let this stream count from its arrival: --stamp-on-receipt {name}')
     if name != TF and (lag_s > limit_s or lag_s < -_LEAD_S):
         return (f'{name}: its stamps are {_apart(lag_s)} its arrival, so it counts from when it was received; let the '
                 'node that runs the policy do the same')
