@@ -93,11 +93,11 @@ def test_children_end_when_the_demonstration_is_killed_outright(tmp_path):
 
 
 @pytest.mark.parametrize(('words', 'complaint'), [
-    (('--seconds', '0'), '--seconds is 0, expected 1 to 3600'),
-    (('--speed', '3'), '--speed is 3, expected 0.1 to 1'),
+    (('--seconds', '0'), '--seconds is 0; expected 1 to 3600'),
+    (('--speed', '3'), '--speed is 3; expected 0.1 to 1'),
     (('--prompt', ' '), '--prompt is empty'),
-    (('--scene', '-1'), '--scene is -1, expected 0'),
-    (('--secnods', '5'), 'unrecognized arguments: --secnods'),
+    (('--scene', '-1'), '--scene is -1; expected 0'),
+    (('--secnods', '5'), 'there is no --secnods; did you mean --seconds?'),
     (('--checkpoint', 'missing/folder'), 'missing/folder'),
 ], ids=['no time', 'too fast', 'no prompt', 'no scene', 'mistyped', 'no checkpoint'])
 def test_a_mistake_is_named_and_ends_the_demonstration(words, complaint, tmp_path):

@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from apt_demos.demo.arguments import SLOWEST_SPEED
 from apt_demos.demo.director import Part
 from apt_demos.demo.recording import ArmTrack, Cause, Recording
 from apt_policy.console import print_error
 
 _AXES = 'xyz'
-SLOWEST_SPEED = 0.1
-"""Of the simulation that a demonstration may be asked for [simulated seconds per second]."""
 
 
 def print_outcomes(parts: Sequence[Part], console: Console) -> None:

@@ -24,6 +24,12 @@ _PATIENCE = Patience(interrupt_s=60.0, terminate_s=10.0)
 _LOOK_S = 0.2
 INTERRUPTED = 130
 _MODULE = re.compile(r'(?<= -m )\S+')
+# Words of commands in folders that releases before 0.3 made.
+_RENAMED = {
+    'apt-sim-questions': 'apt-sim-vqa', 'apt-sim-data': 'apt-sim-collect', '--sheets': '--shards',
+    '--jobs': '--workers', '--disturb': '--action-noise', '--stumble': '--recovery-share',
+    '--still-cameras': '--no-vary-cameras', '--looking': '--grounding-steps', '--steps': '--max-steps',
+    '--bs': '--batch-size', '--max-iter': '--max-steps', '--ckpt_dir': '--ckpt-dir', '--draws': '--noise-samples'}
 
 
 class Runner:
@@ -120,8 +126,12 @@ class Runner:
 
 
 def _work(command: str) -> str:
-    """A command without the names of its modules: a folder that was begun before they were moved goes on."""
-    return _MODULE.sub('', command)
+    """Return a command without the names of its modules, and with the flags' names of now.
+
+    A folder that was begun before these changed resumes.
+    """
+    words = _MODULE.sub('', command).split(' ')
+    return ' '.join(_RENAMED.get(word, word) for word in words)
 
 
 class _Attempt:

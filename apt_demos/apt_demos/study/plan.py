@@ -124,19 +124,19 @@ def steps(setting: Setting, *, jobs: int) -> tuple[Phase, ...]:
 
 def _questions(setting: Setting, jobs: int) -> Step:
     folder = setting.out / 'questions'
-    return Step(name='questions', why='pictures of the table and conversations about them', typed='apt-sim-questions',
+    return Step(name='questions', why='pictures of the table and conversations about them', typed='apt-sim-vqa',
                 module='apt_sim.vqa.main', product=folder, words=(
-                    '--sheets', str(setting.sizes.sheets), '--contract', str(setting.contract), '--jobs', _half(jobs),
-                    '--out', str(folder)))
+                    '--shards', str(setting.sizes.sheets), '--contract', str(setting.contract),
+                    '--workers', _half(jobs), '--out', str(folder)))
 
 
 def _demonstrations(setting: Setting, jobs: int) -> Step:
     sizes, (folder,) = setting.sizes, setting.data
     return Step(name='demonstrations', why='scripted demonstrations of few instructions in many scenes',
-                typed='apt-sim-data', module='apt_sim.collect.main', product=Path(folder), words=(
+                typed='apt-sim-collect', module='apt_sim.collect.main', product=Path(folder), words=(
                     '--split', 'train', '--skills', sizes.skills, '--episodes', str(sizes.demonstrations),
-                    '--disturb', '0.01', '--stumble', '0.3', '--still-cameras', '--contract', str(setting.contract),
-                    '--jobs', _half(jobs), '--out', folder))
+                    '--action-noise', '0.01', '--recovery-share', '0.3', '--no-vary-cameras',
+                    '--contract', str(setting.contract), '--workers', _half(jobs), '--out', folder))
 
 
 def _half(jobs: int) -> str:
@@ -150,9 +150,9 @@ def _lessons(setting: Setting, jobs: int) -> Step:
     return Step(name='lessons', why='a small vision-language model learns what things are called and where they are',
                 typed='torchrun', module='torch.distributed.run', product=Path(setting.vlm) / 'config.json', words=(
                     '--standalone', '--nproc-per-node', str(processes), '-m', 'apt_training.vlm_finetune.main',
-                    str(setting.out / 'questions'), '--looking', str(setting.sizes.looking),
-                    '--steps', str(setting.sizes.lessons), '--bs', str(_LESSON_BATCH // processes), '--workers', '0',
-                    '--out', setting.vlm))
+                    str(setting.out / 'questions'), '--grounding-steps', str(setting.sizes.looking),
+                    '--max-steps', str(setting.sizes.lessons), '--batch-size', str(_LESSON_BATCH // processes),
+                    '--workers', '0', '--out', setting.vlm))
 
 
 def _prior(setting: Setting, seed: int) -> Step:
@@ -176,8 +176,8 @@ def _policy(setting: Setting, variant: Variant, seed: int) -> Step:
 
 def _training(setting: Setting, seed: int, iterations: int) -> tuple[str, ...]:
     return ('--config', 'demo', '--vlm', setting.vlm, '--data', *setting.data, '--contract', str(setting.contract),
-            '--gpus', '0', '--workers', '0', '--bs', str(setting.sizes.batch), '--max-iter', str(iterations),
-            '--seed', str(seed), '--ckpt_dir', str(setting.out / 'runs'))
+            '--gpus', '0', '--workers', '0', '--batch-size', str(setting.sizes.batch), '--max-steps', str(iterations),
+            '--seed', str(seed), '--ckpt-dir', str(setting.out / 'runs'))
 
 
 def _trials(setting: Setting, variant: Variant, seed: int) -> Step:
@@ -188,7 +188,7 @@ def _trials(setting: Setting, variant: Variant, seed: int) -> Step:
         typed='apt-sim-eval', module='apt_sim.evaluation.main', product=scores, words=(
             '--checkpoint', str(setting.out / 'runs' / f'{variant.value}_{seed}'), '--split', ','.join(sizes.splits),
             '--skills', sizes.skills, '--episodes', str(sizes.trials), '--contract', str(setting.contract),
-            '--jobs', '1', '--json', str(scores)))
+            '--workers', '1', '--json', str(scores)))
 
 
 def _checkpoint(setting: Setting, name: str, iterations: int) -> Path:

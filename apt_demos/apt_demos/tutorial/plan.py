@@ -12,7 +12,7 @@ from apt_demos.steps.step import Step
 # Rendering, physics, bridge, demonstrator and recorder at once; a hand that is commanded in hiccups drops things.
 _CORES_FOR_REAL_TIME = 4
 # The frozen VLM sees each picture once, and each of its answers serves eight noise draws.
-_QUICK = ('--no-augment', '--draws', '8', '--lr', '0.002')
+_QUICK = ('--no-augment', '--noise-samples', '8', '--lr', '0.002')
 TRAINING, HELD_OUT = 'training', 'held_out'
 
 
@@ -48,9 +48,9 @@ def steps(out: Path, contract: Path, sizes: Sizes) -> tuple[Step, ...]:
         Step(name='train', why='stage 0 learns to move without language, stage 1 to move as it is told',
              typed='apt-train', module='apt_training.train.main', product=checkpoint, words=(
                  '--config', 'tutorial', '--stage', 'both', '--data', str(out / 'episodes' / TRAINING),
-                 '--contract', str(contract), '--gpus', '0', '--max-iter', str(sizes.iterations), *_QUICK,
+                 '--contract', str(contract), '--gpus', '0', '--max-steps', str(sizes.iterations), *_QUICK,
                  '--feature-cache', str(out / 'features'),
-                 '--ckpt_dir', str(runs), '--va-name', 'tutorial_va', '--vla-name', 'tutorial_vla',
+                 '--ckpt-dir', str(runs), '--va-name', 'tutorial_va', '--vla-name', 'tutorial_vla',
                  '--va-conti', '--vla-conti')),
         Step(name='evaluate', why='how far predictions are from what was demonstrated in scenes never seen',
              typed='apt-eval', module='apt_training.evaluate.main', product=out / 'evaluation.json', words=(

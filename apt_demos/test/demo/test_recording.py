@@ -9,9 +9,9 @@ from rich.console import Console
 
 from apt_demos.demo.director import Part, Performance
 from apt_demos.demo.errand import Errand
-from apt_demos.demo.main import perform_in_time
 from apt_demos.demo.recording import ArmTrack, Cause, Recording, StreamRate
 from apt_demos.demo.report import print_conclusion
+from apt_demos.demo.run import perform_in_time
 
 RATE = 50.0
 

@@ -9,19 +9,21 @@ import pytest
 from apt_demos.steps.step import named
 from apt_demos.study.main import main
 from apt_demos.study.plan import FULL, QUICK, Setting, Variant, score_file, steps
-from apt_sim.collect import main as sim_data
-from apt_sim.evaluation import main as sim_eval
-from apt_sim.vqa import main as questions
+from apt_policy.cli import parse
+from apt_sim.collect.arguments import CollectArguments
+from apt_sim.evaluation.arguments import SimEvalArguments
+from apt_sim.vqa.arguments import VqaArguments
 from apt_training.bulk.folder import claim
-from apt_training.train import flags
-from apt_training.vlm_finetune import main as teach
+from apt_training.train.arguments import TrainFlags
+from apt_training.train.flags import resolve
+from apt_training.vlm_finetune.arguments import VlmFinetuneArguments
 
 CONTRACT = Path(__file__).resolve().parents[3] / 'apt_bringup' / 'config' / 'aloha_small.yaml'
 OUT = Path('out/study')
 OUTPUTS = {'--out', '--json'}
-PARSERS = {'apt_sim.vqa.main': questions._parser, 'apt_sim.collect.main': sim_data._parser,
-           'apt_training.vlm_finetune.main': teach._parser, 'apt_training.train.main': flags.parser,
-           'apt_sim.evaluation.main': sim_eval._parser}
+ARGUMENTS = {'apt_sim.vqa.main': VqaArguments, 'apt_sim.collect.main': CollectArguments,
+             'apt_training.vlm_finetune.main': VlmFinetuneArguments, 'apt_training.train.main': TrainFlags,
+             'apt_sim.evaluation.main': SimEvalArguments}
 
 
 def phases(sizes=FULL, jobs=2, **own):
@@ -34,7 +36,7 @@ def values(step):
     if module == 'torch.distributed.run':
         at = words.index('-m')
         module, words = words[at + 1], words[at + 2:]
-    return PARSERS[module]().parse_args(words)
+    return parse(ARGUMENTS[module], words, program=module)
 
 
 def trainings(sizes=FULL):
@@ -46,7 +48,7 @@ def used_by(step):
     """Folders that a step reads."""
     before = [None, *step.words]
     read = {Path(word) for word, flag in zip(step.words, before, strict=False)
-            if word.startswith(str(OUT)) and flag not in OUTPUTS | {'--ckpt_dir'}}
+            if word.startswith(str(OUT)) and flag not in OUTPUTS | {'--ckpt-dir'}}
     if step.module == 'apt_training.train.main' and (given := values(step)).load_from_va is None and given.stage == '1':
         read.add(given.ckpt_dir / given.va_name)
     return read
@@ -74,7 +76,7 @@ def test_every_command_understands_its_words(sizes):
     for phase in phases(sizes):
         for step in phase:
             if step.module == 'apt_training.train.main':
-                assert flags.parse(step.words).contract == CONTRACT
+                assert resolve(values(step)).contract == CONTRACT
             else:
                 values(step)
 
@@ -84,8 +86,9 @@ def test_all_ways_take_the_same_number_of_steps_over_the_same_things():
     for seed in range(FULL.seeds):
         one, two, frozen = (given[f'{variant.value} {seed}'] for variant in Variant)
         prior = given[f'prior {seed}']
-        assert one.max_iter == prior.max_iter + two.max_iter == prior.max_iter + frozen.max_iter == 2 * FULL.iterations
-        for name in ('data', 'vlm', 'contract', 'bs', 'seed', 'config', 'lr', 'augment', 'draws'):
+        assert one.max_steps == 2 * FULL.iterations
+        assert one.max_steps == prior.max_steps + two.max_steps == prior.max_steps + frozen.max_steps
+        for name in ('data', 'vlm', 'contract', 'batch_size', 'seed', 'config', 'lr', 'augment', 'noise_samples'):
             assert len({str(getattr(each, name)) for each in (one, two, frozen, prior)}) == 1, name
         assert (one.load_from_va, two.load_from_va, frozen.load_from_va) == (False, None, None)
         assert (one.freeze_prior, two.freeze_prior, frozen.freeze_prior) == (None, None, True)
@@ -125,14 +128,14 @@ def test_more_trials_are_run_and_what_was_trained_stays():
 @pytest.mark.parametrize(('jobs', 'processes'), [(1, 1), (2, 2), (4, 4), (12, 8), (64, 32)])
 def test_processes_share_the_batch_of_the_lessons(jobs, processes):
     lessons = phases(jobs=jobs)[1][0]
-    assert values(lessons).bs == 32 // processes and f'--nproc-per-node {processes} ' in lessons.command
+    assert values(lessons).batch_size == 32 // processes and f'--nproc-per-node {processes} ' in lessons.command
 
 
 def test_a_folder_of_other_sizes_is_refused_before_anything_starts(tmp_path, capsys):
     out = tmp_path / 'out'
     claim(out, {**Setting(out=out, contract=CONTRACT, sizes=QUICK).facts(), 'sheets': 7})
     assert main(['--quick', '--out', str(out)]) == 2
-    assert 'was made with sheets = 7, these settings have 60' in ' '.join(capsys.readouterr().out.split())
+    assert 'was made with sheets = 7, these settings have 60' in ' '.join(capsys.readouterr().err.split())
     assert [file.name for file in out.iterdir()] == ['generation.json']
 
 
@@ -160,21 +163,21 @@ def test_steps_can_be_chosen_by_name():
 
 def test_a_mistake_in_a_name_ends_it_before_anything_starts(tmp_path, capsys):
     assert main(['--quick', '--out', str(tmp_path / 'out'), '--only', 'bake']) == 2
-    said = ' '.join(capsys.readouterr().out.split())
+    said = ' '.join(capsys.readouterr().err.split())
     assert "study: no step 'bake'; there are 'questions', 'demonstrations', 'lessons'" in said
     assert not (tmp_path / 'out').exists()
 
 
 def test_a_skill_that_does_not_exist_is_named(tmp_path, capsys):
     assert main(['--quick', '--out', str(tmp_path / 'out'), '--skills', 'pikc']) == 2
-    assert "there is no skill 'pikc'; did you mean 'pick'?" in ' '.join(capsys.readouterr().out.split())
+    assert "there is no skill 'pikc'; did you mean 'pick'?" in ' '.join(capsys.readouterr().err.split())
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('words', [('--trials', '0'), ('--seeds', '-1'), ('--jobs', '0'), ('--batch', 'many')])
+@pytest.mark.parametrize('words', [('--rollouts', '0'), ('--seeds', '-1'), ('--workers', '0'),
+                                   ('--batch-size', 'many')])
 def test_a_number_that_cannot_be_is_named(tmp_path, capsys, words):
-    with pytest.raises(SystemExit) as ended:
-        main(['--quick', '--out', str(tmp_path / 'out'), *words])
-    assert ended.value.code == 2
-    assert f"{words[0]}: expected a whole number of at least 1, got '{words[1]}'" in capsys.readouterr().err
+    assert main(['--quick', '--out', str(tmp_path / 'out'), *words]) == 2
+    expected = "'many'; expected a whole number" if words[1] == 'many' else f'{words[1]}; expected 1 or more'
+    assert f'study: {words[0]} is {expected}' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()

@@ -13,7 +13,7 @@ STEPS = steps(Path('out'), CONTRACT, Sizes())
 
 
 def test_every_step_uses_only_what_earlier_ones_made():
-    outputs, made = {'--out', '--json', '--plots', '--ckpt_dir', '--feature-cache'}, set()
+    outputs, made = {'--out', '--json', '--plots', '--ckpt-dir', '--feature-cache'}, set()
     for one in STEPS:
         before = [None, *one.words]
         used = {Path(word) for word, flag in zip(one.words, before, strict=False)
@@ -32,5 +32,5 @@ def test_steps_can_be_chosen_by_name():
 
 def test_a_mistake_in_a_name_ends_it_before_anything_starts(tmp_path, capsys):
     assert main(['--out', str(tmp_path / 'out'), '--only', 'bake']) == 2
-    assert "no step 'bake'" in capsys.readouterr().out
+    assert "no step 'bake'" in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()

@@ -34,8 +34,8 @@ GREY = 4.0
 
 
 def words(folder, episodes, *more):
-    return ['--contract', str(SMALL), '--skills', 'pick', '--disturb', '0.01', '--episodes', str(episodes),
-            '--jobs', '1', '--out', str(folder), *more]
+    return ['--contract', str(SMALL), '--skills', 'pick', '--action-noise', '0.01', '--episodes', str(episodes),
+            '--workers', '1', '--out', str(folder), *more]
 
 
 def digests(folder, pattern):
@@ -55,7 +55,7 @@ def bagged(tmp_path_factory):
 def converted(bagged, tmp_path_factory):
     """The episode that the converter makes of the bag."""
     folder, bag = tmp_path_factory.mktemp('converted'), bag_folder(bagged, 0)
-    assert convert.main([str(bag), '--contract', str(bag / CONTRACT), '--out', str(folder), '--jobs', '1',
+    assert convert.main([str(bag), '--contract', str(bag / CONTRACT), '--out', str(folder), '--workers', '1',
                          '--no-sheet']) == 0
     (file,) = folder.glob('*.h5')
     return file

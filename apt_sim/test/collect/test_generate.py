@@ -44,7 +44,7 @@ def digests(folder):
 def disturbed(tmp_path_factory):
     """Three episodes with a disturbance, made by two processes."""
     folder = tmp_path_factory.mktemp('disturbed')
-    assert sim_data.main(words(folder, 3, '--jobs', '2', '--disturb', '0.01')) == 0
+    assert sim_data.main(words(folder, 3, '--workers', '2', '--action-noise', '0.01')) == 0
     return folder
 
 
@@ -146,7 +146,7 @@ def test_cameras_are_where_the_file_says(tmp_path):
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
-    command = [sys.executable, '-m', 'apt_sim.collect.main', *words(tmp_path, 40, '--jobs', '1')]
+    command = [sys.executable, '-m', 'apt_sim.collect.main', *words(tmp_path, 40, '--workers', '1')]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + DEADLINE_S
     while len(missing(tmp_path, 40)) == 40 and time.monotonic() < deadline and process.poll() is None:
@@ -154,16 +154,17 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130, said
-    assert 'The same command goes on' in ' '.join(said.split())
+    assert 'The same command resumes' in ' '.join(said.split())
     there = 40 - len(missing(tmp_path, 40))
     assert 0 < there < 40 and not list(tmp_path.glob('.*partial'))
     before = digests(tmp_path)
-    assert sim_data.main(words(tmp_path, there + 1, '--jobs', '1')) == 0
+    assert sim_data.main(words(tmp_path, there + 1, '--workers', '1')) == 0
     assert len(digests(tmp_path)) == there + 1 and digests(tmp_path).items() >= before.items()
 
 
 def test_a_process_that_is_killed_in_the_middle_of_a_file_costs_a_retry_and_no_byte(disturbed, tmp_path):
-    command = [sys.executable, '-m', 'apt_sim.collect.main', *words(tmp_path, 3, '--jobs', '2', '--disturb', '0.01')]
+    command = [sys.executable, '-m', 'apt_sim.collect.main',
+               *words(tmp_path, 3, '--workers', '2', '--action-noise', '0.01')]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + DEADLINE_S
     while not (half := list(tmp_path.glob('.*.partial'))) and time.monotonic() < deadline and process.poll() is None:
@@ -186,7 +187,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path):
     limit = ('import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); '
              'import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); '
              'from apt_sim.collect.main import main; sys.exit(main(sys.argv[1:]))')
-    done = subprocess.run([sys.executable, '-c', limit, *words(tmp_path, 2, '--jobs', '1')], capture_output=True,
+    done = subprocess.run([sys.executable, '-c', limit, *words(tmp_path, 2, '--workers', '1')], capture_output=True,
                           text=True, timeout=DEADLINE_S)
     assert done.returncode == 1 and 'Episodes that are whole stay' in ' '.join(done.stderr.split())
     assert not list(tmp_path.glob('*.h5')) and not list(tmp_path.glob('.*partial'))
@@ -200,7 +201,7 @@ def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, capfd):
         settings(disturbance=0.5)
     with pytest.raises(ValueError, match=r'stumble is 1.5; expected a share, 0 \.\. 1'):
         settings(stumble=1.5)
-    assert sim_data.main(words(tmp_path / 'new', 1, '--stumble', '-0.1')) == 2
+    assert sim_data.main(words(tmp_path / 'new', 1, '--recovery-share', '-0.1')) == 2
     assert 'stumble is -0.1' in capfd.readouterr().err
     assert sim_data.main(words(tmp_path / 'new', 1, '--split', 'trian')) == 2
     assert "did you mean 'train'?" in capfd.readouterr().err

@@ -76,7 +76,7 @@ def test_a_planner_that_fails_fails_the_trial_and_says_why():
 
 
 def test_the_command_writes_what_it_found(tmp_path, capfd):
-    words = ['--contract', str(CONTRACT), '--split', 'seen', '--skills', 'pick', '--episodes', '1', '--jobs', '1',
+    words = ['--contract', str(CONTRACT), '--split', 'seen', '--skills', 'pick', '--episodes', '1', '--workers', '1',
              '--patience', '0.3', '--denoising-steps', '2', '--json', str(tmp_path / 'score.json')]
     assert sim_eval.main(words) == 0
     found = json.loads((tmp_path / 'score.json').read_text())
@@ -89,7 +89,7 @@ def test_the_command_writes_what_it_found(tmp_path, capfd):
 
 def test_an_interrupted_evaluation_writes_what_was_done(tmp_path):
     words = ['--contract', str(CONTRACT), '--split', 'seen,unseen_wording', '--skills', 'pick', '--episodes', '200',
-             '--jobs', '1', '--patience', '0.1', '--denoising-steps', '1', '--json', str(tmp_path / 'score.json'),
+             '--workers', '1', '--patience', '0.1', '--denoising-steps', '1', '--json', str(tmp_path / 'score.json'),
              '--videos', str(tmp_path / 'films')]
     process = subprocess.Popen([sys.executable, '-m', 'apt_sim.evaluation.main', *words], text=True,
                                stderr=subprocess.PIPE, env={**os.environ, 'COLUMNS': '200'}, start_new_session=True)

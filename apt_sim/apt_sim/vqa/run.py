@@ -1,0 +1,53 @@
+"""VQA dataset as the command line asks for it: the missing shards, in worker processes."""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from apt_policy.console import print_error
+from apt_sim.arguments import contract_path
+from apt_sim.vqa.arguments import VqaArguments
+from apt_sim.vqa.generate import QuestionSettings, SheetWriter, sheet_folder
+from apt_training.bulk.folder import claim
+from apt_training.bulk.pool import Crew, CrewError, Done
+
+
+def write_dataset(arguments: VqaArguments) -> int:
+    """Write the shards that are missing; return 0 if every shard is there, else 1.
+
+    Raises:
+        UserError: contract or folder cannot be used.
+    """
+    console = Console(stderr=True)
+    settings = QuestionSettings(contract=contract_path(arguments.contract), seed=arguments.seed)
+    claim(arguments.out, settings.facts())
+    todo = [number for number in range(arguments.shards) if not sheet_folder(arguments.out, number).exists()]
+    began_s = time.monotonic()
+    try:
+        lost = _write(settings, arguments.out, todo, arguments.workers, console)
+    except CrewError as error:
+        print_error(console, f'apt-sim-vqa: {error}')
+        return 1
+    console.print(f'{arguments.shards - len(lost)} shards of {settings.scenes} scenes in {arguments.out}, '
+                  f'{len(todo)} of them new, {time.monotonic() - began_s:.0f} s', markup=False,
+                  highlight=False, soft_wrap=True)
+    for loss in lost:
+        print_error(console, f'apt-sim-vqa: {loss}')
+    return 1 if lost else 0
+
+
+def _write(settings: QuestionSettings, out: Path, todo: Sequence[int], workers: int, console: Console) -> list[str]:
+    """Write shards and return a sentence for each lost one."""
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    lost = []
+    with Progress(*columns, console=console) as progress, Crew(partial(SheetWriter, settings, out), workers) as crew:
+        bar = progress.add_task('shards', total=len(todo))
+        for outcome in crew.do(todo):
+            if not isinstance(outcome, Done):
+                lost.append(f'shard {outcome.number}: {outcome.reason}; run the same command to try it again')
+            progress.update(bar, advance=1)
+    return lost
