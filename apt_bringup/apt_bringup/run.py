@@ -127,7 +127,7 @@ def _bring_up_all(session: Session, stop: Event, ends: _Ends) -> bool:
         try:
             for node in session.managed:
                 bring_up(asker, executor, node.full_name, give_up=partial(is_hopeless, node.name))
-                print(f'run: {node.name} is active; the arms move after apt-operate enable', flush=True)
+                print(f'run: {node.name} is active; the arms move after apt-ctl enable', flush=True)
         except BrokenOff as error:
             if not stop.is_set():
                 print(f'run: {error}', file=sys.stderr, flush=True)

@@ -58,9 +58,10 @@ def parse(arguments: type[T], argv: Sequence[str] | None, *, program: str, examp
     """
     words = list(sys.argv[1:] if argv is None else argv)
     words = _rewrite_switches(arguments, _rewrite_renamed(words, renamed or {}, program))
+    _check_flags(arguments, words)
 
     def refuse(event: _errors.ParseErrorEvent) -> None:
-        if text := _sentence(event, arguments):
+        if text := _sentence(event):
             raise UsageError(text)
 
     try:
@@ -127,16 +128,26 @@ def _rewrite_switches(arguments: type, words: Sequence[str]) -> list[str]:
     return result
 
 
-def _sentence(event: _errors.ParseErrorEvent, arguments: type) -> str:
+def _check_flags(arguments: type, words: Sequence[str]) -> None:
+    """Check that each flag exists, before a mistyped one is taken for a missing value.
+
+    Raises:
+        UsageError: one does not exist.
+    """
+    known = list(_flags(arguments))
+    for word in words:
+        name = word.partition('=')[0]
+        if name.startswith('--') and not name.startswith('--tyro-') and name.replace('_', '-') not in known:
+            raise UsageError(f'there is no {name}{did_you_mean(name, known)} (see --help)')
+
+
+def _sentence(event: _errors.ParseErrorEvent) -> str:
     """Return what is wrong in one sentence; empty where tyro's own text has to do."""
     match event:
         case _errors.MissingArgs():
             return f'missing: {", ".join(_name(each.arg) for each in event.missing_arguments)} (see --help)'
         case _errors.UnrecognizedArgs():
-            word = event.tokens[0].partition('=')[0]
-            if not word.startswith('-'):
-                return f'unexpected word {word!r} (see --help)'
-            return f'there is no {word}{did_you_mean(word, list(_flags(arguments)))} (see --help)'
+            return f'unexpected word {event.tokens[0]!r} (see --help)'
         case _errors.InvalidChoice():
             near = did_you_mean(event.value, event.choices)
             return (f'{_name(event.argument)} is {event.value!r}{near or ";"} '
@@ -158,12 +169,14 @@ def _name(argument: Any) -> str:
 
 
 def _flags(arguments: type) -> Iterator[str]:
-    """Yield each flag of a program, aliases included."""
+    """Yield each flag of a program, aliases and negations included."""
     yield '--help'
     for name, hint in get_type_hints(arguments, include_extras=True).items():
         configs = [each for each in get_args(hint) if hasattr(each, 'aliases')]
         if tyro.conf.Positional not in get_args(hint):
             yield next((f'--{each.name}' for each in configs if each.name), _spelled(name))
+            if bool in (hint, *get_args(hint)):
+                yield f'--no-{name.replace("_", "-")}'
         for config in configs:
             yield from config.aliases or ()
 

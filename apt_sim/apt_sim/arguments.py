@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from apt_policy.cli import flag, require_at_least
-from apt_policy.core.shipped import shipped_contract
 
 CONTRACT = 'aloha_small.yaml'
 
@@ -41,4 +40,5 @@ class TaskArguments(SimArguments):
 
 def contract_path(given: str) -> str:
     """Return the contract that is asked for, or the one that is installed with this package."""
+    from apt_policy.core.shipped import shipped_contract
     return given or str(shipped_contract(CONTRACT))

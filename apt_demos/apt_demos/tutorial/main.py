@@ -9,6 +9,7 @@ from apt_policy.cli import parse
 from apt_policy.console import run_program
 
 PROGRAM = 'tutorial'
+_RENAMED = {'--iterations': '--max-steps'}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = parse(TutorialArguments, argv, program=PROGRAM, renamed={'--iterations': '--max-steps'})
+    arguments = parse(TutorialArguments, argv, program=PROGRAM, renamed=_RENAMED)
     from apt_demos.tutorial.run import run_tutorial
     return run_tutorial(arguments)
 

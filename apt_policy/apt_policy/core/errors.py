@@ -1,7 +1,6 @@
 """Base class of the errors that a user can put right."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class UserError(Exception):
@@ -19,5 +18,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         word: what was typed.
         known: what could have been typed.
     """
+    from difflib import get_close_matches  # Takes longer to import than the rest of what stops a robot.
     near = get_close_matches(word, list(known), n=1)
     return f'; did you mean {near[0]}?' if near else ''

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Suppress
-
 from apt_policy.cli import UsageError, flag
 
 _RECIPE = 'that of the recipe'
@@ -42,9 +40,8 @@ class RunFlags:
     """Folder of the runs."""
     log_dir: Annotated[Path | None, flag('FOLDER', default='logs in --ckpt-dir')] = None
     """Folder of the logs."""
-    # The DeepSpeed launcher appends it; the environment says the same.
-    local_rank: Suppress[int | None] = None
-    """Rank on this machine; ignored."""
+    local_rank: Annotated[int | None, flag('N', default='')] = None
+    """Rank on this machine, as the DeepSpeed launcher passes it; the environment counts."""
     preflight: Annotated[tuple[str, ...] | None, flag('[CHECKPOINT]', default='')] = None
     """Check this checkpoint, data, disk and one step for --stage, and train nothing."""
 

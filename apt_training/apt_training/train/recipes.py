@@ -52,7 +52,8 @@ def tutorial(stage: Stage) -> TrainConfig:
 
 def demo(stage: Stage) -> TrainConfig:
     """What the study is made with: the tiny expert over a small VLM that has been taught
-    (``apt-teach``; name it with ``--vlm``). Pictures stay as they are: the VLM knows the cameras in one order only."""
+    (``apt-finetune-vlm``; name it with ``--vlm``). Pictures stay as they are: the VLM knows the cameras in one order
+    only."""
     return TrainConfig(
         recipe='demo', stage=stage, expert=ExpertSize.TINY, vlm=VlmConfig(name=TINY_VLM, dtype='float32'),
         optim=OptimConfig(lr=1e-3, warmup=100, cooldown=0.3), ema=EmaConfig(decay=0.995, start=200),

@@ -71,7 +71,7 @@ class Conversations(Dataset[Conversation]):
         """Of all that is said in them and about them; of pictures, the names."""
         if not self._all:
             raise ConversationError(f'there is no {CONVERSATIONS} in {", ".join(map(str, folders))}; '
-                                    'apt-sim-questions writes some')
+                                    'apt-sim-vqa writes some')
         for what in ('marks', 'places', 'meant'):
             if len({bool(getattr(conversation, what)) for conversation in self._all}) > 1:
                 raise ConversationError(f'of the conversations in {", ".join(map(str, folders))} only some have '

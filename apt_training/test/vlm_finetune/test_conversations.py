@@ -38,7 +38,7 @@ def test_a_folder_that_is_being_written_is_passed_over(write_sheet, tmp_path):
 
 
 def test_a_folder_without_conversations_says_who_writes_some(tmp_path):
-    with pytest.raises(ConversationError, match=r'no conversations\.jsonl in .*; apt-sim-questions writes some'):
+    with pytest.raises(ConversationError, match=r'no conversations\.jsonl in .*; apt-sim-vqa writes some'):
         Conversations([tmp_path])
 
 

@@ -26,7 +26,7 @@ def test_a_few_steps_leave_a_model_and_the_examination(run, write_sheet, tmp_pat
 def test_an_empty_folder_is_named_with_who_fills_it(run, tmp_path):
     (tmp_path / 'empty').mkdir()
     status, said = run(tmp_path / 'empty')
-    assert status == 2 and 'empty; apt-sim-questions writes some' in said
+    assert status == 2 and 'empty; apt-sim-vqa writes some' in said
     assert not (tmp_path / 'vlm').exists()
 
 

@@ -1,4 +1,4 @@
-"""``apt-operate disable``, the documented pause, beside a bare rclpy client that calls the same service.
+"""``apt-ctl disable``, the documented pause, beside a bare rclpy client that calls the same service.
 
 - ``operate_cpu_ratio``: processor time of the command by that of the bare client, whole processes from start to end,
   measured in turns on the same machine; beside it both times.
@@ -21,8 +21,8 @@ import numpy as np
 from ledger import record
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = 'python benchmarks/bench_operate.py'
-OPERATE = [sys.executable, '-m', 'apt_policy.ros.operate', '--timeout', '60']
+COMMAND = 'python benchmarks/bench_ctl.py'
+CTL = [sys.executable, '-m', 'apt_policy.ros.ctl', '--timeout', '60']
 BARE = [sys.executable, '-c', '''
 import rclpy
 from std_srvs.srv import SetBool
@@ -74,7 +74,7 @@ def run(words: list[str]) -> tuple[float, float]:
 
 def stops_ms(count: int) -> list[float]:
     """How long each of some stops takes in a command that stays [ms]."""
-    shell = subprocess.Popen([*OPERATE, 'shell'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    shell = subprocess.Popen([*CTL, 'shell'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert shell.stdin is not None and shell.stdout is not None
     took = []
     for _ in range(count + 1):
@@ -117,7 +117,7 @@ def measure(rounds: int) -> None:
     """All figures, with the service running."""
     turns: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        for name, words in (('bare', BARE), ('operate', [*OPERATE, 'disable'])):
+        for name, words in (('bare', BARE), ('operate', [*CTL, 'disable'])):
             used_s, waited_s = run(words)
             turns[f'{name}_cpu_s'].append(used_s)
             turns[f'{name}_wall_s'].append(waited_s)

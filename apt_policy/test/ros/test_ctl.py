@@ -1,4 +1,4 @@
-"""``apt-operate`` as it is typed, against a running policy."""
+"""``apt-ctl`` as it is typed, against a running policy."""
 
 import os
 import pty
@@ -14,9 +14,9 @@ from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import SetBool
 
 from apt_policy.core.sample import HoldReason
-from apt_policy.ros.operator_shell import means_stop
+from apt_policy.ros.ctl_shell import means_stop
 
-COMMAND = [sys.executable, '-m', 'apt_policy.ros.operate']
+COMMAND = [sys.executable, '-m', 'apt_policy.ros.ctl']
 
 
 @pytest.fixture
@@ -152,10 +152,12 @@ def test_ctrl_c_ends_the_waiting(bench, domain):
 
 
 def test_a_mistake_is_named(operate):
-    for words, complaint in ((('--namespace', 'a b', 'status'), "--namespace 'a b' is none"),
+    for words, complaint in ((('--namespace', 'a b', 'status'), "--namespace 'a b' is not valid"),
                              (('--timeout', '-1', 'status'), '--timeout is -1; expected more than 0 s'),
                              (('status', '--timeout', '-2'), '--timeout is -2; expected more than 0 s'),
-                             (('statsu',), 'invalid choice'), ((), 'no verb; expected one of enable, disable')):
+                             (('statsu',), "apt-ctl: there is no verb 'statsu'; did you mean status?"),
+                             (('--timeot', '3', 'status'), 'there is no --timeot; did you mean --timeout?'),
+                             ((), 'no verb; expected one of enable, disable')):
         status, said = operate(*words)
         assert status == 2 and complaint in said and 'Traceback' not in said
 
@@ -166,18 +168,18 @@ def test_a_mistake_is_named(operate):
 def test_options_may_stand_before_and_after_the_verb(domain, words):
     done = subprocess.run([*COMMAND, *words], timeout=60.0, capture_output=True, text=True,
                           env={**os.environ, 'ROS_DOMAIN_ID': str(domain)})
-    assert done.returncode == 1 and 'nobody offers /elsewhere/apt_policy/enable' in done.stderr
+    assert done.returncode == 1 and 'service /elsewhere/apt_policy/enable not available after 0.5 s' in done.stderr
 
 
 def test_a_policy_that_is_not_there_is_told_with_what_to_check(operate):
-    for verb, complaint in (('enable', 'nobody offers /elsewhere/apt_policy/enable'),
-                            ('status', 'nothing is said on /elsewhere/apt/status')):
+    for verb, complaint in (('enable', 'service /elsewhere/apt_policy/enable not available after 0.5 s'),
+                            ('status', 'no message on /elsewhere/apt/status after 0.5 s')):
         status, said = operate('--namespace', 'elsewhere', '--timeout', '0.5', verb)
         assert status == 1 and complaint in said and 'ROS_DOMAIN_ID and discovery range' in said
 
 
 def test_stopping_loads_nothing_that_takes_long(half_policy, domain):
-    program = ('import sys\nfrom apt_policy.ros.operate import main\n'
+    program = ('import sys\nfrom apt_policy.ros.ctl import main\n'
                'assert main(["--namespace", "half", "--timeout", "30", "disable"]) == 0\n'
                'print(*sorted(sys.modules))\n')
     done = subprocess.run([sys.executable, '-c', program], timeout=90.0, capture_output=True, text=True, check=True,
@@ -186,8 +188,8 @@ def test_stopping_loads_nothing_that_takes_long(half_policy, domain):
     assert half_policy.told == [False] and 'rclpy' in loaded
     assert not {'scipy', 'torch', 'cv2', 'apt_msgs'} & set(loaded)
     assert [name for name in loaded if name.startswith('apt_policy')] == [
-        'apt_policy', 'apt_policy.core', 'apt_policy.core.topics', 'apt_policy.ros', 'apt_policy.ros.operate',
-        'apt_policy.ros.operator_client']
+        'apt_policy', 'apt_policy.core', 'apt_policy.core.errors', 'apt_policy.core.topics', 'apt_policy.ros',
+        'apt_policy.ros.ctl', 'apt_policy.ros.policy_client']
 
 
 def test_a_stop_that_is_not_answered_is_said_again_and_an_enable_is_not(half_policy, operate):
@@ -243,7 +245,7 @@ def test_a_mistyped_line_is_named_and_does_nothing(half_policy, domain):
     done = subprocess.run([*COMMAND, 'shell', '--namespace', 'half', '--timeout', '30'], timeout=60.0,
                           capture_output=True, text=True, input='enabel\nenable now\nprompt\nlift it',
                           env={**os.environ, 'ROS_DOMAIN_ID': str(domain)})
-    for complaint in ("there is no verb 'enabel'; did you mean 'enable'?", "enable takes nothing after it, got 'now'",
+    for complaint in ("there is no verb 'enabel'; did you mean enable?", "enable takes nothing after it, got 'now'",
                       'prompt needs an instruction', "there is no verb 'lift'; expected one of enable, disable"):
         assert complaint in done.stdout
     assert done.returncode == 1 and half_policy.told == []

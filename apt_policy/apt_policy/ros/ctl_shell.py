@@ -1,8 +1,8 @@
-"""Take one request per line and stay: ``apt-operate`` without a verb.
+"""Interactive ``apt-ctl``: one request per line.
 
 The policy is discovered once, so that stopping costs no start of a program. An empty line, or ``disable``, does not
-queue behind other lines: what came before it is dropped, and a request that still waits for its answer is left. Idle,
-this uses no processor time.
+queue behind other lines: what came before it is dropped, and a request that still waits for its answer is given up. An
+idle shell uses no processor time.
 """
 
 import difflib
@@ -11,13 +11,14 @@ import select
 from collections import deque
 from collections.abc import Callable
 
-from apt_policy.ros.operator_client import VERBS, Interrupted, OperateError, Operator
+from apt_policy.core.errors import did_you_mean
+from apt_policy.ros.policy_client import VERBS, PolicyClient, RequestError, RequestPreempted
 
 WELCOME = ('Enter alone stops the arms (disable). Verbs: ' + ', '.join(VERBS) + ', help.\n'
            'q or Ctrl-D leaves the policy as it is; Ctrl-C stops the arms, then leaves.')
-_LEAVE = ('q', 'quit', 'exit')
-_HELP = ('help', '?')
-_BLOCK = 4096
+_LEAVE_WORDS = ('q', 'quit', 'exit')
+_HELP_WORDS = ('help', '?')
+_BLOCK = 4096  # Bytes per read; lines are far shorter.
 _PUNCTUATION = '.,:;!?'
 
 
@@ -29,12 +30,12 @@ class LineReader:
         self._descriptor = descriptor
         self._rest = b''
         self.lines: deque[str] = deque()
-        """What has come and was not taken yet, stripped."""
+        """Lines that were read and not taken yet, stripped."""
         self.ended = False
-        """Nothing comes any more."""
+        """True if no more input comes."""
 
     def read(self, *, wait: bool) -> None:
-        """Take in what there is; ``wait`` until there is something."""
+        """Read what there is; ``wait`` blocks until there is something."""
         while not self.ended and select.select([self._descriptor], [], [], None if wait else 0.0)[0]:
             wait = False
             block = os.read(self._descriptor, _BLOCK)
@@ -45,39 +46,39 @@ class LineReader:
             self.lines.extend(line.decode(errors='replace').strip() for line in lines)
 
     def drop_until(self, is_wanted: Callable[[str], bool]) -> bool:
-        """Forget everything up to the last line that is wanted; False if there is none."""
+        """Drop everything up to the last line that is wanted; return False if there is none."""
         last = max((place for place, line in enumerate(self.lines, 1) if is_wanted(line)), default=0)
         for _ in range(last):
             self.lines.popleft()
         return last > 0
 
 
-class OperatorShell:
-    """Obey lines until told to leave."""
+class CtlShell:
+    """Shell that carries out requests until it is told to leave."""
 
-    def __init__(self, operator: Operator, *, descriptor: int, prompt: str, write: Callable[[str], None]) -> None:
-        """Prepare.
+    def __init__(self, client: PolicyClient, *, descriptor: int, prompt: str, write: Callable[[str], None]) -> None:
+        """Prepare the shell.
 
         Args:
-            operator: asks the policy.
-            descriptor: where lines come from.
+            client: client of the policy.
+            descriptor: file descriptor of the input.
             prompt: written whenever a line is expected; empty for none.
-            write: given everything that is to be read.
+            write: function that prints text.
         """
-        self._operator = operator
+        self._client = client
         self._reader = LineReader(descriptor)
         self._prompt = prompt
         self._write = write
         self._failed = False
-        operator.interrupted = self._stop_is_wanted
+        client.should_preempt = self._stop_is_wanted
 
     def run(self) -> int:
-        """Obey until the end; 0 if the last request was done, 1 if it was not, 130 after Ctrl-C."""
+        """Run until the end; return 0 if the last request was done, 1 if it was not, 130 after Ctrl-C."""
         self._write(f'{WELCOME}\n')
-        self._operator.meet()
+        self._client.start_discovery()
         try:
-            while (line := self._next()) is not None and line not in _LEAVE:
-                self._obey(line)
+            while (line := self._next()) is not None and line not in _LEAVE_WORDS:
+                self._execute(line)
         except KeyboardInterrupt:
             self._write('\n')
             self._stop()
@@ -85,47 +86,46 @@ class OperatorShell:
         return 1 if self._failed else 0
 
     def _next(self) -> str | None:
-        """The next line, one that stops first; None at the end."""
+        """Return the next line, an empty one first if any line stops the arms; None at the end."""
         self._write(self._prompt)
         self._reader.read(wait=not self._reader.lines)
         if self._reader.drop_until(means_stop):
             return ''
         return self._reader.lines.popleft() if self._reader.lines else None
 
-    def _obey(self, line: str) -> None:
+    def _execute(self, line: str) -> None:
         verb, _, text = line.partition(' ')
         if means_stop(line):
             self._stop()
-        elif verb in _HELP:
+        elif verb in _HELP_WORDS:
             self._write(f'{WELCOME}\n' + ''.join(f'  {name:9}{what}\n' for name, what in VERBS.items()))
         elif verb not in VERBS:
-            near = difflib.get_close_matches(verb, VERBS, n=1)
-            self._fail(f'there is no verb {verb!r}; ' + (f'did you mean {near[0]!r}?' if near else
-                                                         f'expected one of {", ".join(VERBS)}'))
+            near = did_you_mean(verb, VERBS)
+            self._fail(f'there is no verb {verb!r}' + (near or f'; expected one of {", ".join(VERBS)}'))
         elif bool(text) != (verb == 'prompt'):
             self._fail('prompt needs an instruction: prompt pick up the red cube' if not text else
                        f'{verb} takes nothing after it, got {text.strip()!r}')
         else:
-            self._ask(verb, _unquoted(text.strip()))
+            self._request(verb, _unquoted(text.strip()))
 
-    def _ask(self, verb: str, text: str) -> None:
+    def _request(self, verb: str, text: str) -> None:
         try:
-            self._done(self._operator.perform(verb, text))
-        except OperateError as error:
+            self._done(self._client.perform(verb, text))
+        except RequestError as error:
             self._fail(str(error))
-        except Interrupted:
-            self._write(f'{verb} is not waited for any more\n')
+        except RequestPreempted:
+            self._write(f'{verb} was given up\n')
             self._stop()
 
     def _stop(self) -> None:
         # More such lines meanwhile ask for the same.
-        self._operator.interrupted = self._more_stops
+        self._client.should_preempt = self._more_stops
         try:
-            self._done(self._operator.enable(False))
-        except OperateError as error:
+            self._done(self._client.enable(False))
+        except RequestError as error:
             self._fail(str(error))
         finally:
-            self._operator.interrupted = self._stop_is_wanted
+            self._client.should_preempt = self._stop_is_wanted
 
     def _stop_is_wanted(self) -> bool:
         self._reader.read(wait=False)
@@ -145,9 +145,9 @@ class OperatorShell:
 
 
 def means_stop(line: str) -> bool:
-    """Whether a line stops the arms: an empty one, or one whose first word is nearest to ``disable`` of all verbs.
+    """Return whether a line stops the arms: an empty one, or one whose first word is nearest to ``disable``.
 
-    Who types "DISABEL!" in haste must not be told about verbs while the arms move on.
+    A person who types "DISABEL!" in haste must not read about verbs while the arms move on.
     """
     words = line.strip(_PUNCTUATION + ' ').casefold().split()
     first = words[0].strip(_PUNCTUATION) if words else ''
@@ -155,5 +155,5 @@ def means_stop(line: str) -> bool:
 
 
 def _unquoted(text: str) -> str:
-    """Without the quotes that a person is used to type in a shell."""
+    """Return text without the quotes that it has in a shell."""
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"' else text
