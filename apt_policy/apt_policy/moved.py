@@ -63,6 +63,11 @@ def current_checkpoint(path: str | Path) -> Path:
     return path
 
 
+def current_vlm(name: str) -> str:
+    """Return hub name or folder of a VLM; the present place of a folder that moved, as :func:`current_checkpoint`."""
+    return str(current_checkpoint(name)) if name else name
+
+
 def _new_places(path: Path) -> list[Path]:
     """Return present places of ``path``, the likeliest first; none if it is not an old place."""
     parts = path.parts

@@ -16,7 +16,7 @@ from apt_demos.study.plan import FULL, QUICK, Setting, Sizes, steps
 from apt_demos.study.report import collect, tables, write_results
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.core.stop import stop_requests
-from apt_policy.moved import current_checkpoint
+from apt_policy.moved import current_vlm
 from apt_training.bulk.folder import claim
 
 # Steps share the machine by cores; a GPU would be taken by one part of them and not by another.
@@ -34,8 +34,8 @@ def run_study(arguments: StudyArguments) -> int:
     out = arguments.out or Path('out/study_quick' if arguments.quick else 'out/study')
     contract = shipped_contract('aloha_small.yaml')
     sizes = _sizes(arguments)
-    setting = Setting(out=out, contract=contract, sizes=sizes, own_vlm=arguments.vlm and str(
-        current_checkpoint(arguments.vlm)), own_data=arguments.data)
+    setting = Setting(out=out, contract=contract, sizes=sizes, own_vlm=current_vlm(arguments.vlm),
+                      own_data=arguments.data)
     chosen = named(arguments.only, steps(setting, jobs=arguments.workers))
     claim(out, setting.facts())
     with stop_requests() as stop:

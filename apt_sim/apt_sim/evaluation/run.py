@@ -13,7 +13,7 @@ from apt_policy.cli import UsageError
 from apt_policy.console import print_error
 from apt_policy.core.contract import load_contract
 from apt_policy.inference.planner_settings import PlannerSettings
-from apt_policy.moved import current_checkpoint
+from apt_policy.moved import current_checkpoint, current_vlm
 from apt_sim.arguments import contract_path
 from apt_sim.evaluation.arguments import SimEvalArguments
 from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, TrialResult, policy_planner
@@ -55,7 +55,7 @@ def _settings(arguments: SimEvalArguments) -> tuple[EvaluationSettings, PlannerS
             contract=contract_path(arguments.contract), replan_s=arguments.replan, delay_s=arguments.delay,
             patience=arguments.patience, videos=arguments.videos)
         planner = PlannerSettings(
-            checkpoint=checkpoint, vlm=arguments.vlm and str(current_checkpoint(arguments.vlm)),
+            checkpoint=checkpoint, vlm=current_vlm(arguments.vlm),
             device=arguments.device, denoising_steps=arguments.denoising_steps, noise_scale=arguments.noise_scale,
             seed=arguments.seed)
     except ValueError as error:

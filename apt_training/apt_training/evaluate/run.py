@@ -8,6 +8,7 @@ from rich.text import Text
 
 from apt_policy.inference.planner import pick_device
 from apt_policy.model.checkpoint import Checkpoint, read_checkpoint
+from apt_policy.moved import current_vlm
 from apt_training.evaluate.arguments import EvalArguments
 from apt_training.evaluate.evaluation import Evaluation, EvaluationSettings, evaluate
 from apt_training.evaluate.output import write_json, write_plots, write_tensorboard
@@ -41,7 +42,7 @@ def _evaluate(checkpoint: Checkpoint, arguments: EvalArguments, console: Console
     robot = robot_of(checkpoint, arguments.contract)
     dataset = open_episodes(find_episodes(arguments.episodes), robot)
     device = pick_device(arguments.device)
-    policy = load_policy(checkpoint, device=device, dtype=arguments.dtype, vlm=arguments.vlm)
+    policy = load_policy(checkpoint, device=device, dtype=arguments.dtype, vlm=current_vlm(arguments.vlm))
     policy.vlm.tokens_per_camera(robot.window.image_size)
     places = choose_places(dataset, arguments.frames)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -6,6 +6,7 @@ from pathlib import Path
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.model.config import Stage, VlmMode
 from apt_policy.model.stages import Transfer
+from apt_policy.moved import current_vlm
 from apt_training.train.arguments import TrainFlags
 from apt_training.train.config import BackendKind, ConfigError, Precision, TrainConfig, require_cacheable
 from apt_training.train.recipes import recipe
@@ -82,7 +83,8 @@ def _config(stage: Stage, given: TrainFlags) -> TrainConfig:
     optim = {field: value for field, value in {
         'lr': given.lr, 'vlm_lr': given.vlm_lr, 'warmup': given.warmup, 'cooldown': given.cooldown}.items()
         if value is not None}
-    vlm = {field: value for field, value in {'name': given.vlm, 'gradient_checkpointing': given.gc}.items()
+    vlm_name = given.vlm and current_vlm(given.vlm)
+    vlm = {field: value for field, value in {'name': vlm_name, 'gradient_checkpointing': given.gc}.items()
            if value is not None}
     keep = {} if given.save_every is None else {'every': given.save_every}
     return replace(config, **changes, optim=replace(config.optim, **optim), vlm=replace(config.vlm, **vlm),

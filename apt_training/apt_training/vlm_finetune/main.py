@@ -10,6 +10,7 @@ from functools import partial
 
 from apt_policy.cli import parse
 from apt_policy.console import run_program
+from apt_policy.moved import current_vlm
 from apt_training.vlm_finetune.arguments import VlmFinetuneArguments
 
 PROGRAM = 'apt-finetune-vlm'
@@ -33,7 +34,7 @@ def _run(argv: Sequence[str] | None) -> int:
     logging.getLogger('apt_training').setLevel(logging.INFO)
     from apt_training.vlm_finetune.conversations import Conversations
     from apt_training.vlm_finetune.school import Course, teach
-    course = Course(out=given.out, vlm=given.vlm, steps=given.max_steps, looking=given.grounding_steps,
+    course = Course(out=given.out, vlm=current_vlm(given.vlm), steps=given.max_steps, looking=given.grounding_steps,
                     batch=given.batch_size, lr=given.lr, seed=given.seed, save_every=given.save_every,
                     workers=given.workers, half=given.half)
     teach(course, Conversations(given.data), Conversations([given.held_out]) if given.held_out else None)
