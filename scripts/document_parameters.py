@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from apt_bringup.arguments import describe
-from apt_control.parameters import BridgeParams
+from apt_control.ik_bridge import BridgeParams
 from apt_policy.ros.params import markdown_table
 from apt_policy.ros.policy_params import PolicyParams
 from apt_sim.tasks.parameters import DemonstratorParams

@@ -64,7 +64,7 @@ ONLY_IN = {
 LAZY_DOORS = {'apt_policy': ('apt_policy.inference.traj_planner',)}
 CORE_USES = {'numpy', 'scipy', 'cv2', 'pydantic', 'annotated_types', 'yaml', 'rosbags'}
 # What describes the graph is read by launch files and documentation, without ROS.
-WITHOUT_ROS = ('apt_bringup.graph', 'apt_bringup.arguments', 'apt_bringup.transport')
+WITHOUT_ROS = ('apt_bringup.graph', 'apt_bringup.arguments')
 PACKAGES = tuple(subprocess.run([sys.executable, ROOT / 'scripts' / 'packages'], stdout=subprocess.PIPE, text=True,
                                 check=True).stdout.split())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from apt_bringup import graph
-from apt_control.parameters import BridgeParams
+from apt_control.ik_bridge import BridgeParams
 from apt_policy.ros.params import read_value, specs
 from apt_policy.ros.policy_params import PolicyParams
 from apt_sim.tasks.parameters import DemonstratorParams

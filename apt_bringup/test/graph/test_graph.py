@@ -95,13 +95,13 @@ def test_a_checkpoint_of_the_old_place_is_the_one_at_the_new_place(tmp_path):
 
 
 @pytest.mark.parametrize(('given', 'complaint'), [
-    ({'promt': 'x'}, "no argument 'promt'; did you mean 'prompt'"),
-    ({'zzz': 'x'}, 'there are robot, prompt'),
-    ({'robot': 'ur5'}, "robot is 'ur5', expected one of sim, aloha"),
+    ({'promt': 'x'}, "there is no argument 'promt'; did you mean prompt?"),
+    ({'zzz': 'x'}, 'expected one of robot, prompt'),
+    ({'robot': 'ur5'}, "robot is 'ur5'; expected one of sim, aloha"),
     ({'seed': 'x'}, "seed is 'x', expected a number"),
     ({'robot': 'aloha', 'namespace': 'cell'}, 'drivers take none'),
-    ({'checkpoint': '/nope'}, "checkpoint is '/nope', but there is no file or folder /nope"),
-    ({'contract': 'nope.yaml'}, f'but there is no file or folder {Path("nope.yaml").absolute()}'),
+    ({'checkpoint': '/nope'}, "checkpoint is '/nope': there is no file or folder /nope"),
+    ({'contract': 'nope.yaml'}, f'there is no file or folder {Path("nope.yaml").absolute()}'),
     ({'params_file': '/nope'}, "params_file is '/nope'"),
 ])
 def test_a_wrong_argument_is_named_with_what_is_right(given, complaint):

@@ -15,12 +15,12 @@ from threading import Event
 from rich.console import Console
 from rich.table import Table
 
-from apt_bringup.supervise import Patience, Process
+from apt_bringup.supervise import ChildProcess, StopTimeouts
 from apt_demos.steps.step import Phase, Step
 from apt_policy.console import print_error
 
 # Training saves before it ends.
-_PATIENCE = Patience(interrupt_s=60.0, terminate_s=10.0)
+_PATIENCE = StopTimeouts(interrupt_s=60.0, terminate_s=10.0)
 _LOOK_S = 0.2
 INTERRUPTED = 130
 _MODULE = re.compile(r'(?<= -m )\S+')
@@ -140,7 +140,7 @@ class _Attempt:
     def __init__(self, step: Step, environment: Mapping[str, str]) -> None:
         self.step = step
         self.began_s = time.monotonic()
-        self.process = Process(step.name, [sys.executable, '-m', step.module, *step.words], environment)
+        self.process = ChildProcess(step.name, [sys.executable, '-m', step.module, *step.words], environment)
 
     @property
     def ended(self) -> bool:

@@ -17,7 +17,7 @@ from domain_coordinator import domain_id
 
 from apt_bringup import graph
 from apt_bringup.session import Session
-from apt_bringup.supervise import Patience, Process
+from apt_bringup.supervise import ChildProcess, StopTimeouts
 from apt_demos.tutorial.arguments import RecordingArguments
 from apt_policy.cli import parse
 from apt_policy.console import run_program
@@ -60,7 +60,7 @@ def _record(session: Session, given: RecordingArguments, stop: Event) -> int:
     contract = ('--contract', given.contract) if given.contract else ()
     command = [sys.executable, '-m', 'apt_recorder.main', str(given.bag), *contract,
                '--episodes', str(given.episodes), *_RECORDER]
-    recorder = Process('apt-record', command, os.environ, colour=3)
+    recorder = ChildProcess('apt-record', command, os.environ, colour=3)
     try:
         while recorder.exit_status is None and not stop.wait(_LOOK_S):
             # The demonstrator ends when it is done, just before the recorder notices.
@@ -69,7 +69,7 @@ def _record(session: Session, given: RecordingArguments, stop: Event) -> int:
                 sys.stderr.write(f'recording: {", ".join(failed)} ended by itself; its last lines are above\n')
                 return 1
     finally:
-        status = recorder.stop(Patience())
+        status = recorder.stop(StopTimeouts())
     return 130 if stop.is_set() else min(abs(status), 1)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_control.bridge import ArmBridge, Command
+from apt_control.bridge import ArmBridge, JointCommand
 from apt_policy.core.geometry import invert_pose
 from apt_policy.core.gripper import opening_from_reading
 from apt_policy.core.sample import ArmState, Hold, Target
@@ -63,11 +63,11 @@ class Stage:
             return
         bridge, arm = self._bridges[name], self._contract.arms[name]
         readings = self.simulation.readings(name)
-        bridge.take_joints(readings.position, readings.finger, now_ns)
-        bridge.take_pose(self._base_from_world[name] @ world_from_ee, now_ns)
-        bridge.take_gripper(gripper)
+        bridge.update_joint_state(readings.position, readings.finger, now_ns)
+        bridge.set_target_pose(self._base_from_world[name] @ world_from_ee, now_ns)
+        bridge.set_gripper_target(gripper)
         outcome = bridge.tick(now_ns)
-        if not isinstance(outcome, Command):
+        if not isinstance(outcome, JointCommand):
             self.holds.append(outcome)
             self._told.pop(name, None)
             return
@@ -90,7 +90,7 @@ class _Told:
 
     world_from_ee: NDArray[np.float64]
     gripper: float
-    outcome: Command
+    outcome: JointCommand
     at_rest: bool
     """Whether the bridge had made the same of it before."""
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from apt_control.bridge import ArmBridge, Command
+from apt_control.bridge import ArmBridge, JointCommand
 from apt_policy.core.geometry import invert_pose, make_pose, pose_to_quaternion
 from apt_sim.world.commands import finger_command
 from apt_sim.world.physics import Simulation
@@ -29,12 +29,12 @@ class Driver:
         for _ in range(round(seconds / PERIOD_S)):
             now_ns = self.simulation.time_ns
             readings = self.simulation.readings(self.name)
-            self.bridge.take_joints(readings.position, readings.finger, now_ns)
+            self.bridge.update_joint_state(readings.position, readings.finger, now_ns)
             position, quaternion = pose_to_quaternion(self.base_from_world @ world_from_ee)
-            self.bridge.take_target(self.arm.base_frame, position, quaternion, now_ns)
-            self.bridge.take_gripper(gripper)
+            self.bridge.set_target(self.arm.base_frame, position, quaternion, now_ns)
+            self.bridge.set_gripper_target(gripper)
             outcomes.append(self.bridge.tick(now_ns))
-            if isinstance(outcomes[-1], Command):
+            if isinstance(outcomes[-1], JointCommand):
                 self.simulation.command_joints(self.name, outcomes[-1].joints)
                 finger = finger_command(self.arm, self.arm.gripper_command.joint, outcomes[-1].gripper)
                 self.simulation.command_finger(self.name, finger)
@@ -65,7 +65,7 @@ def test_targets_anywhere_below_and_beside_the_box_never_bring_the_hand_onto_the
         tilt = Rotation.from_euler('zyx', random.uniform((-1.0, -0.5, -0.5), (1.0, 0.5, 0.5))).as_matrix()
         position = random.uniform(lower - (0.1, 0.1, 0.3), upper + (0.0, 0.1, -0.25))
         outcomes, touched = driver.follow(make_pose(side @ tilt @ DOWN, position), 2.0)
-        assert not [outcome for outcome in outcomes if not isinstance(outcome, Command)]
+        assert not [outcome for outcome in outcomes if not isinstance(outcome, JointCommand)]
         assert not touched, 'neither the table nor the arm itself'
         lowest = min(lowest, driver.pose[2, 3])
     assert lowest < driver.arm.workspace.lower[2] + 0.01, 'the box was never tried'
@@ -105,5 +105,5 @@ def test_a_new_episode_does_not_throw_the_arm_back(simulation):
     simulation.reset(1)
     start = driver.pose
     outcomes, _ = driver.follow(there, 0.5)
-    assert not any(isinstance(outcome, Command) for outcome in outcomes)
+    assert not any(isinstance(outcome, JointCommand) for outcome in outcomes)
     np.testing.assert_allclose(driver.pose[:3, 3], start[:3, 3], atol=2e-3)
