@@ -98,7 +98,7 @@ def test_a_checkpoint_of_the_old_place_is_the_one_at_the_new_place(tmp_path):
     ({'promt': 'x'}, "there is no argument 'promt'; did you mean prompt?"),
     ({'zzz': 'x'}, 'expected one of robot, prompt'),
     ({'robot': 'ur5'}, "robot is 'ur5'; expected one of sim, aloha"),
-    ({'seed': 'x'}, "seed is 'x', expected a number"),
+    ({'seed': 'x'}, "seed is 'x'; expected a number"),
     ({'robot': 'aloha', 'namespace': 'cell'}, 'drivers take none'),
     ({'checkpoint': '/nope'}, "checkpoint is '/nope': there is no file or folder /nope"),
     ({'contract': 'nope.yaml'}, f'there is no file or folder {Path("nope.yaml").absolute()}'),

@@ -94,7 +94,7 @@ def test_each_line_stands_behind_the_name_of_its_node():
 def test_nodes_end_even_when_the_runner_is_killed_outright():
     runner = subprocess.Popen([sys.executable, '-c', (
         'import sys, time\n'
-        'from apt_bringup.supervise import Process\n'
+        'from apt_bringup.supervise import ChildProcess\n'
         f'ChildProcess("node", [sys.executable, "-S", "-c", {WAITING!r}], {{}})\n'
         'time.sleep(60)')], stdout=subprocess.PIPE, text=True)
     node = int(runner.stdout.readline().split()[-1])
