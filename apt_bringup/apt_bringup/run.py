@@ -21,6 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from apt_bringup import arguments, graph
 from apt_bringup.managed import BringUpAbortedError, BringUpError, bring_up, running_nodes
 from apt_bringup.session import Session, StartError
+from apt_policy.core.errors import did_you_mean
 from apt_policy.core.stop import handle_stop_signals
 
 GRAPHS: Mapping[str, Callable[[Mapping[str, str], Path], graph.Graph]] = {
@@ -37,10 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog='run', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('graph', choices=GRAPHS)
+    parser.add_argument('graph', help=', '.join(GRAPHS))
     parser.add_argument('arguments', nargs='*', metavar='name:=value')
     parser.add_argument('-s', '--show-args', action='store_true', help='list the arguments and exit')
     options = parser.parse_args(argv)
+    if options.graph not in GRAPHS:
+        near = did_you_mean(options.graph, GRAPHS) or f'; expected one of {", ".join(GRAPHS)}'
+        parser.exit(2, f'run: there is no graph {options.graph!r}{near}\n')
     if options.show_args:
         print(arguments.describe(DECLARED[options.graph]))
         return 0
