@@ -47,13 +47,14 @@ def run_program(program: str, run: Callable[[], int], *, also: tuple[type[Except
     Raises:
         SystemExit: with status 1, where a Python package is not installed.
     """
+    mistakes: tuple[type[Exception], ...] = (UserError, OSError, *also)
     try:
         with explain_missing(program):
             return run()
     except KeyboardInterrupt:
         sys.stderr.write(f'{program}: {interrupted}\n')
         return INTERRUPTED_STATUS
-    except (UserError, OSError, *also) as error:
+    except mistakes as error:
         sys.stderr.write(f'{program}: {error_text(error)}\n')
         return USAGE_STATUS
 

@@ -4,9 +4,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
-from apt_recorder.arguments import RecordArguments
 
 PROGRAM = 'apt-record'
 _EXAMPLES = """
@@ -31,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    from apt_policy.cli import parse
+    from apt_recorder.arguments import RecordArguments
     end = argv.index('--ros-args') if '--ros-args' in argv else len(argv)
     arguments = parse(RecordArguments, argv[:end], program=PROGRAM, examples=_EXAMPLES)
     from apt_recorder.run import record

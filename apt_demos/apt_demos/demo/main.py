@@ -4,8 +4,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_demos.demo.arguments import DemoArguments
-from apt_policy.cli import parse
 from apt_policy.console import run_program
 
 PROGRAM = 'demo'
@@ -22,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_demos.demo.arguments import DemoArguments
+    from apt_policy.cli import parse
     arguments = parse(DemoArguments, argv, program=PROGRAM)
     from apt_demos.demo.run import run_demo
     return run_demo(arguments)

@@ -4,8 +4,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_demos.study.arguments import StudyArguments
-from apt_policy.cli import parse
 from apt_policy.console import run_program
 
 PROGRAM = 'study'
@@ -23,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_demos.study.arguments import StudyArguments
+    from apt_policy.cli import parse
     arguments = parse(StudyArguments, argv, program=PROGRAM, renamed=_RENAMED)
     from apt_demos.study.run import run_study
     return run_study(arguments)

@@ -4,8 +4,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_demos.tutorial.arguments import TutorialArguments
-from apt_policy.cli import parse
 from apt_policy.console import run_program
 
 PROGRAM = 'tutorial'
@@ -22,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_demos.tutorial.arguments import TutorialArguments
+    from apt_policy.cli import parse
     arguments = parse(TutorialArguments, argv, program=PROGRAM, renamed=_RENAMED)
     from apt_demos.tutorial.run import run_tutorial
     return run_tutorial(arguments)

@@ -4,9 +4,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
-from apt_sim.collect.arguments import CollectArguments
 
 PROGRAM = 'apt-sim-collect'
 _EXAMPLES = """
@@ -24,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_policy.cli import parse
+    from apt_sim.collect.arguments import CollectArguments
     arguments = parse(CollectArguments, argv, program=PROGRAM, examples=_EXAMPLES, renamed=_RENAMED)
     from apt_sim.collect.run import collect
     return collect(arguments)

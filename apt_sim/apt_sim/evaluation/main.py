@@ -4,9 +4,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
-from apt_sim.evaluation.arguments import SimEvalArguments
 
 PROGRAM = 'apt-sim-eval'
 _EXAMPLES = """
@@ -22,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_policy.cli import parse
+    from apt_sim.evaluation.arguments import SimEvalArguments
     arguments = parse(SimEvalArguments, argv, program=PROGRAM, examples=_EXAMPLES, renamed=_RENAMED)
     from apt_sim.evaluation.run import evaluate_policy
     return evaluate_policy(arguments)

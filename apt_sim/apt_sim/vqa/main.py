@@ -4,9 +4,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
-from apt_sim.vqa.arguments import VqaArguments
 
 PROGRAM = 'apt-sim-vqa'
 _EXAMPLES = """
@@ -23,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_policy.cli import parse
+    from apt_sim.vqa.arguments import VqaArguments
     arguments = parse(VqaArguments, argv, program=PROGRAM, examples=_EXAMPLES, renamed=_RENAMED)
     from apt_sim.vqa.run import write_dataset
     return write_dataset(arguments)

@@ -4,9 +4,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
-from apt_training.convert.arguments import ConvertArguments
 
 PROGRAM = 'apt-convert'
 _RENAMED = {'--jobs': '--workers', '--receive': '--stamp-on-receipt'}
@@ -23,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_policy.cli import parse
+    from apt_training.convert.arguments import ConvertArguments
     arguments = parse(ConvertArguments, argv, program=PROGRAM, examples='docs/convert.md explains each choice.',
                       renamed=_RENAMED)
     from apt_training.convert.run import convert

@@ -5,9 +5,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
-from apt_training.evaluate.arguments import EvalArguments
 
 PROGRAM = 'apt-eval'
 _RENAMED = {'--steps': '--denoising-steps', '--batch': '--batch-size'}
@@ -19,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_policy.cli import parse
+    from apt_training.evaluate.arguments import EvalArguments
     arguments = parse(EvalArguments, argv, program=PROGRAM, renamed=_RENAMED)
     logging.basicConfig(level=logging.WARNING, format='%(levelname)s: %(message)s')
     from apt_training.evaluate.run import run_evaluation

@@ -5,9 +5,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
-from apt_training.export.arguments import ExportArguments
 
 PROGRAM = 'apt-export'
 _EXAMPLES = """
@@ -23,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_policy.cli import parse
+    from apt_training.export.arguments import ExportArguments
     arguments = parse(ExportArguments, argv, program=PROGRAM, examples=_EXAMPLES)
     from apt_training.export.checkpoint import export_checkpoint, log
     logging.basicConfig(format=f'{PROGRAM}: %(message)s', level=logging.INFO, stream=sys.stderr)

@@ -4,9 +4,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
-from apt_training.inspect.arguments import InspectArguments
 
 PROGRAM = 'apt-inspect'
 
@@ -17,6 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_policy.cli import parse
+    from apt_training.inspect.arguments import InspectArguments
     arguments = parse(InspectArguments, argv, program=PROGRAM)
     from apt_training.inspect.run import inspect_files
     return inspect_files(arguments)

@@ -4,9 +4,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
-from apt_training.train.arguments import TrainFlags
 
 PROGRAM = 'apt-train'
 _EXAMPLES = """
@@ -31,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    from apt_policy.cli import parse
+    from apt_training.train.arguments import TrainFlags
     flags = parse(TrainFlags, argv, program=PROGRAM, examples=_EXAMPLES)
     from apt_training.train.run import train
     return train(flags, argv)

@@ -8,10 +8,8 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from apt_policy.cli import parse
 from apt_policy.console import run_program
 from apt_policy.moved import current_vlm
-from apt_training.vlm_finetune.arguments import VlmFinetuneArguments
 
 PROGRAM = 'apt-finetune-vlm'
 _EXAMPLES = """
@@ -29,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    from apt_policy.cli import parse
+    from apt_training.vlm_finetune.arguments import VlmFinetuneArguments
     given = parse(VlmFinetuneArguments, argv, program=PROGRAM, examples=_EXAMPLES, renamed=_RENAMED)
     logging.basicConfig(format=f'{PROGRAM}: %(message)s', stream=sys.stderr)
     logging.getLogger('apt_training').setLevel(logging.INFO)
