@@ -116,7 +116,7 @@ def _affordable_speed() -> float:
 
 
 def _graph(arguments: DemoArguments, speed: float) -> graph.Graph:
-    weights = '' if arguments.checkpoint == UNTRAINED else arguments.checkpoint
+    weights = arguments.checkpoint if arguments.checkpoint and arguments.checkpoint != UNTRAINED else ''
     if arguments.table == CUBES:
         return graph.aloha({'robot': 'sim', 'checkpoint': weights, 'seed': str(arguments.seed),
                             'speed': str(speed), 'contract': arguments.contract}, _share())
@@ -155,7 +155,7 @@ def _perform_as_asked(arguments: DemoArguments, stop: Event, console: Console) -
 
 def _perform(arguments: DemoArguments, stop: Event, console: Console, speed: float) -> Performance:
     with Session(_graph(arguments, speed)) as session:
-        rclpy.init(args=[], signal_handler_arguments=SignalHandlerOptions.NO)
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         try:
             director = Director(load_contract(arguments.contract), session, stop, console)
             return director.run(arguments.prompt, arguments.seconds, scene=arguments.scene, speed=speed)

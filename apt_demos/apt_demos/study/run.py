@@ -6,6 +6,7 @@ run, policies save as they stop, and the next start resumes there.
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -54,8 +55,9 @@ def run_study(arguments: StudyArguments) -> int:
 
 
 def _sizes(arguments: StudyArguments) -> Sizes:
-    given = {'sheets': arguments.shards, 'looking': arguments.grounding_steps, 'lessons': arguments.vlm_steps,
-             'skills': arguments.skills, 'demonstrations': arguments.demonstrations, 'iterations': arguments.max_steps,
-             'batch': arguments.batch_size, 'trials': arguments.rollouts, 'seeds': arguments.seeds}
+    given: dict[str, Any] = {
+        'sheets': arguments.shards, 'looking': arguments.grounding_steps, 'lessons': arguments.vlm_steps,
+        'skills': arguments.skills, 'demonstrations': arguments.demonstrations, 'iterations': arguments.max_steps,
+        'batch': arguments.batch_size, 'trials': arguments.rollouts, 'seeds': arguments.seeds}
     return replace(QUICK if arguments.quick else FULL,
                    **{name: value for name, value in given.items() if value is not None})

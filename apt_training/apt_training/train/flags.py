@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.model.config import Stage, VlmMode
@@ -73,19 +74,19 @@ def _config(stage: Stage, given: TrainFlags) -> TrainConfig:
         raise ConfigError(f'--vlm-mode {mode.value} with --stage 0: the prior is trained over a frozen VLM; '
                           'give it with --stage 1 or both')
     config = recipe(given.config, stage, vlm_mode=mode)
-    changes = {field: value for field, value in {
+    changes: dict[str, Any] = {field: value for field, value in {
         'backend': BackendKind(given.backend), 'zero_stage': given.ds_zero, 'batch': given.batch_size,
         'iterations': given.max_steps, 'accumulation': given.accum, 'draws': given.noise_samples, 'seed': given.seed,
         'workers': given.workers, 'loader_timeout_s': given.dataloader_timeout, 'log_every': given.log_every,
         'precision': None if given.precision is None else Precision(given.precision),
         'augment': given.augment, 'transfer': None if given.transfer is None else Transfer(given.transfer),
         'freeze_prior': given.freeze_prior if stage is Stage.VLA else None}.items() if value is not None}
-    optim = {field: value for field, value in {
+    optim: dict[str, Any] = {field: value for field, value in {
         'lr': given.lr, 'vlm_lr': given.vlm_lr, 'warmup': given.warmup, 'cooldown': given.cooldown}.items()
         if value is not None}
     vlm_name = given.vlm and current_vlm(given.vlm)
-    vlm = {field: value for field, value in {'name': vlm_name, 'gradient_checkpointing': given.gc}.items()
-           if value is not None}
-    keep = {} if given.save_every is None else {'every': given.save_every}
+    vlm: dict[str, Any] = {field: value for field, value in {
+        'name': vlm_name, 'gradient_checkpointing': given.gc}.items() if value is not None}
+    keep: dict[str, Any] = {} if given.save_every is None else {'every': given.save_every}
     return replace(config, **changes, optim=replace(config.optim, **optim), vlm=replace(config.vlm, **vlm),
                    keep=replace(config.keep, **keep))
