@@ -2,7 +2,7 @@ from glob import glob
 
 from setuptools import find_packages, setup
 
-# Executables that are in other packages now: apt_bringup/moved.py says so. They end with release 0.3.
+# Executables that are in other packages now: apt_bringup/moved.py has their names. They end with release 0.3.
 MOVED = ('apt-record', 'apt-sim-data', 'apt-sim-eval', 'apt-sim-questions',
          'demo', 'demonstrator', 'ik_bridge', 'simulator')
 

@@ -17,7 +17,8 @@ setup(
     description='The APT vision-language-action policy and its ROS 2 node.',
     license='Apache-2.0',
     entry_points={'console_scripts': [
-        'apt-operate = apt_policy.ros.operate:main',
+        'apt-ctl = apt_policy.ros.ctl:main',
+        'apt-operate = apt_policy.moved:main',
         'policy = apt_policy.ros.node:main',
     ]},
 )

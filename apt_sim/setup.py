@@ -22,9 +22,11 @@ setup(
     license='Apache-2.0',
     entry_points={
         'console_scripts': [
-            'apt-sim-data = apt_sim.collect.main:main',
+            'apt-sim-collect = apt_sim.collect.main:main',
+            'apt-sim-data = apt_policy.moved:main',
             'apt-sim-eval = apt_sim.evaluation.main:main',
-            'apt-sim-questions = apt_sim.vqa.main:main',
+            'apt-sim-questions = apt_policy.moved:main',
+            'apt-sim-vqa = apt_sim.vqa.main:main',
             'demonstrator = apt_sim.tasks.node:main',
             'simulator = apt_sim.world.node:main',
         ],

@@ -20,8 +20,10 @@ setup(
         'apt-convert = apt_training.convert.main:main',
         'apt-eval = apt_training.evaluate.main:main',
         'apt-inspect = apt_training.inspect.main:main',
-        'apt-pack = apt_training.export.main:main',
-        'apt-teach = apt_training.vlm_finetune.main:main',
+        'apt-export = apt_training.export.main:main',
+        'apt-finetune-vlm = apt_training.vlm_finetune.main:main',
+        'apt-pack = apt_policy.moved:main',
+        'apt-teach = apt_policy.moved:main',
         'apt-train = apt_training.train.main:main',
     ]},
 )

@@ -24,13 +24,13 @@ from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.safety import SafetyFilter
 from apt_policy.core.sample import ArmState, Chunk, Observation, Target, View
 from apt_policy.core.streams import StreamReport
-from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.hover_planner import HoverPlanner
 from apt_policy.inference.loop import PolicyLoop
-from apt_policy.inference.ports import Committed, Planner, PlannerFactory
-from apt_policy.inference.report import LoopSettings
+from apt_policy.inference.ports import ChunkPrefix, Planner, PlannerFactory
+from apt_policy.inference.report import LoopConfig
 from apt_policy.inference.worker.child import threads_beside_control
-from apt_policy.inference.worker.worker import WorkerKind, WorkerSettings
-from apt_policy.inference.worker.workers import start_worker
+from apt_policy.inference.worker.process_worker import start_worker
+from apt_policy.inference.worker.worker import WorkerConfig, WorkerKind
 
 CONTRACT = Path(__file__).resolve().parents[1] / 'apt_bringup' / 'config' / 'aloha_sim.yaml'
 PERIOD_NS = 20_000_000
@@ -39,8 +39,8 @@ PERIOD_NS = 20_000_000
 def policy(contract: RobotContract) -> Planner:
     """The untrained policy of the debug size; imported where it runs, so that torch is."""
     from apt_policy.inference.planner import load_planner
-    from apt_policy.inference.planner_settings import PlannerSettings
-    return load_planner(PlannerSettings(device='cpu'), contract)
+    from apt_policy.inference.planner_config import PlannerConfig
+    return load_planner(PlannerConfig(device='cpu'), contract)
 
 
 class Talkative:
@@ -54,12 +54,12 @@ class Talkative:
         """As the policy does."""
         self._policy.warm_up()
 
-    def plan(self, observation: Observation, *, epoch: int, committed: Committed | None) -> Chunk:
+    def plan(self, observation: Observation, *, epoch: int, prefix: ChunkPrefix | None) -> Chunk:
         """As the policy does, later."""
         end_s = time.perf_counter() + 0.03
         while time.perf_counter() < end_s:
             sum(map(int, str(epoch)))
-        return self._policy.plan(observation, epoch=epoch, committed=committed)
+        return self._policy.plan(observation, epoch=epoch, prefix=prefix)
 
     def close(self) -> None:
         """As the policy does."""
@@ -103,10 +103,10 @@ class Case:
         """``pause_s`` between two plans [s]; ``nice`` of a planner process."""
         self._pause_s = pause_s
         self._worker = start_worker(kind, factory, cameras=len(contract.cameras),
-                                    image_size=contract.image_size, settings=WorkerSettings(nice=nice))
+                                    image_size=contract.image_size, config=WorkerConfig(nice=nice))
         self._worker.warm_up()
         self.loop = PolicyLoop(source=Scene(contract), worker=self._worker, arms=tuple(contract.arms),
-                               settings=LoopSettings(), safety=SafetyFilter(contract))
+                               config=LoopConfig(), safety=SafetyFilter(contract))
         self.turns_ms: list[list[float]] = []
 
     def measure(self, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """Does caching the vision-language (VL) half pay? The sampler against the plain path, on the CPU.
 
 Base-size VLA expert, 312 VL tokens (4 cameras of 64, and 56 of text), 2 arms of 33 action tokens,
-20 steps, batch 1, float32. The plain path (``model/recompute.py``) does what the released code does:
+20 steps, batch 1, float32. The plain path (the tests' ``uncached_expert.py``) does what the released code does:
 per step it runs all 378 rows through every block; its projections, masks and position tables are
 made once per observation, as in the cached path.
 
@@ -17,8 +17,12 @@ at 130 with the weights laid out beforehand (``model/packed.py``). That lowers t
 there; what remains is attention and the small operations between the products.
 """
 
+import importlib.util
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -27,12 +31,12 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from apt_policy.model.batch import RobotState, VlFeatures
-from apt_policy.model.config import ExpertConfig, ExpertSize, Stage
+from apt_policy.model.config import ExpertConfig, ExpertSize, TrainingStage
 from apt_policy.model.diffusion import denoise
 from apt_policy.model.expert import Expert
-from apt_policy.model.recompute import observe_plainly, predict_plainly
-from apt_policy.model.sampler import ActionSampler
+from apt_policy.model.policy import ActionSampler
 
+ORACLE = Path(__file__).resolve().parents[1] / 'apt_policy' / 'test' / 'model' / 'uncached_expert.py'
 COMMAND = 'python benchmarks/bench_expert_cache.py'
 CEILING = 4.6
 ROUNDS = 5
@@ -45,7 +49,7 @@ Run = Callable[[], Tensor]
 
 def main() -> None:
     width, heads = ExpertSize.BASE.value
-    config = ExpertConfig(stage=Stage.VLA, width=width, heads=heads, vlm_width=2048, taps=10)
+    config = ExpertConfig(stage=TrainingStage.VLA, width=width, heads=heads, vlm_width=2048, taps=10)
     cached, plain = paths(random_expert(config), *random_scene(config))
     difference = relative_difference(cached(), plain())
     seconds: dict[Run, list[float]] = {cached: [], plain: []}
@@ -76,17 +80,29 @@ def paths(expert: Expert, features: VlFeatures, robot: RobotState) -> tuple[Run,
     sampler = ActionSampler(expert)
     noise = torch.randn(1, ARMS, HORIZON, 10, generator=torch.Generator().manual_seed(1))
     levels = sampler.scheduler.timesteps[:, None]
+    uncached = load_oracle()
 
     def cached() -> Tensor:
         return sampler.sample(sampler.observe(features, robot, horizon=HORIZON), noise)
 
     @torch.inference_mode()
     def plain() -> Tensor:
-        context = observe_plainly(expert, features, robot)
-        return denoise(lambda x, step: predict_plainly(expert, context, x, levels[step]), noise,
+        context = uncached.observe_uncached(expert, features, robot)
+        return denoise(lambda x, step: uncached.predict_uncached(expert, context, x, levels[step]), noise,
                        sampler.scheduler)
 
     return cached, plain
+
+
+def load_oracle() -> ModuleType:
+    """Import the tests' expert without a cache, which is in no package."""
+    spec = importlib.util.spec_from_file_location(ORACLE.stem, ORACLE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look up the module that they are defined in.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def random_expert(config: ExpertConfig) -> Expert:

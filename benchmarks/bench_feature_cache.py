@@ -22,7 +22,7 @@ from ledger import record
 from transformers import Qwen3VLForConditionalGeneration
 
 from apt_policy.model.batch import Images, RobotState
-from apt_policy.model.config import ExpertConfig, ExpertSize, PolicyConfig, Stage, VlmConfig
+from apt_policy.model.config import ExpertConfig, ExpertSize, PolicyConfig, TrainingStage, VlmConfig
 from apt_policy.model.policy import Policy, TrainingBatch
 from apt_policy.model.vlm.bridge import VlmBridge
 from apt_policy.model.vlm.load import Backbone
@@ -30,7 +30,7 @@ from apt_policy.model.vlm.pixels import ImageSpec
 from apt_policy.model.vlm.tiny import tiny_config, tiny_tokenizer
 from apt_training.train.config import OptimConfig
 from apt_training.train.feature_cache import FeatureCache
-from apt_training.train.objective import Objective, Work
+from apt_training.train.objective import MicroBatch, Objective
 from apt_training.train.optim import make_optimizer, parameter_groups
 
 COMMAND = 'python benchmarks/bench_feature_cache.py'
@@ -45,17 +45,19 @@ def main() -> None:
     torch.set_num_threads(1)
     bridge = small_bridge()
     width, heads = ExpertSize.BASE.value
-    config = ExpertConfig(stage=Stage.VA_PRIOR, width=width, heads=heads, vlm_width=bridge.width, taps=bridge.taps)
+    config = ExpertConfig(stage=TrainingStage.VA_PRIOR, width=width, heads=heads, vlm_width=bridge.width,
+                          taps=bridge.taps)
     torch.manual_seed(0)
     policy = Policy(PolicyConfig(expert=config, vlm=bridge.config), bridge).train()
     batch = invented_batch()
     sources = tuple(f'invented/{row}' for row in range(BATCH))
     with tempfile.TemporaryDirectory() as folder:
-        cache = FeatureCache(Path(folder), bridge, Stage.VA_PRIOR)
+        cache = FeatureCache(Path(folder), bridge, TrainingStage.VA_PRIOR)
         difference = loss_difference(policy, batch, cache, sources)
-        plain = step_of(policy, lambda: Work(batch=batch, sources=sources))
-        cached = {draws: step_of(policy, lambda: Work(batch=batch, sources=sources, features=cache.features(
-            batch.images, sources)), draws) for draws in DRAWS}
+        plain = step_of(policy, lambda: MicroBatch(batch=batch, sources=sources))
+        cached = {draws: step_of(policy, lambda: MicroBatch(
+            batch=batch, sources=sources, features=cache.load_or_compute(batch.images, sources)), draws)
+                  for draws in DRAWS}
         seconds = interleaved([plain, *cached.values()])
     slow, fast = seconds[plain], seconds[cached[1]]
     print(f'VLM each step {slow:.2f} s, cached {fast:.3f} s, losses differ by '
@@ -98,12 +100,12 @@ def invented_batch() -> TrainingBatch:
     return TrainingBatch(images=images, robot=robot, future=history.expand(BATCH, HORIZON, ARMS, 17))
 
 
-def step_of(policy: Policy, work: Callable[[], Work], draws: int = 1) -> Step:
-    objective = Objective(policy, draws=draws)
+def step_of(policy: Policy, micro_batch: Callable[[], MicroBatch], noise_samples: int = 1) -> Step:
+    objective = Objective(policy, noise_samples=noise_samples)
     optimizer = make_optimizer(parameter_groups(objective, OptimConfig()))
 
     def step() -> float:
-        loss = objective(work(), seed=0)
+        loss = objective(micro_batch(), seed=0)
         loss[0].backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -115,12 +117,12 @@ def step_of(policy: Policy, work: Callable[[], Work], draws: int = 1) -> Step:
 def loss_difference(policy: Policy, batch: TrainingBatch, cache: FeatureCache, sources: tuple[str, ...]) -> float:
     """Also fills the cache. With a random head: a fresh one is zero and compares nothing."""
     torch.nn.init.normal_(policy.expert.dp_head.act_head.weight, std=0.05)
-    cache.features(batch.images, sources)
+    cache.load_or_compute(batch.images, sources)
     objective = Objective(policy)
     with torch.no_grad():
-        exact = float(objective(Work(batch=batch, sources=sources), seed=1)[0])
-        stored = float(objective(Work(batch=batch, sources=sources,
-                                      features=cache.features(batch.images, sources)), seed=1)[0])
+        exact = float(objective(MicroBatch(batch=batch, sources=sources), seed=1)[0])
+        stored = float(objective(MicroBatch(batch=batch, sources=sources,
+                                            features=cache.load_or_compute(batch.images, sources)), seed=1)[0])
     return abs(stored - exact) / exact
 
 

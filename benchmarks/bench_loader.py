@@ -29,9 +29,9 @@ from ledger import record
 
 from apt_training.data.augment import NO_AUGMENTATION, Augmentation
 from apt_training.data.dataset import EpisodeDataset
-from apt_training.data.declare import Declaration
+from apt_training.data.dataset_spec import DatasetSpec
 from apt_training.data.loader import MixtureLoader
-from apt_training.data.mixture import Mixture, Part
+from apt_training.data.mixture import Mixture, MixtureComponent
 from apt_training.data.sample import Window
 from apt_training.episodes.episode import CameraFrame, EpisodeFacts, Frame, LabelSource
 from apt_training.episodes.write import EpisodeWriter
@@ -80,9 +80,9 @@ def compare(files: Files) -> tuple[float, float, float]:
 
 
 def loader_of(files: Files, augmentation: Augmentation, workers: int = PROCESSES) -> MixtureLoader:
-    dataset = EpisodeDataset(files, Declaration(name='bench', step_s=0.1), window=Window(image_size=SIDE),
+    dataset = EpisodeDataset(files, DatasetSpec(name='bench', step_s=0.1), window=Window(image_size=SIDE),
                              shuffle_cameras=True, augmentation=augmentation)
-    return MixtureLoader(Mixture([Part(dataset=dataset, weight=1.0)], seed=0), BATCH, workers=workers)
+    return MixtureLoader(Mixture([MixtureComponent(dataset=dataset, weight=1.0)], seed=0), BATCH, workers=workers)
 
 
 def rate(files: Files, augmentation: Augmentation) -> float:
@@ -147,8 +147,8 @@ def bare_loop(end: Connection, files: Files, seed: int) -> None:
 
 def memory_growth_mb(files: Files) -> float:
     """In an hour, by a straight line."""
-    dataset = EpisodeDataset(files, Declaration(name='bench'), window=Window(image_size=8))
-    loader = MixtureLoader(Mixture([Part(dataset=dataset, weight=1.0)], seed=0), 64, workers=1)
+    dataset = EpisodeDataset(files, DatasetSpec(name='bench'), window=Window(image_size=8))
+    loader = MixtureLoader(Mixture([MixtureComponent(dataset=dataset, weight=1.0)], seed=0), 64, workers=1)
     at, used = [], []
     draws = 0
     while draws < GROWTH_DRAWS:

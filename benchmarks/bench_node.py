@@ -40,7 +40,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_msgs.msg import TFMessage
 
 from apt_policy.core.contract import RobotContract, load_contract
-from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.hover_planner import HoverPlanner
 from apt_policy.inference.worker.worker import WorkerKind
 from apt_policy.ros import encode
 from apt_policy.ros.policy_node import PolicyNode, trained_planner

@@ -1,4 +1,4 @@
-"""What the simulated ALOHA costs, in processor time, and how well its arms follow."""
+"""Processor time of the simulated ALOHA, and tracking error of its arms."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-# Pictures need no window system, and the cameras open their own context.
+# Rendering needs no window system, and the cameras open their own context.
 os.environ['MUJOCO_GL'] = 'disabled'
 
 import mujoco
@@ -33,8 +33,8 @@ def main() -> None:
     record(name='sim_physics_step_all_awake_us', value=1e6 * physics_s, unit='us', goal='', command=COMMAND)
     renders = render_s(simulation)
     record(name='sim_render_320x240_ms', value=1e3 * renders, unit='ms', goal='', command=COMMAND)
-    pictures = sum(camera.rate_hz for camera in contract.cameras.values())
-    share = physics_s / simulation.settings.timestep_s + pictures * renders
+    image_rate_hz = sum(camera.rate_hz for camera in contract.cameras.values())
+    share = physics_s / simulation.settings.timestep_s + image_rate_hz * renders
     record(name='sim_core_share', value=share, unit='cores', goal='<= 0.5', command=COMMAND)
     position_mm, step_ms = follow_circle(contract, simulation)
     record(name='sim_tracking_error_max_mm', value=position_mm, unit='mm', goal='<= 3', command=COMMAND)
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def median_s(work: Callable[[], object], times: int) -> float:
-    """Processor time of one call, all threads together [s]."""
+    """Return the median processor time of a call over all threads [s]."""
     work()
     spent = []
     for _ in range(times):
@@ -53,21 +53,21 @@ def median_s(work: Callable[[], object], times: int) -> float:
 
 
 def step_s(simulation: Simulation) -> float:
-    """Processor time of a physics step when all things have come to rest [s]."""
+    """Return the processor time of a physics step with all objects at rest [s]."""
     simulation.reset(0)
     simulation.step(250)
     return median_s(lambda: simulation.step(50), 20) / 50
 
 
 def render_s(simulation: Simulation) -> float:
-    """Mean over the cameras [s]."""
+    """Return the mean processor time of an image over the cameras [s]."""
     with CameraRig(simulation) as rig:
-        return float(np.mean([median_s(partial(rig.shoot, name), 40)
+        return float(np.mean([median_s(partial(rig.render, name), 40)
                               for name in simulation.contract.cameras]))
 
 
 def follow_circle(contract: RobotContract, simulation: Simulation) -> tuple[float, float]:
-    """Largest distance of both hands from a 10 cm circle [mm], and processor time of an IK step [ms]."""
+    """Return the largest distance of both hands from a 10 cm circle [mm], and the processor time of an IK step [ms]."""
     simulation.reset(0)
     period_s = 1.0 / contract.control_rate_hz
     kinematics = arm_kinematics(contract)
@@ -88,7 +88,7 @@ def follow_circle(contract: RobotContract, simulation: Simulation) -> tuple[floa
             reached = invert_pose(arm.world_from_base.matrix) @ simulation.world_from_ee(name)
             errors.append(np.linalg.norm(reached[:3, 3] - target[:3, 3]))
         simulation.step(10)
-    # Both hands start at rest, so the first quarter of a turn is theirs to catch up.
+    # Both hands start at rest, so the first quarter of the circle does not count.
     return 1e3 * max(errors[100:]), 1e3 * float(np.median(spent))
 
 

@@ -1,4 +1,4 @@
-"""What generating data and evaluating in simulation cost, in processor time, and where it goes."""
+"""Processor time of collecting data and of rollouts in simulation, and its shares by activity."""
 
 import os
 import tempfile
@@ -7,21 +7,21 @@ from pathlib import Path
 
 from apt_training.bulk.pool import ONE_THREAD
 
-# Pictures need no window system; the rest as programs in bulk have it, and before libraries look.
+# Rendering needs no window system; the rest is the environment of pool workers, set before libraries read it.
 os.environ.update(ONE_THREAD, MUJOCO_GL='disabled')
 
 from ledger import record
 
-from apt_policy.inference.planner_settings import PlannerSettings
-from apt_sim.collect.generate import GenerationSettings, Generator
-from apt_sim.evaluation.evaluate import EvaluationSettings, Evaluator, policy_planner
-from apt_sim.evaluation.score import shares
-from apt_sim.evaluation.splits import Split, skills_named
-from apt_sim.evaluation.trial import TrialPlan
+from apt_policy.inference.planner_config import PlannerConfig
+from apt_sim.collect.collector import CollectionConfig, EpisodeCollector
+from apt_sim.evaluation.evaluate import Evaluator, RolloutConfig, policy_planner
+from apt_sim.evaluation.rollout import RolloutPlan
+from apt_sim.evaluation.score import time_shares
+from apt_sim.evaluation.splits import InstructionSplit, parse_skills
 
 COMMAND = 'python benchmarks/bench_trials.py'
 CONTRACT = str(Path(__file__).resolve().parents[1] / 'apt_bringup' / 'config' / 'aloha_small.yaml')
-SKILLS = skills_named('pick,place')
+SKILLS = parse_skills('pick,place')
 EPISODES, TRIALS = 6, 1
 
 
@@ -31,16 +31,16 @@ def main() -> None:
 
 
 def generate() -> None:
-    """Whole episodes, files included."""
-    settings = GenerationSettings(contract=CONTRACT, plan=TrialPlan(split=Split.TRAIN, skills=SKILLS))
+    """Measure the collection of whole episodes, files included."""
+    settings = CollectionConfig(contract=CONTRACT, plan=RolloutPlan(split=InstructionSplit.TRAIN, skills=SKILLS))
     with tempfile.TemporaryDirectory() as folder:
-        generator = Generator(settings, Path(folder))
-        # What is there is not written again.
-        generator(EPISODES)
+        collector = EpisodeCollector(settings, Path(folder))
+        # Existing files are not written again.
+        collector(EPISODES)
         began_s = time.process_time()
-        made = [generator(number) for number in range(EPISODES)]
+        made = [collector(number) for number in range(EPISODES)]
         spent_s = time.process_time() - began_s
-        generator.close()
+        collector.close()
     record(name='sim_data_speed', value=sum(one.duration_s for one in made) / spent_s,
            unit='simulated s per s and core', goal='>= 8', command=COMMAND)
     kilobytes = sum(one.size for one in made) / sum(one.frames for one in made) / 1e3
@@ -48,10 +48,10 @@ def generate() -> None:
 
 
 def evaluate() -> None:
-    """A policy of the debug size that has learned nothing: its trials last until their time is over."""
-    plan = TrialPlan(split=Split.SEEN, skills=skills_named('pick'))
-    settings = PlannerSettings(device='cpu', denoising_steps=10)
-    evaluator = Evaluator(EvaluationSettings(contract=CONTRACT), lambda robot: policy_planner(settings, robot), (plan,),
+    """Measure rollouts of an untrained policy of the debug size, which last until their time limit."""
+    plan = RolloutPlan(split=InstructionSplit.SEEN, skills=parse_skills('pick'))
+    settings = PlannerConfig(device='cpu', denoising_steps=10)
+    evaluator = Evaluator(RolloutConfig(contract=CONTRACT), lambda robot: policy_planner(settings, robot), (plan,),
                           TRIALS)
     began_s = time.process_time()
     results = [evaluator(number) for number in range(TRIALS)]
@@ -59,7 +59,7 @@ def evaluate() -> None:
     evaluator.close()
     record(name='sim_eval_speed', value=sum(result.duration_s for result in results) / spent_s,
            unit='simulated s per s and core', goal='', command=COMMAND)
-    for what, share in shares(results).items():
+    for what, share in time_shares(results).items():
         record(name=f'sim_eval_share_{what}', value=share, unit='of the time', goal='', command=COMMAND)
 
 

@@ -29,7 +29,7 @@ from apt_policy.core.contract import RobotContract
 from apt_policy.inference.planner import PolicyPlanner
 from apt_policy.model.actions import ACTION_SIZE
 from apt_policy.model.batch import move
-from apt_policy.model.observation import blank_observation, images_of, reference_candidates, robot_of
+from apt_policy.model.observation import blank_observation, encode_images, encode_robot_state, reference_candidates
 
 ROOT = Path(__file__).resolve().parents[1]
 VECTORS = ROOT / 'apt_policy' / 'test' / 'model' / 'golden_vectors.py'
@@ -124,7 +124,7 @@ def measure_size(name: str, device: torch.device, precision: str, effort: Effort
     marked = MarkedPolicy(policy, clock_for(device))
     planner = PolicyPlanner(marked, contract, denoising_steps=STEPS, seed=0)
     observation = replace(blank_observation(contract), prompt=PROMPT)
-    times = time_plans(partial(planner.plan, observation, epoch=0, committed=None), marked.clock,
+    times = time_plans(partial(planner.plan, observation, epoch=0, prefix=None), marked.clock,
                        warm_up=effort.warm_up, runs=effort.runs)
     weights = sum(p.numel() * p.element_size() for p in policy.parameters())
     peak = torch.cuda.max_memory_allocated() / 1e6 if device.type == 'cuda' else None
@@ -159,8 +159,8 @@ def _free(device: torch.device) -> None:
 
 def _work_of(policy: MarkedPolicy, contract: RobotContract, device: torch.device) -> dict[str, Work]:
     observation = replace(blank_observation(contract), prompt=PROMPT)
-    images = images_of(observation)
-    robot = move(robot_of(observation, images.camera_valid, reference_candidates(contract)), device)
+    images = encode_images(observation)
+    robot = move(encode_robot_state(observation, images.camera_valid, reference_candidates(contract)), device)
     noise = torch.zeros(1, len(contract.arms), contract.horizon, ACTION_SIZE, device=device)
     counted = count_work(policy, move(images, device), robot, noise)
     denoise = counted['step'].times(STEPS)

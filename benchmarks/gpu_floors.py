@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from apt_policy.model.batch import Images, RobotState
-from apt_policy.model.fusion import with_room
+from apt_policy.model.fusion import preallocate
 from apt_policy.model.policy import Policy
 
 ROUNDS = 5
@@ -69,10 +69,10 @@ def count_work(policy: Policy, images: Images, robot: RobotState, noise: Tensor)
     work['vlm'] = counted()
     with _counting(expert) as counted:
         context = expert.observe(features, robot, horizon=noise.shape[2])
-    cached = sum(_bytes(memory.keys) + _bytes(memory.values) for memory in context.memories)
+    cached = sum(_bytes(memory.keys) + _bytes(memory.values) for memory in context.kv_caches)
     work['observe'] = counted() + Work(flops=0, bytes=cached)
     rows = noise.shape[1] * (context.history.shape[2] + noise.shape[2])
-    roomy = replace(context, memories=tuple(with_room(memory, rows) for memory in context.memories))
+    roomy = replace(context, kv_caches=tuple(preallocate(memory, rows) for memory in context.kv_caches))
     modulations = expert.dp_head.modulate(torch.zeros(1, device=noise.device))
     with _counting(expert) as counted:
         expert.denoise(roomy, noise, modulations)

@@ -13,7 +13,7 @@ from transformers import AutoModel, Qwen3VLConfig
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.shipped import share_folders, shipped_contract
 from apt_policy.model.checkpoint import read_checkpoint
-from apt_policy.model.config import ExpertConfig, ExpertSize, PolicyConfig, Stage, VlmConfig
+from apt_policy.model.config import ExpertConfig, ExpertSize, PolicyConfig, TrainingStage, VlmConfig
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import build_policy
@@ -87,7 +87,7 @@ def _random_policy(size: Size, device: torch.device, dtype: str) -> Policy:
     bridge = VlmBridge(VlmConfig(name='random weights', dtype=dtype),
                        Backbone(model=model.to(device), tokenizer=tokenizer, image=ImageSpec()))
     width, heads = size.expert.value
-    expert = ExpertConfig(stage=Stage.VLA, width=width, heads=heads, vlm_width=bridge.width, taps=bridge.taps)
+    expert = ExpertConfig(stage=TrainingStage.VLA, width=width, heads=heads, vlm_width=bridge.width, taps=bridge.taps)
     return Policy(PolicyConfig(expert=expert, vlm=bridge.config), bridge, Expert(expert).to(device))
 
 

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from apt_policy.model.batch import RobotState, VlFeatures
-from apt_policy.model.diffusion import Held
-from apt_policy.model.expert import Context, Expert
-from apt_policy.model.policy import Policy
-from apt_policy.model.sampler import ActionSampler
+from apt_policy.model.diffusion import ActionPrefix
+from apt_policy.model.expert import Conditioning, Expert
+from apt_policy.model.policy import ActionSampler, Policy
 
 PREPARE, VLM, OBSERVE, ROOM, STEP, FINISH = 'prepare', 'VLM', 'observe', 'room', 'step', 'finish'
 DENOISE, PLAN = 'denoise', 'plan'
@@ -90,14 +89,14 @@ class MarkedSampler(ActionSampler):
         # The first module that a step runs. On a CPU this expert is a packed copy, so the hook is on no other's.
         self._hook = self._expert.dp_head.traj_enc.register_forward_pre_hook(self._begin_step)
 
-    def observe(self, features: VlFeatures, robot: RobotState, *, horizon: int) -> Context:
-        context = super().observe(features, robot, horizon=horizon)
+    def observe(self, features: VlFeatures, robot: RobotState, *, horizon: int) -> Conditioning:
+        conditioning = super().observe(features, robot, horizon=horizon)
         self._clock.mark(OBSERVE)
-        return context
+        return conditioning
 
-    def sample(self, context: Context, noise: Tensor, held: Held | None = None) -> Tensor:
+    def sample(self, conditioning: Conditioning, noise: Tensor, prefix: ActionPrefix | None = None) -> Tensor:
         self._begun = False
-        actions = super().sample(context, noise, held)
+        actions = super().sample(conditioning, noise, prefix)
         self._clock.mark(STEP)
         return actions
 

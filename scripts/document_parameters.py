@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from apt_bringup.arguments import describe
-from apt_control.parameters import BridgeParams
+from apt_control.ik_bridge import BridgeParams
 from apt_policy.ros.params import markdown_table
 from apt_policy.ros.policy_params import PolicyParams
-from apt_sim.tasks.parameters import DemonstratorParams
-from apt_sim.world.parameters import SimulatorParams
+from apt_sim.tasks.demonstrator_node import DemonstratorParams
+from apt_sim.world.simulator import SimulatorParams
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, README = ROOT / 'docs' / 'parameters.md', ROOT / 'README.md'
@@ -32,7 +32,7 @@ parameter may be set: a managed node reads most of them when it is configured.
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     tables = [f'\n## Node `{node}`\n\n{markdown_table(params)}' for node, params in NODES.items()]
     return HEAD + ''.join(tables)
 

@@ -44,7 +44,7 @@ if [ -z "${ROS_DISTRO:-}" ]; then
 fi
 
 if [ -z "${FASTRTPS_DEFAULT_PROFILES_FILE:-}" ]; then
-    # As apt_bringup/transport.py decides: six segments of fastdds.xml, in kB.
+    # As apt_bringup/graph.py decides: six segments of fastdds.xml, in kB.
     if [ "$(df -Pk /dev/shm | awk 'NR == 2 { print $4 }')" -ge 411648 ]; then
         export FASTRTPS_DEFAULT_PROFILES_FILE="$APT_ROOT/apt_bringup/config/fastdds.xml"
     else

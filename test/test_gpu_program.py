@@ -13,7 +13,7 @@ import torch
 
 from apt_policy.model.actions import ACTION_SIZE
 from apt_policy.model.batch import move
-from apt_policy.model.observation import blank_observation, images_of, reference_candidates, robot_of
+from apt_policy.model.observation import blank_observation, encode_images, encode_robot_state, reference_candidates
 
 # Twenty seconds of work, of which a busy machine makes minutes.
 pytestmark = pytest.mark.timeout(600)
@@ -99,19 +99,20 @@ def test_the_work_of_a_step_is_that_of_its_products(monkeypatch):
     models, floors = load('gpu_models'), load('gpu_floors')
     policy, contract = models.build(models.SIZES['tiny'], torch.device('cpu'), 'float32')
     observation = replace(blank_observation(contract), prompt='pick')
-    images = images_of(observation)
-    robot = move(robot_of(observation, images.camera_valid, reference_candidates(contract)), torch.device('cpu'))
+    images = encode_images(observation)
+    state = encode_robot_state(observation, images.camera_valid, reference_candidates(contract))
+    robot = move(state, torch.device('cpu'))
     noise = torch.zeros(1, len(contract.arms), contract.horizon, ACTION_SIZE)
     step = floors.count_work(policy, images, robot, noise)['step']
     # By hand, for each block: queries, keys and values 3 D^2, the way out D^2, the feed-forward layer 6 D^2; and each
     # row against all columns, once for the weights and once for the values.
     context = policy.expert.observe(policy.vlm(images), robot, horizon=contract.horizon)
     width, rows = policy.expert.config.width, len(contract.arms) * (contract.history + contract.horizon)
-    columns = [memory.keys.shape[2] + rows for memory in context.memories]
+    columns = [memory.keys.shape[2] + rows for memory in context.kv_caches]
     products = 2 * sum(rows * 10 * width ** 2 + 2 * rows * seen * width for seen in columns)
     assert step.flops == pytest.approx(products, rel=0.08), 'embedding the actions and reading them out is the rest'
     weights = 4 * len(columns) * 10 * width ** 2
-    cached = sum(2 * memory.keys.numel() * 4 for memory in context.memories)
+    cached = sum(2 * memory.keys.numel() * 4 for memory in context.kv_caches)
     assert step.bytes == pytest.approx(weights + cached, rel=0.08)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from apt_bringup import graph
-from apt_control.parameters import BridgeParams
-from apt_policy.ros.params import read_value, specs
+from apt_control.ik_bridge import BridgeParams
+from apt_policy.ros.params import parameter_specs, read_value
 from apt_policy.ros.policy_params import PolicyParams
-from apt_sim.tasks.parameters import DemonstratorParams
-from apt_sim.world.parameters import SimulatorParams
+from apt_sim.tasks.demonstrator_node import DemonstratorParams
+from apt_sim.world.simulator import SimulatorParams
 
 SHARE = Path(__file__).resolve().parents[1] / 'apt_bringup'
 PARAMETERS = {'simulator': SimulatorParams, 'ik_bridge': BridgeParams, 'policy': PolicyParams,
@@ -23,7 +23,7 @@ DEMONSTRATION = {'episodes': '3', 'seed': '4', 'width': '64', 'height': '48', 'a
     (graph.demonstration, DEMONSTRATION)], ids=['sim', 'aloha', 'demonstration'])
 def test_every_parameter_is_one_that_its_node_declares(described, given):
     for node in described(given, SHARE).nodes:
-        declared = {spec.name: spec for spec in specs(PARAMETERS[node.executable])}
+        declared = {spec.name: spec for spec in parameter_specs(PARAMETERS[node.executable])}
         for name, value in node.parameters.items():
             if name != 'use_sim_time':
                 assert read_value(declared[name], value) == value

@@ -22,10 +22,10 @@ from apt_policy.core.sample import Observation
 from apt_policy.core.streams import TimeBase
 from apt_policy.ros import encode
 from apt_policy.ros.inputs import RobotInputs
-from apt_policy.ros.notes import Notes
 from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.qos import Role, profile
-from apt_policy.ros.transforms import listen
+from apt_policy.ros.stream_warnings import StreamWarnings
+from apt_policy.ros.transforms import create_transform_listener
 from apt_training.convert.rosbag.config import RosbagConversionConfig, SegmentationMode
 from apt_training.convert.rosbag.job import RosbagJob
 
@@ -72,10 +72,10 @@ class Stage:
         self.chains = forward_kinematics(contract)
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(node)
-        self.transforms = listen(node, lambda topic, text: self.complaints.append(text))
+        self.transforms = create_transform_listener(node, lambda topic, text: self.complaints.append(text))
         self.assembler = ObservationAssembler(contract, self.transforms, time_bases={ON_RECEIPT: TimeBase.RECEIVE})
         self.inputs = RobotInputs(node, contract, PolicyParams(contract='-', stamp_on_receipt=(ON_RECEIPT,)),
-                                  self.assembler, Notes(self.complaints.append))
+                                  self.assembler, StreamWarnings(self.complaints.append))
         self.publishers = {}
         for camera in contract.cameras.values():
             kind = CompressedImage if camera.transport.value == 'compressed' else Image

@@ -12,9 +12,9 @@ from rclpy.parameter import Parameter
 from apt_control.ik_bridge import IkBridge
 from apt_policy.core import topics
 from apt_policy.core.contract import load_contract
-from apt_policy.core.stream_spec import QUALITIES, Need, Reliability, StreamKind
+from apt_policy.core.stream_spec import ROLE_QOS, Need, Reliability, StreamKind
 from apt_policy.core.stream_table import StreamTable
-from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.hover_planner import HoverPlanner
 from apt_policy.ros.policy_node import PolicyNode
 from apt_recorder.bag_writer import BagConfig, BagWriter
 from apt_recorder.episode_marker import EpisodeMarker
@@ -22,7 +22,7 @@ from apt_recorder.recorder import Recorder
 from apt_recorder.streams import recorded_streams
 from apt_recorder.writer_thread import WriterThread
 from apt_sim.tasks.demonstrator_node import DemonstratorNode
-from apt_sim.world.simulator import Simulator
+from apt_sim.world.simulator import SimulatorNode
 from apt_training.convert.rosbag import config
 from apt_training.convert.rosbag.bag_reader import TopicSummary
 from apt_training.convert.rosbag.topic_routes import find_routes
@@ -78,9 +78,9 @@ def ends(endpoints):
 
 
 def expected(specs, depth=None):
-    return sorted((full(spec.topic), spec.type_name, depth(spec) if depth else QUALITIES[spec.role].depth,
-                   'RELIABLE' if QUALITIES[spec.role].reliability is Reliability.RELIABLE else 'BEST_EFFORT',
-                   'TRANSIENT_LOCAL' if QUALITIES[spec.role].latched else 'VOLATILE') for spec in specs)
+    return sorted((full(spec.topic), spec.type_name, depth(spec) if depth else ROLE_QOS[spec.role].depth,
+                   'RELIABLE' if ROLE_QOS[spec.role].reliability is Reliability.RELIABLE else 'BEST_EFFORT',
+                   'TRANSIENT_LOCAL' if ROLE_QOS[spec.role].latched else 'VOLATILE') for spec in specs)
 
 
 def test_the_policy_node_hears_the_streams_that_it_needs_and_no_others(contract, policy):
@@ -100,7 +100,7 @@ def test_the_recorder_hears_the_streams_that_it_needs_and_no_others(contract, tm
     recorder = Recorder(recorded_streams(contract), marker=EpisodeMarker(), min_rate=0.8, unstamped=(), report=print)
     writer = WriterThread(BagWriter(tmp_path / 'bag', BagConfig()), capacity_bytes=2**20, report=print)
     needed = [spec for spec in StreamTable(contract) if spec.need.recorder is not None]
-    deep = partial(expected, depth=lambda spec: max(QUALITIES[spec.role].depth, 30 if spec.role.value == 'sensor' else
+    deep = partial(expected, depth=lambda spec: max(ROLE_QOS[spec.role].depth, 30 if spec.role.value == 'sensor' else
                                                     100))
     try:
         # Other nodes take the subscription to episode marks as the sign that recording began.
@@ -131,7 +131,7 @@ def test_the_converter_reads_the_streams_that_it_needs_and_no_others(contract):
 
 def test_all_that_the_graph_says_and_hears_is_in_the_table_with_its_type(contract, policy):
     table = {full(spec.topic): spec.type_name for spec in StreamTable(contract)}
-    nodes = [IkBridge(), Simulator(), DemonstratorNode()]
+    nodes = [IkBridge(), SimulatorNode(), DemonstratorNode()]
     everybody = [policy(), *nodes]
     said = {end[:2] for node in everybody for end in ends(node.publishers) if end[0] not in TRUTH}
     heard = {end[:2] for node in everybody for end in ends(node.subscriptions) if end[0] not in TRUTH}

@@ -9,13 +9,13 @@ import pytest
 HIDE = '''
 import runpy, sys
 from importlib.abc import MetaPathFinder
-module, hidden = sys.argv[1:]
+module, hidden, *words = sys.argv[1:]
 class Hiding(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.partition('.')[0] == hidden:
             raise ModuleNotFoundError(f'No module named {name!r}', name=name)
 sys.meta_path.insert(0, Hiding())
-sys.argv = [module]
+sys.argv = [module, *words]
 runpy.run_module(module, run_name='__main__')
 '''
 
@@ -39,8 +39,22 @@ def test_a_node_says_in_one_line_what_its_python_lacks_and_how_to_get_it(module,
     assert ended.stderr.startswith(f'{name}: {sys.executable} finds no {hidden}: ') and remedy in ended.stderr
 
 
+@pytest.mark.parametrize(('module', 'program', 'hidden', 'words'), [
+    ('apt_training.inspect.main', 'apt-inspect', 'tyro', ['episode.h5']),
+    ('apt_training.inspect.main', 'apt-inspect', 'h5py', ['episode.h5']),
+    ('apt_training.train.main', 'apt-train', 'torch', ['--config', 'debug']),
+    ('apt_training.convert.main', 'apt-convert', 'cv2', ['bag', '--contract', 'robot.yaml', '--out', 'out']),
+    ('apt_recorder.main', 'apt-record', 'rclpy', ['bag']),
+    ('apt_sim.vqa.main', 'apt-sim-vqa', 'mujoco', ['--shards', '1', '--out', 'out'])])
+def test_a_command_says_it_in_one_line_too(module, program, hidden, words, tmp_path):
+    ended = subprocess.run([sys.executable, '-c', HIDE, module, hidden, *words], capture_output=True, text=True,
+                           timeout=120, check=False, cwd=tmp_path)
+    assert ended.returncode == 1 and ended.stderr.count('\n') == 1
+    assert ended.stderr.startswith(f'{program}: {sys.executable} finds no {hidden}: ')
+
+
 def test_a_fault_in_the_code_keeps_its_traceback():
-    code = ('from apt_policy.ros.missing import explain_missing\n'
+    code = ('from apt_policy.console import explain_missing\n'
             'with explain_missing("node"):\n'
             '    import json.no_such_part')
     ended = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False)

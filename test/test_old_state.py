@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from apt_demos.steps.runner import Runner
+from apt_demos.steps.runner import StepRunner
 from apt_demos.study import plan as study
 from apt_demos.tutorial import plan as tutorial
 from apt_policy.core.contract import contract_to_dict, load_contract
@@ -211,7 +211,7 @@ def test_an_old_bag_with_its_own_contract_gives_the_episode_that_it_is_of(run, o
 def test_an_old_episode_is_read(run):
     said = ' '.join(run('apt-inspect', 'demonstrations/episode_000000.h5').split())
     for words in ('pick up the green bar', '43, 4.20 s at 10 Hz', 'commanded end-effector targets',
-                  'converter apt-sim-data 5', '32x32 jpeg', 'nothing looks wrong'):
+                  'converter apt-sim-data 5', '32x32 jpeg', 'no warnings'):
         assert words in said
 
 
@@ -236,20 +236,30 @@ def assert_holds(found, recorded, where='contract'):
             assert found[key] == value, f'{where}.{key}'
 
 
+def current_phases(work):
+    """Return the phases that correspond to those of ``make.steps_of``, which builds them with the old modules."""
+    if work == 'tutorial':
+        config = tutorial.TutorialConfig(speed=1.0)
+        return [(step,) for step in tutorial.steps(Path('out/tutorial'), Path('config/aloha_tutorial.yaml'), config)]
+    setup = study.StudySetup(out=Path('out/study'), contract=Path('config/aloha_small.yaml'),
+                             config=replace(study.QUICK, seeds=1))
+    return study.steps(setup, jobs=2)
+
+
 @pytest.mark.parametrize('work', ['tutorial', 'study'])
 def test_steps_that_an_old_version_did_are_not_done_again(work, tmp_path, monkeypatch):
     """Whatever their modules were called; a program that does nothing stands in for each."""
     monkeypatch.chdir(tmp_path)
-    phases = make.steps_of(tutorial, study)[work]
+    phases = current_phases(work)
     done = tmp_path / 'out' / work / '.done'
     done.mkdir(parents=True)
     for name, command in json.loads((OLD / 'done.json').read_text())[work].items():
         (done / name).write_text(command)
     console = Console(record=True, width=300, quiet=False)
     for step in (step for phase in phases for step in phase):
-        step.product.mkdir(parents=True, exist_ok=True)
+        step.output.mkdir(parents=True, exist_ok=True)
     idle = [tuple(replace(step, module='this') for step in phase) for phase in phases]
-    assert Runner(work, done.parent, console, Event()).run(idle) == 0
+    assert StepRunner(work, done.parent, console, Event()).run(idle) == 0
     said = console.export_text()
     assert said.count('done before') == sum(map(len, phases)) and '$ ' not in said
 

@@ -1,45 +1,44 @@
-"""Arguments of a launch, as ``name:=value``: declared once, checked before anything starts.
+"""Launch arguments, as ``name:=value``: declared once, checked before anything starts.
 
-Serves ``ros2 launch`` (which declares them from :data:`ALOHA`) and the runner that replaces
-it; knows nothing of nodes.
+``ros2 launch`` declares them from :data:`ALOHA`; the runner that replaces it reads them here.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from apt_policy.core.errors import UserError, did_you_mean
 from apt_policy.moved import current_checkpoint
 
 BOOLEAN = ('true', 'false')
 
 
-class ArgumentError(ValueError):
-    """An argument that cannot be used; the message names it and what is valid."""
+class ArgumentError(UserError, ValueError):
+    """Launch argument that cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Argument:
-    """One launch argument."""
+    """Launch argument."""
 
     name: str
     default: str
     description: str
     choices: tuple[str, ...] = ()
     is_path: bool = False
-    """A file or a folder, which must exist unless the value is empty."""
+    """True for a file or a folder, which must exist unless the value is empty."""
 
 
 ALOHA = (
     Argument(name='robot', default='sim', choices=('sim', 'aloha'),
-             description='the simulated ALOHA, or the real one with its Interbotix drivers'),
+             description='simulated ALOHA, or the real one with its Interbotix drivers'),
     Argument(name='prompt', default='', description='first instruction; empty waits for one on apt/prompt'),
     Argument(name='checkpoint', default='', is_path=True,
              description='trained weights, a file or a folder; empty runs an untrained model'),
     Argument(name='vlm', default='',
-             description='Qwen3-VL by hub name or folder, in place of the checkpoint\'s'),
+             description='Qwen3-VL by hub name or folder; empty takes that of the checkpoint'),
     Argument(name='device', default='',
-             description='where the model runs: auto, cpu, cuda or cuda:N; empty takes the parameter file\'s'),
+             description='device of the model: auto, cpu, cuda or cuda:N; empty takes that of the parameter file'),
     Argument(name='contract', default='', is_path=True,
              description='robot contract; empty takes the shipped one of the robot'),
     Argument(name='params_file', default='', is_path=True,
@@ -53,22 +52,22 @@ ALOHA = (
     Argument(name='use_cameras', default='true', choices=BOOLEAN,
              description='start the camera drivers (on the robot), or render cameras (in simulation)'),
     Argument(name='viewer', default='false', choices=BOOLEAN,
-             description='open MuJoCo\'s viewer (simulation)'),
+             description='open the viewer of MuJoCo (simulation)'),
     Argument(name='speed', default='1.0',
              description='simulated seconds per second (simulation); less on a slow machine'),
-    Argument(name='seed', default='0', description='of the scene (simulation) and of the policy\'s noise'),
+    Argument(name='seed', default='0', description='seed of the scene (simulation) and of the policy\'s noise'),
 )
 
 _SHARED = ('contract', 'namespace', 'use_cameras', 'viewer', 'speed')
 
 DEMONSTRATION = (
     Argument(name='skills', default='pick,place',
-             description='what to demonstrate, separated by commas: pick, place, hand_over, push'),
+             description='skills to demonstrate, separated by commas: pick, place, hand_over, push'),
     Argument(name='episodes', default='0',
-             description='successful demonstrations after which the demonstrator ends; 0 goes on for ever'),
-    Argument(name='seed', default='0', description='of the first scene; each further one takes the next'),
+             description='successful demonstrations after which the demonstrator ends; 0 for no limit'),
+    Argument(name='seed', default='0', description='seed of the first scene; each further one takes the next'),
     Argument(name='await_recorder', default='false', choices=BOOLEAN,
-             description='begin only when somebody listens to the episode marks'),
+             description='begin only when a recorder subscribes to the episode marks'),
     Argument(name='width', default='320', description='width of the images [px]'),
     Argument(name='height', default='240', description='height of the images [px]'),
     *(argument for argument in ALOHA if argument.name in _SHARED),
@@ -76,7 +75,7 @@ DEMONSTRATION = (
 
 
 def resolve(given: Mapping[str, str], declared: Sequence[Argument] = ALOHA) -> dict[str, str]:
-    """Defaults filled in, everything checked; a checkpoint of an old place is the one at its new place.
+    """Return all arguments with defaults, checked; a checkpoint at an old place is the one at its new place.
 
     Raises:
         ArgumentError: an unknown name (with the nearest valid one), a value that is not a choice, or a path that does
@@ -86,23 +85,23 @@ def resolve(given: Mapping[str, str], declared: Sequence[Argument] = ALOHA) -> d
     values = {name: _current(name, value) for name, value in given.items()}
     for name, value in values.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(known)}'
-            raise ArgumentError(f'no argument {name!r}; {hint}')
+            near = did_you_mean(name, known)
+            raise ArgumentError(f'there is no argument {name!r}' + (near or f'; expected one of {", ".join(known)}'))
         choices = known[name].choices
         if choices and value not in choices:
-            raise ArgumentError(f'{name} is {value!r}, expected one of {", ".join(choices)}')
+            near = did_you_mean(value, choices)
+            raise ArgumentError(f'{name} is {value!r}' + (near or f'; expected one of {", ".join(choices)}'))
         if known[name].is_path and value and not Path(value).exists():
-            raise ArgumentError(f'{name} is {value!r}, but there is no file or folder {Path(value).absolute()}')
+            raise ArgumentError(f'{name} is {value!r}: there is no file or folder {Path(value).absolute()}')
     return {name: values.get(name, argument.default) for name, argument in known.items()}
 
 
 def _current(name: str, value: str) -> str:
-    return str(current_checkpoint(value)) if name == 'checkpoint' and value else value
+    return str(current_checkpoint(value)) if name in ('checkpoint', 'vlm') and value else value
 
 
 def parse(words: Iterable[str]) -> dict[str, str]:
-    """``['robot:=sim']`` as ``{'robot': 'sim'}``.
+    """Split words such as ``robot:=sim`` into names and values.
 
     Raises:
         ArgumentError: a word that is not ``name:=value``, or a name given twice.
@@ -119,7 +118,7 @@ def parse(words: Iterable[str]) -> dict[str, str]:
 
 
 def describe(declared: Sequence[Argument] = ALOHA) -> str:
-    """The arguments as a Markdown table."""
+    """Return the arguments as a Markdown table."""
     rows = ['| argument | default | meaning |', '|---|---|---|']
     for argument in declared:
         choices = f' (`{"`, `".join(argument.choices)}`)' if argument.choices else ''

@@ -1,22 +1,24 @@
-"""Which nodes run, and with what: the one description behind every way of starting them.
+"""Description of the nodes and their parameters, for every way of starting them.
 
 ``launch/*.launch.py`` turns it into launch_ros actions, :mod:`apt_bringup.run` into
-processes. It starts nothing and needs no ROS.
+processes. The module starts nothing and needs no ROS.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from apt_bringup import transport
 from apt_bringup.arguments import DEMONSTRATION, ArgumentError, resolve
 
+# Segments of fastdds.xml for the simulator, the bridge, the policy, and three tools of the user: 67 MiB each.
+_SHARED_MEMORY_BYTES = 6 * 67 * 2**20
 Value = bool | int | float | str | tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSpec:
-    """One node, one process."""
+    """Node that runs in a process of its own."""
 
     package: str
     executable: str
@@ -24,20 +26,20 @@ class NodeSpec:
     namespace: str = ''
     parameters: Mapping[str, Value] = field(default_factory=dict)
     params_file: str = ''
-    """Laid under :attr:`parameters`; empty for none."""
+    """File of parameters, which :attr:`parameters` override; empty for none."""
     remappings: tuple[tuple[str, str], ...] = ()
     lifecycle: bool = False
-    """A managed node: configured and activated once it runs."""
+    """True for a managed node, which is configured and activated once it runs."""
 
     @property
     def full_name(self) -> str:
-        """With its namespace."""
+        """Name with its namespace."""
         return '/' + '/'.join(filter(None, (self.namespace, self.name)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class IncludeSpec:
-    """A launch file of another package: it needs a ROS distribution."""
+    """Launch file of another package, which needs a ROS distribution."""
 
     package: str
     launch_file: str
@@ -46,20 +48,20 @@ class IncludeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """Everything that runs. Nodes in the order in which they start; they stop in the reverse."""
+    """Nodes in the order in which they start (they stop in the reverse), and what surrounds them."""
 
     nodes: tuple[NodeSpec, ...]
     includes: tuple[IncludeSpec, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Set where the user has not set it."""
+    """Environment variables that are set where the user has not set them."""
 
 
 def aloha(given: Mapping[str, str], share: Path) -> Graph:
-    """The bimanual ALOHA, simulated or real, with its policy.
+    """Return the bimanual ALOHA, simulated or real, with its policy.
 
     Args:
         given: arguments as in :data:`apt_bringup.arguments.ALOHA`; defaults are filled in.
-        share: the folder that holds ``config/``.
+        share: folder that contains ``config/``.
 
     Raises:
         ArgumentError: unknown name, or a value out of its choices or not a number.
@@ -74,21 +76,21 @@ def aloha(given: Mapping[str, str], share: Path) -> Graph:
         params_file=arguments['params_file'] or str(share / 'config' / 'policy.yaml'),
         parameters={**common, **_policy_parameters(arguments)})
     if simulated and not arguments['params_file']:
-        # Physics, rendering and model share the processor: what must keep time comes first.
+        # Physics, rendering and model share the processor; physics and rendering must keep time.
         policy = replace(policy, parameters={**policy.parameters, 'worker_nice': 10, 'replan_period_s': 0.5})
     nodes = (_simulator(arguments, common['contract']), bridge, policy) if simulated else (bridge, policy)
     return Graph(
-        nodes=tuple(_placed(node, arguments['namespace'].strip('/')) for node in nodes),
+        nodes=tuple(_in_namespace(node, arguments['namespace'].strip('/')) for node in nodes),
         includes=() if simulated or arguments['drivers'] == 'false' else (_drivers(arguments),),
-        environment={'FASTRTPS_DEFAULT_PROFILES_FILE': str(transport.profile(share))})
+        environment={'FASTRTPS_DEFAULT_PROFILES_FILE': str(fastdds_profile(share))})
 
 
 def demonstration(given: Mapping[str, str], share: Path) -> Graph:
-    """The simulated ALOHA with a scripted demonstrator in the place of the policy.
+    """Return the simulated ALOHA with a scripted demonstrator in the place of the policy.
 
     Args:
         given: arguments as in :data:`apt_bringup.arguments.DEMONSTRATION`; defaults are filled in.
-        share: the folder that holds ``config/``.
+        share: folder that contains ``config/``.
 
     Raises:
         ArgumentError: unknown name, or a value out of its choices or not a number.
@@ -107,8 +109,9 @@ def demonstration(given: Mapping[str, str], share: Path) -> Graph:
             'episodes': _number(arguments, 'episodes', int), 'seed': _number(arguments, 'seed', int),
             'await_recorder': arguments['await_recorder'] == 'true'})
     return Graph(
-        nodes=tuple(_placed(node, arguments['namespace'].strip('/')) for node in (simulator, bridge, demonstrator)),
-        environment={'FASTRTPS_DEFAULT_PROFILES_FILE': str(transport.profile(share))})
+        nodes=tuple(_in_namespace(node, arguments['namespace'].strip('/'))
+                    for node in (simulator, bridge, demonstrator)),
+        environment={'FASTRTPS_DEFAULT_PROFILES_FILE': str(fastdds_profile(share))})
 
 
 def _simulator(arguments: Mapping[str, str], contract: Value) -> NodeSpec:
@@ -120,7 +123,7 @@ def _simulator(arguments: Mapping[str, str], contract: Value) -> NodeSpec:
 
 
 def _policy_parameters(arguments: Mapping[str, str]) -> dict[str, Value]:
-    """Only what was given: an argument left empty must not hide the parameter file's value."""
+    """Return the parameters that were given: an empty argument must not hide the parameter file's value."""
     names = {'checkpoint': 'checkpoint', 'vlm': 'vlm', 'prompt': 'default_prompt', 'device': 'device'}
     parameters: dict[str, Value] = {
         parameter: arguments[name] for name, parameter in names.items() if arguments[name]}
@@ -135,8 +138,8 @@ def _drivers(arguments: Mapping[str, str]) -> IncludeSpec:
         'launch_leaders': 'false', 'is_mobile': 'false', 'use_cameras': arguments['use_cameras']})
 
 
-def _placed(node: NodeSpec, namespace: str) -> NodeSpec:
-    """In a namespace, with the names that ROS keeps global, so that two robots share a network."""
+def _in_namespace(node: NodeSpec, namespace: str) -> NodeSpec:
+    """Return a node in a namespace, with the names that ROS keeps global, so that two robots can share a network."""
     if not namespace:
         return node
     shared = ('tf', 'tf_static', 'diagnostics', 'clock')
@@ -147,4 +150,18 @@ def _number(arguments: Mapping[str, str], name: str, kind: Callable[[str], Value
     try:
         return kind(arguments[name])
     except ValueError:
-        raise ArgumentError(f'{name} is {arguments[name]!r}, expected a number') from None
+        raise ArgumentError(f'{name} is {arguments[name]!r}; expected a number') from None
+
+
+def fastdds_profile(share: Path, shared_memory: str = '/dev/shm') -> Path:
+    """Return the Fast DDS profile with large segments, or the one for little shared memory.
+
+    ``scripts/env.sh`` chooses in the same way.
+
+    Args:
+        share: folder that contains ``config/``.
+        shared_memory: file system of the shared memory.
+    """
+    status = os.statvfs(shared_memory)
+    is_enough = status.f_bavail * status.f_frsize >= _SHARED_MEMORY_BYTES
+    return share / 'config' / ('fastdds.xml' if is_enough else 'fastdds_small.xml')

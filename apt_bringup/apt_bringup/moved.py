@@ -1,4 +1,4 @@
-"""Old names of executables that other packages have now (``ros2 run apt_bringup simulator``): they say so, and run."""
+"""Old executables of this package (``ros2 run apt_bringup simulator``), which print the new name and run."""
 
 import sys
 from pathlib import Path
@@ -6,19 +6,20 @@ from pathlib import Path
 from apt_policy.moved import run_moved
 
 MOVED = {
-    'apt-record': 'apt_recorder.main',
-    'apt-sim-data': 'apt_sim.collect.main',
-    'apt-sim-eval': 'apt_sim.evaluation.main',
-    'apt-sim-questions': 'apt_sim.vqa.main',
-    'demo': 'apt_demos.demo.main',
-    'demonstrator': 'apt_sim.tasks.node',
-    'ik_bridge': 'apt_control.node',
-    'simulator': 'apt_sim.world.node',
+    'apt-record': ('apt-record', 'apt_recorder.main'),
+    'apt-sim-data': ('apt-sim-collect', 'apt_sim.collect.main'),
+    'apt-sim-eval': ('apt-sim-eval', 'apt_sim.evaluation.main'),
+    'apt-sim-questions': ('apt-sim-vqa', 'apt_sim.vqa.main'),
+    'demo': ('demo', 'apt_demos.demo.main'),
+    'demonstrator': ('demonstrator', 'apt_sim.tasks.node'),
+    'ik_bridge': ('ik_bridge', 'apt_control.node'),
+    'simulator': ('simulator', 'apt_sim.world.node'),
 }
+"""Executables by their old names: the new name, and the module of the program."""
 
 
 def main() -> int:
-    """Run what the called executable became."""
-    name = Path(sys.argv[0]).name
-    module = MOVED[name]
-    return run_moved(f'apt_bringup {name}', f'{module.partition(".")[0]} {name}', module)
+    """Run the program that has the called executable's place."""
+    old = Path(sys.argv[0]).name
+    new, module = MOVED[old]
+    return run_moved(f'apt_bringup {old}', f'{module.partition(".")[0]} {new}', module)

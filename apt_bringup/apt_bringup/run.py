@@ -1,7 +1,7 @@
-"""Starts a graph where ``ros2 launch`` is missing: ``python -m apt_bringup.run aloha robot:=sim``.
+"""Start a graph where ``ros2 launch`` is missing: ``python -m apt_bringup.run aloha robot:=sim``.
 
-The same arguments, nodes and order as ``aloha.launch.py``; Ctrl-C ends everything, the
-policy first. So does a policy that refuses to be configured or activated.
+The same arguments, nodes and order as ``aloha.launch.py``. Ctrl-C, or a policy that refuses to be configured or
+activated, ends everything, the policy first.
 """
 
 import argparse
@@ -19,8 +19,9 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from apt_bringup import arguments, graph
-from apt_bringup.managed import BringUpError, BrokenOff, bring_up, running_nodes
+from apt_bringup.managed import BringUpAbortedError, BringUpError, bring_up, running_nodes
 from apt_bringup.session import Session, StartError
+from apt_policy.core.errors import did_you_mean
 from apt_policy.core.stop import handle_stop_signals
 
 GRAPHS: Mapping[str, Callable[[Mapping[str, str], Path], graph.Graph]] = {
@@ -28,7 +29,7 @@ GRAPHS: Mapping[str, Callable[[Mapping[str, str], Path], graph.Graph]] = {
 DECLARED = {'aloha': arguments.ALOHA, 'demonstration': arguments.DEMONSTRATION}
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a graph until Ctrl-C, SIGTERM, or until every node has ended.
 
     Returns:
@@ -37,15 +38,18 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog='run', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('graph', choices=GRAPHS)
+    parser.add_argument('graph', help=', '.join(GRAPHS))
     parser.add_argument('arguments', nargs='*', metavar='name:=value')
-    parser.add_argument('-s', '--show-args', action='store_true', help='list the arguments and end')
-    options = parser.parse_args(words)
+    parser.add_argument('-s', '--show-args', action='store_true', help='list the arguments and exit')
+    options = parser.parse_args(argv)
+    if options.graph not in GRAPHS:
+        near = did_you_mean(options.graph, GRAPHS) or f'; expected one of {", ".join(GRAPHS)}'
+        parser.exit(2, f'run: there is no graph {options.graph!r}{near}\n')
     if options.show_args:
         print(arguments.describe(DECLARED[options.graph]))
         return 0
     share = Path(get_package_share_directory('apt_bringup'))
-    # Never given back: a last impatient Ctrl-C, when all has ended, must not become this program's exit status.
+    # The handlers stay: a last Ctrl-C, when all has ended, must not become this program's exit status.
     stop = handle_stop_signals()
     try:
         described = GRAPHS[options.graph](arguments.parse(options.arguments), share)
@@ -58,10 +62,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _check_alone(described: graph.Graph) -> None:
-    """Raise StartError where a node of this graph runs already: its answers would count as the new one's."""
-    with _asker() as (node, executor):
+    """Raise StartError if a node of this graph runs already: its answers would count as those of the new one."""
+    with _client_node() as (node, executor):
         if taken := running_nodes(node, executor, [spec.full_name for spec in described.nodes]):
-            raise StartError(f'running already: {", ".join(taken)}; end that graph first, or give this one a '
+            raise StartError(f'already running: {", ".join(taken)}. End that graph first, or give this one a '
                              'namespace:=... or a ROS_DOMAIN_ID of its own')
 
 
@@ -71,7 +75,7 @@ def _run(session: Session, stop: Event) -> int:
         try:
             is_up = _bring_up_all(session, stop, ends)
             while not stop.wait(0.2):
-                ends.look()
+                ends.update()
                 if not session.running:
                     break
         except BringUpError as error:
@@ -82,8 +86,8 @@ def _run(session: Session, stop: Event) -> int:
 
 
 @contextmanager
-def _asker() -> Iterator[tuple[Node, Executor]]:
-    """A node of this process, and what spins it."""
+def _client_node() -> Iterator[tuple[Node, Executor]]:
+    """Provide a node of this process, and its executor."""
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node('bring_up')
     executor = SingleThreadedExecutor()
@@ -97,38 +101,39 @@ def _asker() -> Iterator[tuple[Node, Executor]]:
 
 
 class _Ends:
-    """Says once of each node that it ended by itself."""
+    """Observer that prints once for each node that it ended by itself."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.seen: set[str] = set()
         self.failed = False
-        """Whether one of them did not mean to."""
+        """True if one of them ended with an error."""
 
-    def look(self) -> None:
+    def update(self) -> None:
+        """Print the nodes that have ended since the last call."""
         ended = self._session.ended
         for name in ended.keys() - self.seen:
             self.seen.add(name)
             self.failed = self.failed or ended[name] != 0
-            print(f'run: {name} ended by itself, status {ended[name]}; the others go on', flush=True)
+            print(f'run: {name} ended by itself with status {ended[name]}; the others continue', flush=True)
 
 
 def _bring_up_all(session: Session, stop: Event, ends: _Ends) -> bool:
-    """False when a managed node died on the way, which is printed; the rest goes on.
+    """Bring up all managed nodes; return False if one ended on the way, which is printed and leaves the rest running.
 
     Raises:
-        BringUpError: one refused.
+        BringUpError: a node refused.
     """
     def is_hopeless(name: str) -> bool:
-        ends.look()
+        ends.update()
         return stop.is_set() or not session.is_running(name)
 
-    with _asker() as (asker, executor):
+    with _client_node() as (client, executor):
         try:
             for node in session.managed:
-                bring_up(asker, executor, node.full_name, give_up=partial(is_hopeless, node.name))
-                print(f'run: {node.name} is active; the arms move after apt-operate enable', flush=True)
-        except BrokenOff as error:
+                bring_up(client, executor, node.full_name, give_up=partial(is_hopeless, node.name))
+                print(f'run: {node.name} is active; the arms move after apt-ctl enable', flush=True)
+        except BringUpAbortedError as error:
             if not stop.is_set():
                 print(f'run: {error}', file=sys.stderr, flush=True)
             return stop.is_set()

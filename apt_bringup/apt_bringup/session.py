@@ -1,4 +1,4 @@
-"""A running graph: its processes, the bring-up of managed nodes, and the order in which all ends."""
+"""Running graph: its processes, its managed nodes, and the order in which all end."""
 
 import os
 import sys
@@ -11,24 +11,29 @@ import yaml
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from apt_bringup.graph import Graph, NodeSpec
-from apt_bringup.supervise import Patience, Process
+from apt_bringup.supervise import ChildProcess, StopTimeouts
+from apt_policy.core.errors import UserError
 
 
-class StartError(RuntimeError):
-    """A graph that cannot be started here; the message says what is missing."""
+class StartError(UserError, RuntimeError):
+    """Graph that cannot be started on this machine."""
 
 
 class Session:
-    """Starts every node of a graph in a process of its own; use it as a context manager.
+    """Context manager that runs every node of a graph in a process of its own.
 
-    A node that ends takes nobody with it: a crash of the policy leaves the driver running.
+    A node that ends leaves the others running: a crash of the policy must not end the driver.
     """
 
     def __init__(self, graph: Graph, *, environment: Mapping[str, str] | None = None,
-                 patience: Patience | None = None, out: TextIO = sys.stdout) -> None:
-        """
+                 stop_timeouts: StopTimeouts | None = None, out: TextIO = sys.stdout) -> None:
+        """Look for the executables; nothing starts yet.
+
         Args:
-            environment: of the processes; this process's own where None.
+            graph: nodes to run.
+            environment: environment of the processes; None for that of this process.
+            stop_timeouts: time that each process has to end.
+            out: output of the processes.
 
         Raises:
             StartError: a launch file of another package is needed, or an executable is missing.
@@ -36,20 +41,20 @@ class Session:
         if graph.includes:
             wanted = ', '.join(f'{i.package}/{i.launch_file}' for i in graph.includes)
             raise StartError(f'this graph includes {wanted}: start it with "ros2 launch" of a ROS '
-                             'distribution, or start the drivers yourself and say drivers:=false')
+                             'distribution, or start the drivers yourself and give drivers:=false')
         self._graph = graph
         self._environment = {**graph.environment, **(os.environ if environment is None else environment)}
-        self._patience = patience or Patience()
+        self._stop_timeouts = stop_timeouts or StopTimeouts()
         self._out = out
         self._commands = [executable(node) for node in graph.nodes]
-        self._processes: dict[str, Process] = {}
+        self._processes: dict[str, ChildProcess] = {}
         self._folder = tempfile.TemporaryDirectory(prefix='apt_')
 
     def __enter__(self) -> 'Session':
         try:
             for colour, (node, path) in enumerate(zip(self._graph.nodes, self._commands, strict=True)):
                 command = [str(path), *ros_arguments(node, Path(self._folder.name))]
-                self._processes[node.name] = Process(
+                self._processes[node.name] = ChildProcess(
                     node.name, command, self._environment, colour=colour, out=self._out)
         except BaseException:
             self.stop()
@@ -61,7 +66,7 @@ class Session:
 
     @property
     def ended(self) -> dict[str, int]:
-        """Exit status of every node that runs no more."""
+        """Exit status of every node that has ended."""
         return {name: status for name, process in self._processes.items()
                 if (status := process.exit_status) is not None}
 
@@ -72,20 +77,20 @@ class Session:
 
     @property
     def managed(self) -> list[NodeSpec]:
-        """The nodes that must be configured and activated."""
+        """Nodes that must be configured and activated."""
         return [node for node in self._graph.nodes if node.lifecycle]
 
     def is_running(self, name: str) -> bool:
-        """Whether the node's process lives."""
+        """Return whether the node's process runs."""
         return self._processes[name].exit_status is None
 
     def stop(self) -> dict[str, int]:
-        """End everything, in the reverse order of the start: who commands motion before who executes it.
+        """End everything, in the reverse order of the start: nodes that command motion before those that execute it.
 
         Returns:
             Exit status by node.
         """
-        statuses = {name: process.stop(self._patience)
+        statuses = {name: process.stop(self._stop_timeouts)
                     for name, process in reversed(self._processes.items())}
         self._processes.clear()
         self._folder.cleanup()
@@ -93,7 +98,7 @@ class Session:
 
 
 def executable(node: NodeSpec) -> Path:
-    """Where colcon installed a node.
+    """Return the path at which colcon installed a node.
 
     Raises:
         StartError: the package is not built, or the environment not sourced.
@@ -110,7 +115,7 @@ def executable(node: NodeSpec) -> Path:
 
 
 def ros_arguments(node: NodeSpec, folder: Path) -> list[str]:
-    """What follows a node's executable; its parameters are written to a file in ``folder``."""
+    """Return the arguments of a node's executable, and write its parameters to a file in ``folder``."""
     words = ['--ros-args', '-r', f'__node:={node.name}']
     if node.namespace:
         words += ['-r', f'__ns:=/{node.namespace}']

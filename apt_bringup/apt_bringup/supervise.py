@@ -1,6 +1,6 @@
-"""Processes of a graph: started in their own groups, heard line by line, stopped in order.
+"""Child processes in groups of their own: their output line by line, and an end that leaves no process behind.
 
-Policy for who stops first is the caller's; this module makes sure that nobody survives.
+The caller decides in which order processes stop.
 """
 
 import ctypes
@@ -16,23 +16,31 @@ from dataclasses import dataclass
 from typing import IO, TextIO
 
 _COLOURS = ('36', '33', '35', '32', '34')
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # Of <linux/prctl.h>.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a process may take to end after each signal [s]."""
+class StopTimeouts:
+    """Time that a process has to end after each signal [s]."""
 
     interrupt_s: float = 8.0
     terminate_s: float = 4.0
 
 
-class Process:
-    """One child with its own process group; its output appears line by line behind its name."""
+class ChildProcess:
+    """Child with its own process group, whose output appears line by line behind its name."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], *,
                  colour: int = 0, out: TextIO = sys.stdout) -> None:
-        """
+        """Start the process.
+
+        Args:
+            name: name in front of each line of output.
+            command: executable and its arguments.
+            environment: environment of the process.
+            colour: number of the name's colour on a terminal.
+            out: output.
+
         Raises:
             FileNotFoundError: the executable does not exist.
         """
@@ -44,27 +52,27 @@ class Process:
         self._child = subprocess.Popen(
             list(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors='replace', bufsize=1, start_new_session=True,
-            # Should this process be killed outright, its children are asked to end all the same.
+            # If this process is killed outright, its children are told to end all the same.
             preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT))
         self._reader = threading.Thread(target=self._relay, args=(self._child.stdout,), daemon=True)
         self._reader.start()
 
     @property
     def exit_status(self) -> int | None:
-        """None while it runs; negative for the signal that ended it."""
+        """Exit status; None while the process runs, negative for the signal that ended it."""
         return self._child.poll()
 
     def interrupt(self) -> None:
-        """Ask it to end, as Ctrl-C does."""
+        """Send SIGINT, as Ctrl-C does."""
         self._signal(signal.SIGINT)
 
-    def stop(self, patience: Patience) -> int:
-        """End it: SIGINT, then SIGTERM, then SIGKILL to its whole group; returns its exit status."""
-        for number, wait_s in ((signal.SIGINT, patience.interrupt_s), (signal.SIGTERM, patience.terminate_s)):
+    def stop(self, timeouts: StopTimeouts) -> int:
+        """End the process with SIGINT, then SIGTERM, then SIGKILL to its whole group, and return its exit status."""
+        for number, wait_s in ((signal.SIGINT, timeouts.interrupt_s), (signal.SIGTERM, timeouts.terminate_s)):
             if self.exit_status is None:
                 self._signal(number)
                 self._wait(wait_s)
-        # Also after a clean end: whatever the child left behind in its group goes with it.
+        # Also after a clean end, for processes that the child left behind in its group.
         with suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         status = self._child.wait()
@@ -73,7 +81,7 @@ class Process:
 
     def _signal(self, number: int) -> None:
         if self.exit_status is None:
-            # To the node alone: it knows how to end its own helpers.
+            # To the node alone, which ends its own children.
             self._child.send_signal(number)
 
     def _wait(self, seconds: float) -> None:

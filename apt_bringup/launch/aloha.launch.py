@@ -1,7 +1,7 @@
-"""The ALOHA, simulated or real, with its policy: launch_ros actions built from ``apt_bringup.graph``.
+"""Launch the ALOHA, simulated or real, with its policy: launch_ros actions built from ``apt_bringup.graph``.
 
-It decides nothing: nodes, parameters and arguments are the graph's. A node that ends takes nobody with it, so a crash
-of the policy leaves the driver running; a policy that refuses its first configuration ends the launch.
+The graph has all nodes, parameters and arguments. A node that ends leaves the others running, so a crash of the policy
+leaves the driver running; a policy that refuses its first configuration ends the launch.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ from apt_bringup.launch_handlers import bring_up
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments, then whatever the graph says for their values."""
+    """Return the launch arguments, and the actions of the graph for their values."""
     declared = [DeclareLaunchArgument(
         argument.name, default_value=argument.default, description=argument.description,
         choices=argument.choices or None) for argument in ALOHA]
@@ -34,7 +34,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The actions for one set of argument values."""
+    """Return the actions for one set of argument values."""
     given = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in ALOHA}
     described = graph.aloha(given, Path(get_package_share_directory('apt_bringup')))
     environment = [SetEnvironmentVariable(name, value) for name, value in described.environment.items()

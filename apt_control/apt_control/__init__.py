@@ -1,1 +1,1 @@
-"""From end-effector targets to joint commands."""
+"""Inverse kinematics from end-effector targets to joint commands."""

@@ -1,7 +1,7 @@
-"""The arms as chains of joints: forward kinematics, and the model that the solver differentiates.
+"""Arms as chains of joints: forward kinematics, and the model that the solver differentiates.
 
-Built from the contract's chain and joint limits, so that the contract alone says how an arm is made. Every arm
-stands at the origin: poses are in the arm's own base frame. No masses, no contacts, no table.
+The model is built from the contract's chain and joint limits alone. Every arm stands at the origin: poses are in the
+arm's own base frame. There are no masses, contacts or table.
 """
 
 import mujoco
@@ -14,17 +14,17 @@ from apt_policy.core.kinematics import required_chain
 from apt_policy.core.placement import Chain
 
 EE_SITE = 'ee'
-"""The end-effector in :attr:`ArmKinematics.model`."""
+"""Name of the end-effector's site in :attr:`ArmKinematics.model`."""
 
 
 class ArmKinematics:
-    """One arm of any number of revolute joints. Not for use from two threads at once."""
+    """Kinematics of one arm with any number of revolute joints; not thread-safe."""
 
     def __init__(self, name: str, arm: Arm) -> None:
         """Compile the chain.
 
         Raises:
-            KinematicsError: the contract has none for this arm.
+            KinematicsError: the contract has no chain for this arm.
         """
         chain = required_chain(name, arm, 'inverse kinematics does not know the arm; add the chain (docs/convert.md)')
         self.model = _compile(arm, chain)
@@ -33,23 +33,23 @@ class ArmKinematics:
 
     @property
     def lower(self) -> NDArray[np.float64]:
-        """(J,) [rad]."""
+        """Lower joint limits (J,) [rad]."""
         return self.model.jnt_range[:, 0].copy()
 
     @property
     def upper(self) -> NDArray[np.float64]:
-        """(J,) [rad]."""
+        """Upper joint limits (J,) [rad]."""
         return self.model.jnt_range[:, 1].copy()
 
     def base_from_ee(self, joints: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(4, 4) pose of the end-effector for joint positions (J,) [rad]."""
+        """Return the pose (4, 4) of the end-effector for joint positions (J,) [rad]."""
         self._data.qpos[:] = joints
         mujoco.mj_kinematics(self.model, self._data)
         return make_pose(self._data.site_xmat[self._site].reshape(3, 3), self._data.site_xpos[self._site])
 
 
 def arm_kinematics(contract: RobotContract) -> dict[str, ArmKinematics]:
-    """The chain of every arm of the contract."""
+    """Return the kinematics of every arm of the contract."""
     return {name: ArmKinematics(name, arm) for name, arm in contract.arms.items()}
 
 
@@ -59,7 +59,7 @@ def _compile(arm: Arm, chain: Chain) -> mujoco.MjModel:
     parent = spec.worldbody
     for name, link, axis, lower, upper in zip(arm.joints, chain.links, chain.axes, arm.joint_lower, arm.joint_upper,
                                               strict=True):
-        # MuJoCo wants an inertia on every moving body; kinematics never looks at it.
+        # MuJoCo requires an inertia on every moving body; kinematics does not use it.
         parent = parent.add_body(pos=link.place.translation, quat=rotation_to_wxyz(link.place.matrix[:3, :3]),
                                  mass=1.0, inertia=[1.0, 1.0, 1.0], explicitinertial=True)
         parent.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_HINGE, axis=axis, range=[lower, upper], limited=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from apt_control.bridge import ArmBridge, BridgeSettings, Command
+from apt_control.bridge import ArmBridge, BridgeConfig, JointCommand
 from apt_policy.core.geometry import pose_to_quaternion
 from apt_policy.core.sample import Hold, HoldReason
 
@@ -20,7 +20,7 @@ class Driven:
     """A bridge and a perfect arm: what is commanded is measured at the next tick."""
 
     def __init__(self, contract, kinematics, **settings):
-        self.bridge = ArmBridge(contract, 'left', BridgeSettings(**settings))
+        self.bridge = ArmBridge(contract, 'left', BridgeConfig(**settings))
         self.fk = kinematics['left'].base_from_ee
         self.joints = np.array(contract.arms['left'].start)
         self.finger = 0.057
@@ -30,9 +30,9 @@ class Driven:
     def aim(self, pose, gripper=None, frame=FRAME):
         self.pose = pose
         position, quaternion = pose_to_quaternion(pose)
-        self.bridge.take_target(frame, position, quaternion, self.now_ns)
+        self.bridge.set_target(frame, position, quaternion, self.now_ns)
         if gripper is not None:
-            self.bridge.take_gripper(gripper)
+            self.bridge.set_gripper_target(gripper)
 
     def shifted(self, *metres):
         pose = self.fk(self.joints).copy()
@@ -42,9 +42,9 @@ class Driven:
     def tick(self, *, measure=True):
         self.now_ns += TICK_NS
         if measure:
-            self.bridge.take_joints(self.joints.copy(), self.finger, self.now_ns)
+            self.bridge.update_joint_state(self.joints.copy(), self.finger, self.now_ns)
         outcome = self.bridge.tick(self.now_ns)
-        if isinstance(outcome, Command):
+        if isinstance(outcome, JointCommand):
             self.joints = outcome.joints
         return outcome
 
@@ -118,7 +118,7 @@ def test_a_stream_that_ends_holds_the_last_command_and_may_go_on(driven):
     for _ in range(9):
         driven.tick()
     outcome = driven.tick()
-    while isinstance(outcome, Command):
+    while isinstance(outcome, JointCommand):
         outcome = driven.tick()
     assert reason(outcome) is HoldReason.STALE_STREAM
     assert np.linalg.norm(driven.joints - still) > 0.0, 'a target stays valid for its time'
@@ -129,15 +129,15 @@ def test_a_stream_that_ends_holds_the_last_command_and_may_go_on(driven):
 
 
 @pytest.mark.parametrize(('spoil', 'expected'), [
-    (lambda d: d.bridge.take_target(FRAME, np.array([0.2, math.nan, 0.2]), UPRIGHT, d.now_ns),
+    (lambda d: d.bridge.set_target(FRAME, np.array([0.2, math.nan, 0.2]), UPRIGHT, d.now_ns),
      HoldReason.NON_FINITE),
-    (lambda d: d.bridge.take_target(FRAME, np.zeros(3), UPRIGHT + math.inf, d.now_ns), HoldReason.NON_FINITE),
-    (lambda d: d.bridge.take_target(FRAME, np.zeros(3), 0.0 * UPRIGHT, d.now_ns), HoldReason.BAD_INPUT),
+    (lambda d: d.bridge.set_target(FRAME, np.zeros(3), UPRIGHT + math.inf, d.now_ns), HoldReason.NON_FINITE),
+    (lambda d: d.bridge.set_target(FRAME, np.zeros(3), 0.0 * UPRIGHT, d.now_ns), HoldReason.BAD_INPUT),
     (lambda d: d.aim(d.pose, frame='world'), HoldReason.BAD_INPUT),
     (lambda d: d.aim(d.pose, frame=''), HoldReason.BAD_INPUT),
-    (lambda d: d.bridge.take_gripper(math.nan), HoldReason.NON_FINITE),
-    (lambda d: d.bridge.take_joints_fault("joint 'elbow' has position nan"), HoldReason.BAD_INPUT),
-    (lambda d: d.bridge.take_rivals('two publishers'), HoldReason.SECOND_PUBLISHER),
+    (lambda d: d.bridge.set_gripper_target(math.nan), HoldReason.NON_FINITE),
+    (lambda d: d.bridge.report_joint_state_fault("joint 'elbow' has position nan"), HoldReason.BAD_INPUT),
+    (lambda d: d.bridge.set_other_publishers('two publishers'), HoldReason.SECOND_PUBLISHER),
 ], ids=['nan pose', 'infinite quaternion', 'zero quaternion', 'other frame', 'no frame', 'nan gripper',
         'nan joints', 'second publisher'])
 def test_bad_input_holds_and_good_input_goes_on(driven, spoil, expected):
@@ -147,7 +147,7 @@ def test_bad_input_holds_and_good_input_goes_on(driven, spoil, expected):
     spoil(driven)
     driven.now_ns += TICK_NS
     assert reason(driven.bridge.tick(driven.now_ns)) is expected
-    driven.bridge.take_rivals('')
+    driven.bridge.set_other_publishers('')
     driven.aim(wanted, gripper=1.0)
     np.testing.assert_allclose(driven.tick().joints, resting, atol=2e-3)
 
@@ -176,7 +176,7 @@ def test_an_arm_that_something_stopped_is_not_pushed_on(driven, contract):
         driven.joints = blocked + (step, 0.0, 0.0, 0.0, 0.0, 0.0)
         driven.aim(driven.pose)
         driven.now_ns += TICK_NS
-        driven.bridge.take_joints(driven.joints, driven.finger, driven.now_ns)
+        driven.bridge.update_joint_state(driven.joints, driven.finger, driven.now_ns)
         outcome = driven.bridge.tick(driven.now_ns)
         if isinstance(outcome, Hold):
             break
@@ -205,7 +205,7 @@ def test_time_that_goes_back_holds_until_everything_is_fresh(driven):
     assert reason(driven.tick(measure=False)) is HoldReason.MISSING_STREAM
     assert reason(driven.tick()) is HoldReason.MISSING_STREAM
     driven.aim(driven.pose)
-    assert isinstance(driven.tick(), Command)
+    assert isinstance(driven.tick(), JointCommand)
 
 
 def test_targets_outside_the_workspace_are_followed_to_its_face(driven, contract):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from other_arms import Crooked, panda, panda_base_from_ee
 
-from apt_control.bridge import ArmBridge, Command
+from apt_control.bridge import ArmBridge, JointCommand
 from apt_control.kinematics import ArmKinematics
 from apt_control.solver import ArmSolver
 from apt_policy.core.geometry import angle_between, interpolate_pose, invert_pose, pose_to_quaternion
@@ -89,10 +89,10 @@ def test_the_bridge_sends_as_many_joints_as_the_contract_has(other):
     position, quaternion = pose_to_quaternion(goal)
     for _ in range(100):
         now_ns += TICK_NS
-        bridge.take_joints(joints, 0.057, now_ns)
-        bridge.take_target('other/base', position, quaternion, now_ns)
+        bridge.update_joint_state(joints, 0.057, now_ns)
+        bridge.set_target('other/base', position, quaternion, now_ns)
         outcome = bridge.tick(now_ns)
-        assert isinstance(outcome, Command), outcome
+        assert isinstance(outcome, JointCommand), outcome
         joints = outcome.joints
     assert joints.shape == (len(arm.joints),) and outcome.reachable
     np.testing.assert_allclose((invert_pose(goal) @ oracle(joints))[:3, 3], 0.0, atol=2e-4)

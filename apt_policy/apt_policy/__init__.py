@@ -1,6 +1,6 @@
 """The APT vision-language-action policy: ``from apt_policy import TrajPlanner``.
 
-That name is looked up when it is asked for, so that the parts which need no torch do not load it.
+``TrajPlanner`` is imported on first access, so that modules without torch stay light.
 """
 
 __all__ = ['TrajPlanner']

@@ -1,4 +1,4 @@
-"""Old names of programs and old places of files, which work for one more release and say what they are now."""
+"""Old names of programs and old places of files, which work for one more release and print the new ones."""
 
 import importlib
 import sys
@@ -8,19 +8,35 @@ from pathlib import Path
 
 _LAST_RELEASE = '0.3'
 _OLD_HOME, _NEW_HOME = 'apt_bringup', 'apt_sim'
-"""The packages that shipped checkpoints were in, and are in."""
+"""Packages that contained, and contain, the shipped checkpoints."""
+COMMANDS = {
+    'apt-operate': ('apt-ctl', 'apt_policy.ros.ctl'),
+    'apt-pack': ('apt-export', 'apt_training.export.main'),
+    'apt-sim-data': ('apt-sim-collect', 'apt_sim.collect.main'),
+    'apt-sim-questions': ('apt-sim-vqa', 'apt_sim.vqa.main'),
+    'apt-teach': ('apt-finetune-vlm', 'apt_training.vlm_finetune.main'),
+}
+"""Commands by their old names: the new name, and the module of the program."""
+
+
+def main() -> int:
+    """Run the command that has the called one's place, and print its new name."""
+    old = Path(sys.argv[0]).name
+    new, module = COMMANDS[old]
+    package = module.partition('.')[0]
+    return run_moved(f'{package} {old}', f'{package} {new}', module)
 
 
 def run_moved(old: str, new: str, module: str) -> int:
     """Run ``module.main()`` in the place of a program of another name.
 
     Args:
-        old: what was called, as it is typed.
-        new: what to call in its place, as it is typed.
-        module: dotted name of the module that has the program now.
+        old: old name of the program, as it is typed.
+        new: new name, as it is typed.
+        module: dotted name of the module with the program.
 
     Returns:
-        The program's exit status; 2 where the package that has it is not installed.
+        Exit status of the program; 2 if its package is not installed.
     """
     package = module.partition('.')[0]
     if find_spec(package) is None:
@@ -32,23 +48,28 @@ def run_moved(old: str, new: str, module: str) -> int:
 
 
 def current_checkpoint(path: str | Path) -> Path:
-    """Return where the checkpoint at ``path`` lies now, and say once where it went.
+    """Return the present place of the checkpoint at ``path``, and print it once if it moved.
 
     Shipped checkpoints moved from ``apt_bringup/checkpoints`` to ``apt_sim/checkpoints``, in the repository and in
-    installed share folders. Any other path comes back as it is, whether anything is there or not.
+    installed share folders. Any other path is returned unchanged, whether it exists or not.
     """
     path = Path(path)
     if path.exists():
         return path
     for place in _new_places(path):
         if place.exists():
-            _say_once(f'{path} moved to {place}; the old place ends with release {_LAST_RELEASE}')
+            _print_once(f'{path} moved to {place}; the old place ends with release {_LAST_RELEASE}')
             return place
     return path
 
 
+def current_vlm(name: str) -> str:
+    """Return hub name or folder of a VLM; the present place of a folder that moved, as :func:`current_checkpoint`."""
+    return str(current_checkpoint(name)) if name else name
+
+
 def _new_places(path: Path) -> list[Path]:
-    """List where ``path`` may lie now, the likeliest first; empty where it is no old place."""
+    """Return present places of ``path``, the likeliest first; none if it is not an old place."""
     parts = path.parts
     homes = [at for at in range(len(parts) - 1) if parts[at:at + 2] == (_OLD_HOME, 'checkpoints')]
     if not homes:
@@ -63,5 +84,5 @@ def _new_places(path: Path) -> list[Path]:
 
 
 @cache
-def _say_once(text: str) -> None:
+def _print_once(text: str) -> None:
     print(text, file=sys.stderr)

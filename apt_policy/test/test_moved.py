@@ -3,7 +3,7 @@
 import pytest
 
 from apt_policy.model.checkpoint import CheckpointError, read_checkpoint
-from apt_policy.moved import current_checkpoint
+from apt_policy.moved import current_checkpoint, current_vlm
 
 WEIGHTS = 'checkpoints/aloha_small'
 
@@ -44,3 +44,11 @@ def test_weights_of_the_old_place_are_read_and_an_old_place_without_a_new_one_is
         read_checkpoint(tmp_path / 'apt_bringup' / WEIGHTS)
     with pytest.raises(CheckpointError, match=f'there is no checkpoint at {tmp_path}/apt_bringup/checkpoints/gone'):
         read_checkpoint(tmp_path / 'apt_bringup' / 'checkpoints' / 'gone')
+
+
+def test_a_vlm_is_found_at_its_new_place_and_a_hub_name_stays(tmp_path):
+    (tmp_path / 'apt_sim' / 'checkpoints' / 'small' / 'vlm').mkdir(parents=True)
+    old = tmp_path / 'apt_bringup' / 'checkpoints' / 'small' / 'vlm'
+    assert current_vlm(str(old)) == str(tmp_path / 'apt_sim' / 'checkpoints' / 'small' / 'vlm')
+    assert [current_vlm(name) for name in ('Qwen/Qwen3-VL-2B-Instruct', 'tiny', '')] == [
+        'Qwen/Qwen3-VL-2B-Instruct', 'tiny', '']

@@ -18,6 +18,7 @@ from backports import zstd
 from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefinition, MessageDefinitionFormat, Qos
 from rosbags.rosbag2.metadata import dump_qos_v8
 
+from apt_policy.core.errors import UserError
 from apt_recorder import metadata
 from apt_recorder.metadata import BagFileInfo
 from apt_recorder.repair import repair_file
@@ -30,7 +31,7 @@ _BALLAST_BYTES = 2**18
 _FLUSH_BYTES = 2**23
 
 
-class BagError(RuntimeError):
+class BagError(UserError, RuntimeError):
     """Error of a bag that cannot be written, with the reason and what was saved."""
 
 
@@ -119,7 +120,7 @@ class BagWriter:
             ext=ConnectionExtRosbag2(serialization_format='cdr', offered_qos_profiles=offered), owner=self)
         is_new = all(known.msgtype != type_name for known in self._topics.values())
         self._topics[topic] = connection
-        self._announce(connection, with_type=is_new)
+        self._write_topic(connection, with_type=is_new)
 
     def write(self, topic: str, stamp_ns: int, data: bytes) -> None:
         """Append a message.
@@ -205,10 +206,10 @@ class BagWriter:
         self._file_bytes = 0
         types: set[str] = set()
         for connection in self._topics.values():
-            self._announce(connection, with_type=connection.msgtype not in types)
+            self._write_topic(connection, with_type=connection.msgtype not in types)
             types.add(connection.msgtype)
 
-    def _announce(self, connection: Connection, *, with_type: bool) -> None:
+    def _write_topic(self, connection: Connection, *, with_type: bool) -> None:
         assert self._storage_file is not None, 'topics are added while a file is open'
         assert isinstance(connection.ext, ConnectionExtRosbag2)
         try:

@@ -15,6 +15,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.errors import ReaderError
 
+from apt_policy.core.errors import UserError
 from apt_recorder import metadata
 from apt_recorder.metadata import BagFileInfo
 from apt_recorder.storage import MAGIC, BagStorage, Compression
@@ -27,7 +28,7 @@ _END = struct.pack('<BQI', _DATA_END, 4, 0) + struct.pack('<BQQQI', _FOOTER, 20,
 _ZSTD = b'\x28\xb5\x2f\xfd'
 
 
-class RepairError(ValueError):
+class RepairError(UserError, ValueError):
     """Error of a folder or file from which nothing can be recovered."""
 
 

@@ -25,6 +25,7 @@ HEADER, MESSAGE, CHUNK, MESSAGE_INDEX = 0x01, 0x05, 0x06, 0x07
 _MESSAGE = struct.Struct('<BQHIQQ')
 _INDEX = struct.Struct('<BQHI')
 _CHUNK_HEAD = struct.Struct('<QQQI')
+# Size of an MCAP chunk or an SQLite transaction, after which it is written [B].
 _CHUNK_BYTES = 2**20
 _NEVER_NS = 2**63 - 1
 

@@ -69,7 +69,7 @@ class StreamMonitor:
         newest_ns = self._arrivals.newest_ns
         # Messages within one tick of a simulated clock count separately.
         same_tick = newest_ns is not None and 0 <= newest_ns - now_ns < JUMP_NS
-        self._arrivals.add(newest_ns + 1 if same_tick and newest_ns is not None else now_ns, None)
+        self._arrivals.push(newest_ns + 1 if same_tick and newest_ns is not None else now_ns, None)
         self._last_ns = now_ns
         if self._check_age and (stamp_ns := decode_leading_stamp_ns(raw)) is not None:
             self._unstamped = stamp_ns == 0

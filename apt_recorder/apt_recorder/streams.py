@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.errors import UserError
 from apt_policy.core.stream_spec import StreamSpec
 from apt_policy.core.stream_table import StreamTable
 
 
-class SelectionError(ValueError):
+class SelectionError(UserError, ValueError):
     """Error of a stream to leave out that does not exist."""
 
 

@@ -13,8 +13,10 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from apt_policy.core.errors import UserError
 
-class UnknownTypeError(ValueError):
+
+class UnknownTypeError(UserError, ValueError):
     """Error of a message type whose definition is not installed."""
 
 

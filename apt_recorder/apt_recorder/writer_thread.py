@@ -12,6 +12,7 @@ from rosbags.interfaces import Qos
 
 from apt_recorder.bag_writer import BagError, BagWriter
 
+# A crash loses at most the messages of this time, or of _FLUSH_BYTES in bag_writer.
 _FLUSH_S = 0.5
 
 
@@ -30,7 +31,7 @@ class WriterThread:
         self._capacity = capacity_bytes
         self._report = report
         self._waiting: deque[tuple[str, int, bytes]] = deque()
-        self._bytes = 0
+        self._queued_bytes = 0
         self._wake = threading.Condition()
         self._disk = threading.Lock()
         self._ending = False
@@ -43,11 +44,6 @@ class WriterThread:
         """Number of dropped messages by topic: the queue or the disk was full."""
         self._thread = threading.Thread(target=self._run, name='bag', daemon=True)
         self._thread.start()
-
-    @property
-    def backlog_bytes(self) -> int:
-        """Size of the messages in the queue [B]."""
-        return self._bytes
 
     def add_topic(self, topic: str, type_name: str, offered: list[Qos]) -> None:
         """Add a topic to the bag, before its first message; see :meth:`BagWriter.add_topic`."""
@@ -71,9 +67,9 @@ class WriterThread:
             data: serialized message (CDR).
         """
         with self._wake:
-            if self.failure is None and self._bytes + len(data) <= self._capacity:
+            if self.failure is None and self._queued_bytes + len(data) <= self._capacity:
                 self._waiting.append((topic, stamp_ns, data))
-                self._bytes += len(data)
+                self._queued_bytes += len(data)
                 self._wake.notify()
                 self._full = False
                 return
@@ -120,7 +116,7 @@ class WriterThread:
             batch.popleft()
             self.written[topic] += 1
             with self._wake:
-                self._bytes -= len(data)
+                self._queued_bytes -= len(data)
         with self._disk:
             self.bag.flush_if_due(_FLUSH_S)
 
@@ -130,6 +126,6 @@ class WriterThread:
             for topic, _, _ in self._waiting:
                 self.dropped[topic] += 1
             self._waiting.clear()
-            self._bytes = 0
+            self._queued_bytes = 0
         if first:
             self._report(str(error))

@@ -87,7 +87,7 @@ def test_zeros_behind_a_power_failure_are_cut_off(new_bag, fill, texts, folder):
     bag = new_bag()
     fill(bag, 12, size=200_000)
     bag.flush()
-    bag._file.abort()
+    bag._storage_file.abort()
     path = folder / 'bag_0.mcap'
     path.write_bytes(path.read_bytes() + bytes(5000))
     assert repair_file(path).messages == 12

@@ -56,7 +56,7 @@ def test_messages_that_do_not_fit_are_dropped_counted_and_reported_once(folder, 
     writer = WriterThread(bag, capacity_bytes=MIB, report=said.append)
     for number in range(30):
         writer.enqueue('/text', number, encode_string(f'{number} ' + 99_000 * 'x'))
-    assert writer.dropped['/text'] == 20 and writer.backlog_bytes <= MIB
+    assert writer.dropped['/text'] == 20 and writer._queued_bytes <= MIB
     assert len(said) == 1 and 'the disk is too slow: 1 MiB wait' in said[0]
     bag.gate.set()
     writer.close(dict)

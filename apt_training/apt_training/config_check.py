@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from apt_policy.core.atomic import write_text
+from apt_policy.core.errors import UserError
 
 
-class ConfigChangedError(ValueError):
+class ConfigChangedError(UserError, ValueError):
     """Error of a folder that was begun with another configuration."""
 
 

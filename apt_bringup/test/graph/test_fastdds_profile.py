@@ -13,7 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from apt_bringup import transport
+from apt_bringup.graph import fastdds_profile
 
 PACKAGE = Path(__file__).resolve().parents[2]
 PROFILES = (PACKAGE / 'config' / 'fastdds.xml', PACKAGE / 'config' / 'fastdds_small.xml')
@@ -90,7 +90,7 @@ def test_the_profile_follows_the_shared_memory_of_the_machine(monkeypatch):
     def with_free(megabytes):
         status = os.statvfs_result((4096, 4096, 0, 0, megabytes * 256, *[0] * 5))
         monkeypatch.setattr(os, 'statvfs', lambda _: status)
-        return transport.profile(PACKAGE)
+        return fastdds_profile(PACKAGE)
     assert (with_free(2000), with_free(64)) == PROFILES
 
 
@@ -99,4 +99,4 @@ def test_the_environment_script_decides_as_the_launch_files_do():
     without = {k: v for k, v in os.environ.items() if k != 'FASTRTPS_DEFAULT_PROFILES_FILE'}
     shown = subprocess.run(['bash', '-c', f'. {script} && echo $FASTRTPS_DEFAULT_PROFILES_FILE'], env=without,
                            capture_output=True, text=True, timeout=60, check=True)
-    assert Path(shown.stdout.strip()).name == transport.profile(PACKAGE).name
+    assert Path(shown.stdout.strip()).name == fastdds_profile(PACKAGE).name

@@ -10,7 +10,7 @@ import yaml
 
 from apt_bringup import graph
 from apt_bringup.arguments import ALOHA, ArgumentError, describe, parse, resolve
-from apt_policy.ros.params import read_value, specs
+from apt_policy.ros.params import parameter_specs, read_value
 from apt_policy.ros.policy_params import PolicyParams
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -80,7 +80,7 @@ def test_every_executable_is_an_entry_point_of_its_package(robot):
 
 def test_the_shipped_parameter_file_holds_the_defaults_of_the_code():
     shipped = yaml.safe_load((PACKAGE / 'config' / 'policy.yaml').read_text())['/**']['ros__parameters']
-    declared = {spec.name: spec for spec in specs(PolicyParams)}
+    declared = {spec.name: spec for spec in parameter_specs(PolicyParams)}
     assert {name: read_value(declared[name], value) for name, value in shipped.items()} == {
         name: declared[name].default for name in shipped}
     from_arguments = {'contract', 'checkpoint', 'vlm', 'seed', 'default_prompt'}
@@ -95,13 +95,13 @@ def test_a_checkpoint_of_the_old_place_is_the_one_at_the_new_place(tmp_path):
 
 
 @pytest.mark.parametrize(('given', 'complaint'), [
-    ({'promt': 'x'}, "no argument 'promt'; did you mean 'prompt'"),
-    ({'zzz': 'x'}, 'there are robot, prompt'),
-    ({'robot': 'ur5'}, "robot is 'ur5', expected one of sim, aloha"),
-    ({'seed': 'x'}, "seed is 'x', expected a number"),
+    ({'promt': 'x'}, "there is no argument 'promt'; did you mean prompt?"),
+    ({'zzz': 'x'}, 'expected one of robot, prompt'),
+    ({'robot': 'ur5'}, "robot is 'ur5'; expected one of sim, aloha"),
+    ({'seed': 'x'}, "seed is 'x'; expected a number"),
     ({'robot': 'aloha', 'namespace': 'cell'}, 'drivers take none'),
-    ({'checkpoint': '/nope'}, "checkpoint is '/nope', but there is no file or folder /nope"),
-    ({'contract': 'nope.yaml'}, f'but there is no file or folder {Path("nope.yaml").absolute()}'),
+    ({'checkpoint': '/nope'}, "checkpoint is '/nope': there is no file or folder /nope"),
+    ({'contract': 'nope.yaml'}, f'there is no file or folder {Path("nope.yaml").absolute()}'),
     ({'params_file': '/nope'}, "params_file is '/nope'"),
 ])
 def test_a_wrong_argument_is_named_with_what_is_right(given, complaint):

@@ -264,7 +264,7 @@ def test_a_refused_bring_up_never_ends_the_drivers_because_the_arms_would_drop(a
     said = []
     for line in service.stdout:
         said.append(line)
-        if 'The drivers go on' in line:
+        if 'The drivers continue' in line:
             break
     # What comes now is the operator's: he mends the cause and configures, and nothing is activated behind his back.
     untrained = Parameter('checkpoint', value='').to_parameter_msg()

@@ -81,7 +81,7 @@ def test_arguments_are_listed():
 
 def test_a_mistyped_argument_starts_nothing():
     process = run('aloha', 'promt:=x')
-    assert "did you mean 'prompt'" in process.communicate(timeout=60)[0]
+    assert "did you mean prompt?" in process.communicate(timeout=60)[0]
     assert process.returncode == 2
 
 
@@ -158,7 +158,7 @@ def test_a_policy_that_refuses_ends_the_simulator_and_the_bridge_too(tmp_path):
 def test_a_checkpoint_that_does_not_exist_starts_nothing():
     process = run('aloha', 'checkpoint:=/nope')
     assert process.communicate(timeout=60)[0] == (
-        "run: checkpoint is '/nope', but there is no file or folder /nope\n")
+        "run: checkpoint is '/nope': there is no file or folder /nope\n")
     assert process.returncode == 2
 
 
@@ -174,8 +174,8 @@ def test_a_graph_whose_nodes_run_already_is_refused_and_the_first_one_goes_on():
         first.destroy_node()
         rclpy.shutdown(context=context)
     # A busy machine discovers the first one only while it brings up the second.
-    early = 'run: running already: /apt_policy;' in output and 'namespace:=' in output
-    late = 'there are two nodes /apt_policy; end the other one first' in output
+    early = 'run: already running: /apt_policy. ' in output and 'namespace:=' in output
+    late = 'two nodes are named /apt_policy: end the other one first' in output
     assert (second.returncode, early, late) in ((2, True, False), (1, False, True)), output
 
 
@@ -187,7 +187,7 @@ def test_of_two_nodes_with_one_name_none_is_brought_up():
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(nodes[-1])
     try:
-        with pytest.raises(BringUpError, match='two nodes /twin'):
+        with pytest.raises(BringUpError, match='two nodes are named /twin'):
             bring_up(nodes[-1], executor, '/twin', give_up=lambda: False)
     finally:
         executor.shutdown()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from apt_bringup.supervise import Patience, Process
+from apt_bringup.supervise import ChildProcess, StopTimeouts
 
-BRIEF = Patience(interrupt_s=0.3, terminate_s=0.3)
+BRIEF = StopTimeouts(interrupt_s=0.3, terminate_s=0.3)
 POLITE = ('import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(7)); '
           'print("up", flush=True); time.sleep(60)')
 DEAF = ('import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)]; '
@@ -24,7 +24,7 @@ WAITING = 'import os, time; print("up", os.getpid(), flush=True); time.sleep(60)
 
 
 def start(code, out=None):
-    return Process('node', [sys.executable, '-S', '-c', code], {}, out=out or io.StringIO())
+    return ChildProcess('node', [sys.executable, '-S', '-c', code], {}, out=out or io.StringIO())
 
 
 def wait_for(text, out):
@@ -49,7 +49,7 @@ def wait_until_gone(pid):
 
 
 @pytest.mark.parametrize(('code', 'status', 'patience'), [
-    (POLITE, 7, Patience(interrupt_s=20.0)), (TERMINABLE, -signal.SIGTERM, Patience(interrupt_s=0.3)),
+    (POLITE, 7, StopTimeouts(interrupt_s=20.0)), (TERMINABLE, -signal.SIGTERM, StopTimeouts(interrupt_s=0.3)),
     (DEAF, -signal.SIGKILL, BRIEF)],
     ids=['heeds SIGINT', 'heeds SIGTERM', 'heeds nothing'])
 def test_every_process_ends_and_tells_how(code, status, patience):
@@ -94,8 +94,8 @@ def test_each_line_stands_behind_the_name_of_its_node():
 def test_nodes_end_even_when_the_runner_is_killed_outright():
     runner = subprocess.Popen([sys.executable, '-c', (
         'import sys, time\n'
-        'from apt_bringup.supervise import Process\n'
-        f'Process("node", [sys.executable, "-S", "-c", {WAITING!r}], {{}})\n'
+        'from apt_bringup.supervise import ChildProcess\n'
+        f'ChildProcess("node", [sys.executable, "-S", "-c", {WAITING!r}], {{}})\n'
         'time.sleep(60)')], stdout=subprocess.PIPE, text=True)
     node = int(runner.stdout.readline().split()[-1])
     assert alive(node)
@@ -106,4 +106,4 @@ def test_nodes_end_even_when_the_runner_is_killed_outright():
 
 def test_an_executable_that_does_not_exist_is_an_error_at_once():
     with pytest.raises(FileNotFoundError):
-        Process('node', ['/nowhere/policy'], {})
+        ChildProcess('node', ['/nowhere/policy'], {})

@@ -1,4 +1,4 @@
-"""The demonstration in numbers: a table for the terminal and a plot of targets against reached poses."""
+"""Report of the demonstration: a table for the terminal, and a plot of targets and reached poses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,38 +9,43 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from apt_demos.demo.director import Part
-from apt_demos.demo.recording import ArmTrack, Cause, Recording
-from apt_policy.console import complain
+from apt_demos.demo.arguments import SLOWEST_SPEED
+from apt_demos.demo.demo_runner import InstructionResult
+from apt_demos.demo.recording import ArmTrack, IssueCause, Recording
+from apt_policy.console import print_error
 
 _AXES = 'xyz'
-SLOWEST_SPEED = 0.1
-"""Of the simulation that a demonstration may be asked for [simulated seconds per second]."""
 
 
-def print_outcomes(parts: Sequence[Part], console: Console) -> None:
-    """Say what became of each instruction."""
-    for part in parts:
-        console.print(f'"{part.errand.prompt}": {part.outcome or "not scored"}',
-                      style='green' if part.done else 'yellow', markup=False, highlight=False)
+def print_results(results: Sequence[InstructionResult], console: Console) -> None:
+    """Print the outcome of each instruction."""
+    for result in results:
+        console.print(f'"{result.instruction.prompt}": {result.outcome or "not scored"}',
+                      style='green' if result.done else 'yellow', markup=False, highlight=False)
 
 
 def print_conclusion(recordings: Sequence[Recording], console: Console, *, speed: float) -> None:
-    """Say whether it worked, and tell a machine that was too slow from a failure."""
-    shortcomings = [each for recording in recordings for each in recording.shortcomings()]
-    for each in shortcomings:
-        complain(console, f'{"TOO SLOW" if each.cause is Cause.SLOW_MACHINE else "FAILED"}: {each.text}')
-    if any(each.cause is Cause.SLOW_MACHINE for each in shortcomings):
+    """Print the conclusion; a slow machine is reported as such and not as a failure.
+
+    Args:
+        recordings: recordings of all instructions.
+        console: output for the user.
+        speed: simulated seconds per second of wall time.
+    """
+    issues = [each for recording in recordings for each in recording.issues()]
+    for each in issues:
+        print_error(console, f'{"TOO SLOW" if each.cause is IssueCause.SLOW_MACHINE else "FAILED"}: {each.text}')
+    if any(each.cause is IssueCause.SLOW_MACHINE for each in issues):
         advice = (f'simulate slower: DEMO_SPEED={slower(speed):g}' if slower(speed) < speed
-                  else 'end other programs, or take a machine with more cores')
-        complain(console, f'This machine did not keep up with the simulation at speed {speed:g}, so this run says '
-                          f'nothing about the policy. To see it work, {advice}')
-    if not shortcomings:
-        console.print('OK: targets flowed at the control rate, and the arms followed them.', style='green')
+                  else 'close other programs, or use a machine with more cores')
+        print_error(console, f'This machine did not keep up with the simulation at speed {speed:g}, so this run says '
+                          f'nothing about the policy. To see the policy work, {advice}')
+    if not issues:
+        console.print('OK: target rate and tracking errors are within their limits.', style='green')
 
 
 def slower(speed: float) -> float:
-    """Return the speed to try after one at which a machine did not keep up."""
+    """Return the speed to try after one that was too fast for the machine."""
     return max(SLOWEST_SPEED, speed / 2)
 
 

@@ -1,4 +1,4 @@
-"""Starts the graph for live trials on a domain of its own, and ends it whatever happens."""
+"""Runner of live rollouts: start the graph on its own DDS domain, and always stop it."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,25 +10,32 @@ from rclpy.signals import SignalHandlerOptions
 from apt_bringup.arguments import ArgumentError
 from apt_bringup.managed import BringUpError
 from apt_bringup.session import Session, StartError
-from apt_demos.live_evaluation.live import LiveEvaluator, trial_graph
-from apt_demos.live_evaluation.live_robot import LiveError
-from apt_sim.evaluation.evaluate import EvaluationSettings
-from apt_sim.evaluation.live import LivePolicy
-from apt_sim.evaluation.trial import TrialPlan
+from apt_demos.live_evaluation.live import LiveEvaluator, rollout_graph
+from apt_demos.live_evaluation.live_robot import LiveGraphError
+from apt_sim.evaluation.evaluate import RolloutConfig
+from apt_sim.evaluation.live import LivePolicyConfig
+from apt_sim.evaluation.rollout import RolloutPlan
 from apt_training.bulk.pool import JobDone, WorkerPoolError
 
 
-def run_live(settings: EvaluationSettings, policy: LivePolicy, plans: tuple[TrialPlan, ...], episodes: int,
+def run_live(settings: RolloutConfig, policy: LivePolicyConfig, plans: tuple[RolloutPlan, ...], episodes: int,
              todo: Sequence[int]) -> Iterator[JobDone]:
-    """Every trial, one after the other.
+    """Run the rollouts one after the other and yield their results.
+
+    Args:
+        settings: configuration of the rollouts.
+        policy: configuration of the nodes.
+        plans: what the rollouts of each split have in common.
+        episodes: number of rollouts of each plan.
+        todo: numbers of the rollouts, counted over all plans.
 
     Raises:
-        WorkerPoolError: the graph cannot be started, a node ended, or does not answer.
+        WorkerPoolError: the graph cannot be started, or a node ended or does not respond.
     """
     with domain_id() as domain:
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain)}
         try:
-            with Session(trial_graph(settings, policy), environment=environment) as session:
+            with Session(rollout_graph(settings, policy), environment=environment) as session:
                 rclpy.init(args=[], domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
                 try:
                     evaluator = LiveEvaluator(settings, session, plans, episodes)
@@ -37,5 +44,5 @@ def run_live(settings: EvaluationSettings, policy: LivePolicy, plans: tuple[Tria
                     evaluator.close()
                 finally:
                     rclpy.shutdown()
-        except (ArgumentError, StartError, BringUpError, LiveError) as error:
+        except (ArgumentError, StartError, BringUpError, LiveGraphError) as error:
             raise WorkerPoolError(str(error)) from error

@@ -1,4 +1,4 @@
-"""A step of a longer piece of work: one command, and what it leaves behind. Words only; nothing is run here."""
+"""Steps of a longer program: one command each, with its output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,37 +6,46 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """One command and what it leaves behind."""
+class CommandStep:
+    """Command with its output."""
 
     name: str
-    why: str
-    """One line for the reader."""
-    typed: str
-    """The command as a user would type it."""
+    description: str
+    """One line for the user."""
+    program: str
+    """Program as a user would type it."""
     module: str
-    words: tuple[str, ...]
-    product: Path
-    """Exists once the step is done."""
+    """Python module of the program."""
+    arguments: tuple[str, ...]
+    output: Path
+    """File or folder that exists once the step is done."""
 
     @property
     def command(self) -> str:
-        """On one line: a step that was done with it need not be done again."""
-        return ' '.join((self.typed, *self.words))
+        """Command line; a step that was finished with the same one is not run again."""
+        return ' '.join((self.program, *self.arguments))
 
 
-Phase = tuple[Step, ...]
-"""Steps that do not need each other, and may be done side by side."""
+Phase = tuple[CommandStep, ...]
+"""Steps that do not depend on each other and may run in parallel."""
 
 
-def named(wanted: Sequence[str], known: Sequence[Phase]) -> tuple[Phase, ...]:
-    """The steps with these names, in the order in which they are known; all of them for no names.
+def select_steps(wanted: Sequence[str], known: Sequence[Phase]) -> tuple[Phase, ...]:
+    """Select steps by name.
+
+    Args:
+        wanted: names of the steps; none selects all.
+        known: all steps.
+
+    Returns:
+        The selected steps in the order of ``known``.
 
     Raises:
-        ValueError: a name that no step has.
+        ValueError: a step does not exist.
     """
     names = [step.name for phase in known for step in phase]
     if unknown := [name for name in wanted if name not in names]:
-        raise ValueError(f'no step {", ".join(map(repr, unknown))}; there are {", ".join(map(repr, names))}')
+        raise ValueError(f'unknown step {", ".join(map(repr, unknown))}; expected some of '
+                         f'{", ".join(map(repr, names))}')
     chosen = (tuple(step for step in phase if not wanted or step.name in wanted) for phase in known)
     return tuple(phase for phase in chosen if phase)

@@ -1,4 +1,4 @@
-"""What the study came to: a table and a plot, from the scores of its policies."""
+"""Results of the study: tables and a plot from the scores of its policies."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,55 +10,63 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from apt_demos.study.plan import Sizes, Variant, score_file
-from apt_sim.evaluation.score import wilson
+from apt_demos.study.plan import StudyConfig, Variant, score_file
+from apt_sim.evaluation.score import wilson_interval
 
+# Width of a bar; those of the three variants leave a gap between splits, which are 1 apart.
 _WIDTH = 0.26
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
-    """Of the episodes of all seeds together."""
+class PooledRate:
+    """Success rate over the rollouts of all seeds."""
 
     share: float
+    """Share of successful rollouts."""
     low: float
-    """95 % interval (Wilson) as if all episodes were one policy's."""
+    """Lower end of the 95 % interval (Wilson) as if all rollouts were of one policy."""
     high: float
+    """Upper end of that interval."""
     by_seed: tuple[float, ...]
-    """Each seed's own: how much of a difference is chance of training."""
+    """Share of each seed; their spread shows the variance of training."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One variant on one split, over all seeds."""
+class SplitResult:
+    """Result of one variant on one split over all seeds; the field names are the keys of ``study.json``."""
 
     episodes: int
-    """Of all seeds together."""
-    success: Share
-    approached: Share
-    """A hand came nearest to the object that was asked for: less than success, and sooner learned."""
+    """Number of rollouts of all seeds."""
+    success: PooledRate
+    """Rate of success."""
+    approached: PooledRate
+    """Rate at which a hand came nearest to the target object; a weaker criterion that is learned sooner."""
 
 
-Results = Mapping[Variant, Mapping[str, Cell]]
+Results = Mapping[Variant, Mapping[str, SplitResult]]
 
-_MEASURES: Mapping[str, Callable[[Cell], Share]] = {
+_MEASURES: Mapping[str, Callable[[SplitResult], PooledRate]] = {
     'success': attrgetter('success'), 'went to the right object': attrgetter('approached')}
 
 
-def collect(out: Path, sizes: Sizes) -> Results:
-    """Read all scores.
+def load_results(out: Path, config: StudyConfig) -> Results:
+    """Load the scores of all policies.
+
+    Args:
+        out: folder of the study.
+        config: sizes of the study.
 
     Raises:
         OSError, ValueError, KeyError: a file is missing or damaged.
     """
-    found = {variant: [json.loads(score_file(out, sizes, variant, seed).read_text()) for seed in range(sizes.seeds)]
+    found = {variant: [json.loads(score_file(out, config, variant, seed).read_text()) for seed in range(config.seeds)]
              for variant in Variant}
-    return {variant: {split: _cell([score[split] for score in scores]) for split in sizes.splits}
+    return {variant: {split: _cell([score[split] for score in scores]) for split in config.splits}
             for variant, scores in found.items()}
 
 
 def write_results(results: Results, folder: Path) -> tuple[Path, Path, Path]:
-    """``study.json``, ``study.md`` and ``study.png`` in ``folder``."""
+    """Write ``study.json``, ``study.md`` and ``study.png`` to ``folder`` and return their paths."""
     files = folder / 'study.json', folder / 'study.md', folder / 'study.png'
     files[0].write_text(json.dumps({variant.value: {split: asdict(cell) for split, cell in cells.items()}
                                     for variant, cells in results.items()}, indent=2) + '\n')
@@ -68,7 +76,7 @@ def write_results(results: Results, folder: Path) -> tuple[Path, Path, Path]:
 
 
 def tables(results: Results) -> Iterator[Table]:
-    """For the terminal."""
+    """Yield the tables for the terminal."""
     for title, share_of in _MEASURES.items():
         shown = Table(title=title)
         for heading in ('', *_splits(results)):
@@ -79,7 +87,7 @@ def tables(results: Results) -> Iterator[Table]:
 
 
 def markdown(results: Results) -> str:
-    """For the docs."""
+    """Return the tables in Markdown."""
     lines: list[str] = []
     for title, share_of in _MEASURES.items():
         splits = _splits(results)
@@ -90,23 +98,23 @@ def markdown(results: Results) -> str:
     return '\n'.join(lines)
 
 
-def _cell(scores: Sequence[Mapping[str, float]]) -> Cell:
+def _cell(scores: Sequence[Mapping[str, float]]) -> SplitResult:
     episodes = [int(score['episodes']) for score in scores]
-    return Cell(episodes=sum(episodes), success=_share([score['success'] for score in scores], episodes),
-                approached=_share([score['approached'] for score in scores], episodes))
+    return SplitResult(episodes=sum(episodes), success=_share([score['success'] for score in scores], episodes),
+                       approached=_share([score['approached'] for score in scores], episodes))
 
 
-def _share(by_seed: Sequence[float], episodes: Sequence[int]) -> Share:
+def _share(by_seed: Sequence[float], episodes: Sequence[int]) -> PooledRate:
     total = sum(round(share * count) for share, count in zip(by_seed, episodes, strict=True))
-    low, high = wilson(total, sum(episodes))
-    return Share(share=total / sum(episodes), low=low, high=high, by_seed=tuple(by_seed))
+    low, high = wilson_interval(total, sum(episodes))
+    return PooledRate(share=total / sum(episodes), low=low, high=high, by_seed=tuple(by_seed))
 
 
 def _splits(results: Results) -> tuple[str, ...]:
     return tuple(next(iter(results.values())))
 
 
-def _words(share: Share) -> str:
+def _words(share: PooledRate) -> str:
     seeds = ', '.join(f'{100 * each:.0f}' for each in share.by_seed)
     return f'{100 * share.share:.0f} % ({100 * share.low:.0f} .. {100 * share.high:.0f}; seeds {seeds})'
 

@@ -1,79 +1,83 @@
-"""The steps of the tutorial: which command makes what, from which other things.
-
-Words only. It runs nothing, and knows each command as its user would type it.
-"""
+"""Steps of the tutorial: commands as a user types them, with their inputs and outputs."""
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from apt_demos.steps.step import Step
+from apt_demos.steps.step import CommandStep
 
-# Rendering, physics, bridge, demonstrator and recorder at once; a hand that is commanded in hiccups drops things.
+# Rendering, physics, bridge, demonstrator and recorder run at once; a hand drops objects if commands are delayed.
 _CORES_FOR_REAL_TIME = 4
-# The frozen VLM sees each picture once, and each of its answers serves eight noise draws.
-_QUICK = ('--no-augment', '--draws', '8', '--lr', '0.002')
+# The frozen VLM encodes each image once, and each feature serves eight noise samples.
+_QUICK = ('--no-augment', '--noise-samples', '8', '--lr', '0.002')
 TRAINING, HELD_OUT = 'training', 'held_out'
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How much of everything: small enough for a quarter of an hour on two cores."""
+class TutorialConfig:
+    """Sizes of the tutorial; the defaults take a quarter of an hour on two cores."""
 
     episodes: int = 10
+    """Number of training episodes."""
     held_out: int = 2
+    """Number of evaluation episodes."""
     iterations: int = 300
-    """Per stage."""
+    """Number of training iterations per stage."""
     watch_s: float = 8.0
-    """How long the policy runs at the end, on the robot's clock."""
+    """Time that the policy runs at the end, on the robot's clock [s]."""
     speed: float = field(default_factory=lambda: min(1.0, len(os.sched_getaffinity(0)) / _CORES_FOR_REAL_TIME))
-    """Simulated seconds per second while recording."""
+    """Simulated seconds per second of wall time while recording."""
 
 
-def steps(out: Path, contract: Path, sizes: Sizes) -> tuple[Step, ...]:
-    """Everything from an empty folder to a policy that runs.
+def steps(out: Path, contract: Path, config: TutorialConfig) -> tuple[CommandStep, ...]:
+    """Return the steps from an empty folder to a running policy.
 
     Args:
-        out: folder of all products.
-        contract: of the simulated robot.
+        out: folder of all outputs.
+        contract: path of the simulated robot's contract.
+        config: sizes of the tutorial.
     """
     runs = out / 'runs'
-    checkpoint = runs / 'tutorial_vla' / f'iter_{sizes.iterations:06d}'
+    checkpoint = runs / 'tutorial_vla' / f'iter_{config.iterations:06d}'
     return (
-        _recording(out, contract, sizes, TRAINING, sizes.episodes, seed=0),
+        _recording(out, contract, config, TRAINING, config.episodes, seed=0),
         # Scenes that training never sees.
-        _recording(out, contract, sizes, HELD_OUT, sizes.held_out, seed=10_000),
+        _recording(out, contract, config, HELD_OUT, config.held_out, seed=10_000),
         _conversion(out, contract, TRAINING),
         _conversion(out, contract, HELD_OUT),
-        Step(name='train', why='stage 0 learns to move without language, stage 1 to move as it is told',
-             typed='apt-train', module='apt_training.train.main', product=checkpoint, words=(
-                 '--config', 'tutorial', '--stage', 'both', '--data', str(out / 'episodes' / TRAINING),
-                 '--contract', str(contract), '--gpus', '0', '--max-iter', str(sizes.iterations), *_QUICK,
-                 '--feature-cache', str(out / 'features'),
-                 '--ckpt_dir', str(runs), '--va-name', 'tutorial_va', '--vla-name', 'tutorial_vla',
-                 '--va-conti', '--vla-conti')),
-        Step(name='evaluate', why='how far predictions are from what was demonstrated in scenes never seen',
-             typed='apt-eval', module='apt_training.evaluate.main', product=out / 'evaluation.json', words=(
-                 str(checkpoint), str(out / 'episodes' / HELD_OUT), '--json', str(out / 'evaluation.json'),
-                 '--plots', str(out / 'evaluation'))),
-        Step(name='run', why='the node drives the simulated robot with what was learned',
-             typed='python -m apt_demos.demo.main', module='apt_demos.demo.main', product=out / 'run', words=(
-                 '--checkpoint', str(checkpoint), '--contract', str(contract), '--seconds', f'{sizes.watch_s:g}',
-                 '--prompt', 'pick up the red cube', '--out', str(out / 'run'))))
+        CommandStep(
+            name='train', description='stage 0 trains the vision-action prior, stage 1 the policy with language',
+            program='apt-train', module='apt_training.train.main', output=checkpoint, arguments=(
+                '--config', 'tutorial', '--stage', 'both', '--data', str(out / 'episodes' / TRAINING),
+                '--contract', str(contract), '--gpus', '0', '--max-steps', str(config.iterations), *_QUICK,
+                '--feature-cache', str(out / 'features'),
+                '--ckpt-dir', str(runs), '--va-name', 'tutorial_va', '--vla-name', 'tutorial_vla',
+                '--va-conti', '--vla-conti')),
+        CommandStep(
+            name='evaluate', description='errors of the predictions on demonstrations in held-out scenes',
+            program='apt-eval', module='apt_training.evaluate.main', output=out / 'evaluation.json', arguments=(
+                str(checkpoint), str(out / 'episodes' / HELD_OUT), '--json', str(out / 'evaluation.json'),
+                '--plots', str(out / 'evaluation'))),
+        CommandStep(
+            name='run', description='the policy node drives the simulated robot with the trained policy',
+            program='python -m apt_demos.demo.main', module='apt_demos.demo.main', output=out / 'run', arguments=(
+                '--checkpoint', str(checkpoint), '--contract', str(contract), '--seconds', f'{config.watch_s:g}',
+                '--prompt', 'pick up the red cube', '--out', str(out / 'run'))))
 
 
-def _recording(out: Path, contract: Path, sizes: Sizes, name: str, episodes: int, *, seed: int) -> Step:
+def _recording(out: Path, contract: Path, config: TutorialConfig, name: str, episodes: int, *,
+               seed: int) -> CommandStep:
     folder = out / 'bags' / name
-    return Step(
-        name=f'record {name}', why=f'{episodes} scripted demonstrations in simulation become a rosbag2 bag',
-        typed='python -m apt_demos.tutorial.recording', module='apt_demos.tutorial.recording', product=folder,
-        words=(str(folder), '--contract', str(contract), '--episodes', str(episodes), '--seed', str(seed),
-               '--speed', f'{sizes.speed:g}'))
+    return CommandStep(
+        name=f'record {name}', description=f'{episodes} scripted demonstrations in simulation become a rosbag2 bag',
+        program='python -m apt_demos.tutorial.recording', module='apt_demos.tutorial.recording', output=folder,
+        arguments=(str(folder), '--contract', str(contract), '--episodes', str(episodes), '--seed', str(seed),
+                   '--speed', f'{config.speed:g}'))
 
 
-def _conversion(out: Path, contract: Path, name: str) -> Step:
+def _conversion(out: Path, contract: Path, name: str) -> CommandStep:
     folder = out / 'episodes' / name
-    return Step(
-        name=f'convert {name}', why='the bag becomes one HDF5 file per episode', typed='apt-convert',
-        module='apt_training.convert.main', product=folder,
-        words=(str(out / 'bags' / name), '--contract', str(contract), '--out', str(folder)))
+    return CommandStep(
+        name=f'convert {name}', description='the bag becomes one HDF5 file per episode', program='apt-convert',
+        module='apt_training.convert.main', output=folder,
+        arguments=(str(out / 'bags' / name), '--contract', str(contract), '--out', str(folder)))

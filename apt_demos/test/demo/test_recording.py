@@ -1,4 +1,4 @@
-"""What counts as a demonstration that worked."""
+"""Criteria of a successful demonstration."""
 
 import dataclasses
 import io
@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from apt_demos.demo.director import Part, Performance
-from apt_demos.demo.errand import Errand
-from apt_demos.demo.main import perform_in_time
-from apt_demos.demo.recording import ArmTrack, Cause, Recording, StreamRate
+from apt_demos.demo.demo_runner import DemoInstruction, DemoResult, InstructionResult
+from apt_demos.demo.recording import ArmTrack, IssueCause, Recording, StreamRate
 from apt_demos.demo.report import print_conclusion
+from apt_demos.demo.run import run_in_real_time
 
 RATE = 50.0
 
 
 def track(*, seconds=4.0, trail_s=0.02, radius=0.05):
-    """An arm on a circle of 4 s whose pose trails its target by ``trail_s``."""
+    """Return the track of an arm on a circle of 4 s whose pose lags its target by ``trail_s``."""
     stamps = np.arange(0.0, seconds, 1 / RATE)
 
     def circle(times):
@@ -40,7 +39,7 @@ def recording():
 
 
 def test_arms_that_follow_targets_at_the_control_rate_succeed(recording):
-    assert recording.shortcomings() == []
+    assert recording.issues() == []
 
 
 def test_position_error_of_a_trailing_arm_is_speed_times_delay():
@@ -49,17 +48,17 @@ def test_position_error_of_a_trailing_arm_is_speed_times_delay():
 
 
 @pytest.mark.parametrize(('change', 'complaint'), [
-    ({'arms': {'left': track(radius=0.0)}}, 'no arm went farther than 0 mm'),
-    ({'arms': {'left': track(trail_s=1.0)}}, 'arm left trailed its targets by 71 mm'),
+    ({'arms': {'left': track(radius=0.0)}}, 'no arm moved more than 0 mm'),
+    ({'arms': {'left': track(trail_s=1.0)}}, 'arm left has a median tracking error of 71 mm'),
     ({'arms': {'left': track(seconds=0.0)}}, 'arm left received no target'),
-    ({'targets_sent': 150, 'holds': {'FAR_FROM_CURRENT': 50}}, 'targets flowed at 37.5 Hz'),
-    ({'targets_sent': 120, 'holds': {'STALE_STREAM': 60, 'INFERENCE_FAILED': 20}}, 'targets flowed at 30.0 Hz'),
-    ({'targets_sent': 0}, 'targets flowed at 0.0 Hz'),
+    ({'targets_sent': 150, 'holds': {'FAR_FROM_CURRENT': 50}}, 'target rate is 37.5 Hz'),
+    ({'targets_sent': 120, 'holds': {'STALE_STREAM': 60, 'INFERENCE_FAILED': 20}}, 'target rate is 30.0 Hz'),
+    ({'targets_sent': 0}, 'target rate is 0.0 Hz'),
 ], ids=['still', 'trailing', 'silent', 'refused', 'failed beside slow', 'dead'])
 def test_a_failed_demonstration_says_why(recording, change, complaint):
     failed = dataclasses.replace(recording, **change)
     assert not failed.too_slow
-    assert any(complaint in each.text and each.cause is Cause.FAULT for each in failed.shortcomings())
+    assert any(complaint in each.text and each.cause is IssueCause.FAULT for each in failed.issues())
 
 
 @pytest.mark.parametrize(('change', 'words'), [
@@ -70,9 +69,9 @@ def test_a_failed_demonstration_says_why(recording, change, complaint):
 def test_a_machine_that_was_slow_is_no_failure_of_the_policy(recording, change, words):
     late = dataclasses.replace(recording, targets_sent=150, **change)
     assert late.too_slow
-    (only,) = late.shortcomings()
-    assert only.cause is Cause.SLOW_MACHINE
-    assert only.text.startswith('targets flowed at 37.5 Hz; the contract asks for 50.0 Hz; ') and words in only.text
+    (only,) = late.issues()
+    assert only.cause is IssueCause.SLOW_MACHINE
+    assert only.text.startswith('target rate is 37.5 Hz, expected 50.0 Hz as in the contract; ') and words in only.text
 
 
 def concluded(recordings, speed):
@@ -84,13 +83,13 @@ def concluded(recordings, speed):
 def test_the_conclusion_tells_slow_from_failed_and_from_well_done(recording):
     late = dataclasses.replace(recording, targets_sent=150)
     still = dataclasses.replace(recording, arms={'left': track(radius=0.0)})
-    assert concluded([recording], 0.5).startswith('OK: targets flowed')
+    assert concluded([recording], 0.5).startswith('OK: target rate')
     said = concluded([recording, late], 0.5)
-    assert said.startswith('TOO SLOW: targets flowed at 37.5 Hz') and 'DEMO_SPEED=0.25' in said
+    assert said.startswith('TOO SLOW: target rate is 37.5 Hz') and 'DEMO_SPEED=0.25' in said
     assert 'FAILED' not in said and 'OK' not in said
-    assert 'end other programs' in concluded([late], 0.1)
+    assert 'close other programs' in concluded([late], 0.1)
     said = concluded([still], 0.5)
-    assert said.startswith('FAILED: no arm went farther') and 'SPEED' not in said and 'slow' not in said.lower()
+    assert said.startswith('FAILED: no arm moved more') and 'SPEED' not in said and 'slow' not in said.lower()
 
 
 @pytest.mark.parametrize(('keeps_up_at', 'begin', 'tried'), [
@@ -99,14 +98,14 @@ def test_the_conclusion_tells_slow_from_failed_and_from_well_done(recording):
 def test_a_machine_that_does_not_keep_up_tries_once_more_at_half_the_speed(recording, keeps_up_at, begin, tried):
     speeds, written = [], io.StringIO()
 
-    def perform(speed):
+    def run_at_speed(speed):
         speeds.append(speed)
         seen = dataclasses.replace(recording, targets_sent=200 if speed <= keeps_up_at else 150)
-        return Performance(intrinsics=np.eye(3), parts=(
-            Part(errand=Errand(prompt='dance'), recording=seen, verdict=None),))
+        return DemoResult(intrinsics=np.eye(3), results=(
+            InstructionResult(instruction=DemoInstruction(prompt='dance'), recording=seen, status=None),))
 
-    performance, speed = perform_in_time(perform, begin, Console(file=written, width=200))
+    result, speed = run_in_real_time(run_at_speed, begin, Console(file=written, width=200))
     assert (speeds, speed) == (tried, tried[-1])
-    assert performance.parts[0].recording.too_slow is (tried[-1] > keeps_up_at)
+    assert result.results[0].recording.too_slow is (tried[-1] > keeps_up_at)
     said = written.getvalue()
     assert ('does not keep up with speed' in said and f'once more at speed {speed:g}' in said) is (len(tried) == 2)

@@ -1,4 +1,4 @@
-"""The weights that come with the suite: small, whole, made for the small robot, and they listen."""
+"""Shipped weights: small, complete, made for the small robot, and sensitive to the instruction."""
 
 import json
 from pathlib import Path
@@ -8,15 +8,15 @@ import pytest
 
 from apt_policy.core.contract import load_contract
 from apt_policy.inference.planner import load_planner
-from apt_policy.inference.planner_settings import PlannerSettings
-from apt_sim.evaluation.source import SimulatedRobot
-from apt_sim.evaluation.splits import TAUGHT_OBJECTS
+from apt_policy.inference.planner_config import PlannerConfig
+from apt_sim.evaluation.loop_ports import SimulatedObservationSource
+from apt_sim.evaluation.rollout import rollout_scene
+from apt_sim.evaluation.splits import TRAIN_OBJECTS
 from apt_sim.evaluation.stopwatch import Stopwatch
-from apt_sim.evaluation.trial import trial_scene
-from apt_sim.tasks.stage import situation
+from apt_sim.tasks.task_scene import ground_truth
 from apt_sim.world.cameras import CameraRig
 from apt_sim.world.physics import Simulation
-from apt_sim.world.scene import LIGHTS
+from apt_sim.world.scene import LIGHT_RANDOMIZATION
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = ROOT / 'apt_sim' / 'checkpoints' / 'aloha_small'
@@ -40,19 +40,19 @@ def test_they_fit_into_the_repository_and_say_how_they_were_made():
 
 
 def test_plans_go_to_what_is_named(contract):
-    """A policy that does not listen heads for the named one of five things in a fifth of all cases."""
-    planner = load_planner(PlannerSettings(checkpoint=str(SHIPPED), device='cpu', denoising_steps=10), contract)
-    simulation = Simulation(contract, trial_scene(contract, LIGHTS))
+    """A policy that ignores the instruction moves to the named one of five objects in a fifth of all cases."""
+    planner = load_planner(PlannerConfig(checkpoint=str(SHIPPED), device='cpu', denoising_steps=10), contract)
+    simulation = Simulation(contract, rollout_scene(contract, LIGHT_RANDOMIZATION))
     rig = CameraRig(simulation)
-    robot = SimulatedRobot(simulation, rig, Stopwatch())
+    source = SimulatedObservationSource(simulation, rig, Stopwatch())
     headed_there = []
     for seed in range(SCENES):
         simulation.reset(seed)
-        scene = situation(simulation)
-        robot.begin(scene)
+        scene = ground_truth(simulation)
+        source.start_episode(scene)
         start = np.stack([arm.world_from_ee[:2, 3] for arm in scene.arms.values()])
-        for name in sorted(scene.objects.keys() & set(TAUGHT_OBJECTS)):
-            plan = planner.plan(robot.snapshot(scene.stamp_ns, f'pick up the {name}'), epoch=0, committed=None)
+        for name in sorted(scene.objects.keys() & set(TRAIN_OBJECTS)):
+            plan = planner.plan(source.snapshot(scene.stamp_ns, f'pick up the {name}'), epoch=0, prefix=None)
             ways = plan.world_from_ee[-1, :, :2, 3] - start
             arm = int(np.linalg.norm(ways, axis=1).argmax())
             headed_there.append(name == max(scene.objects, key=lambda other: _cosine(

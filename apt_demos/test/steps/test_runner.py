@@ -1,4 +1,4 @@
-"""Steps that are done stay done, and what fails is said. The steps here are small programs."""
+"""Runner of command steps, with small programs as steps."""
 
 import os
 import signal
@@ -12,28 +12,29 @@ from threading import Event
 import pytest
 from rich.console import Console
 
-from apt_demos.steps.runner import Runner
-from apt_demos.steps.step import Step
+from apt_demos.steps.runner import StepRunner
+from apt_demos.steps.step import CommandStep
 
 
 @pytest.fixture
 def work(tmp_path):
-    return lambda **more: Runner('work', tmp_path, Console(), Event(), **more)
+    return lambda **more: StepRunner('work', tmp_path, Console(), Event(), **more)
 
 
 @pytest.fixture
 def step(tmp_path):
-    """A step that appends its name to a file, then does this."""
+    """Return a step that appends its name to a file and then runs ``text``."""
     def make(name, code=''):
         made = tmp_path / 'made'
         text = f"open({str(made)!r}, 'a').write({name!r}); {code}"
-        return Step(name=name, why='', typed='x', module='code', words=('-q', '-c', text), product=made)
+        return CommandStep(name=name, description='', program='x', module='code', arguments=('-q', '-c', text),
+                           output=made)
     return make
 
 
 @pytest.fixture(autouse=True)
 def code(tmp_path, monkeypatch):
-    """A module that runs the code it is given, for steps to name."""
+    """Create a module that runs the code of its arguments."""
     (tmp_path / 'code.py').write_text('import sys\nexec(sys.argv[-1])\n')
     monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{os.environ.get("PYTHONPATH", "")}')
     return tmp_path
@@ -48,15 +49,15 @@ def test_each_step_is_done_once(work, step, tmp_path):
 
 def test_a_step_whose_command_changed_is_done_again(work, step, tmp_path):
     assert work().run([(step('one'),)]) == 0
-    assert work().run([(replace(step('one'), words=(*step('one').words[:2], "print('again')")),)]) == 0
+    assert work().run([(replace(step('one'), arguments=(*step('one').arguments[:2], "print('again')")),)]) == 0
     assert work().run([(step('one'),)]) == 0
     assert (tmp_path / 'made').read_text() == 'oneone'
 
 
 def test_a_step_whose_modules_were_renamed_is_not_done_again(work, step, tmp_path):
     def called(module):
-        return replace(step('one'), typed=f'python -m {module}.main',
-                       words=('-m', f'{module}.lesson', *step('one').words))
+        return replace(step('one'), program=f'python -m {module}.main',
+                       arguments=('-m', f'{module}.lesson', *step('one').arguments))
     assert work().run([(called('old.place'),)]) == 0
     assert work().run([(called('new'),)]) == 0
     assert (tmp_path / 'made').read_text() == 'one'
@@ -73,22 +74,23 @@ def test_after_a_failure_the_same_command_goes_on_there(work, step, tmp_path, ca
 
 
 def test_a_step_that_makes_nothing_has_failed(work, step, tmp_path):
-    empty = replace(step('one'), product=tmp_path / 'nowhere')
+    empty = replace(step('one'), output=tmp_path / 'nowhere')
     assert work().run([(empty,)]) == 1
 
 
-def test_ctrl_c_ends_the_step_that_runs_and_leaves_nobody_behind(tmp_path, step):
+def test_ctrl_c_ends_the_running_step_and_leaves_no_process(tmp_path, step):
     program = f'''
 from pathlib import Path
 from threading import Event
 from rich.console import Console
 from apt_policy.core.stop import stop_requests
-from apt_demos.steps.runner import Runner
-from apt_demos.steps.step import Step
+from apt_demos.steps.runner import StepRunner
+from apt_demos.steps.step import CommandStep
 code = "import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-one = Step(name='one', why='', typed='x', module='code', words=('-c', code), product=Path({str(tmp_path / 'pid')!r}))
+one = CommandStep(name='one', description='', program='x', module='code', arguments=('-c', code),
+                  output=Path({str(tmp_path / 'pid')!r}))
 with stop_requests() as stop:
-    raise SystemExit(Runner('work', Path({str(tmp_path)!r}), Console(), stop).run([(one,)]))
+    raise SystemExit(StepRunner('work', Path({str(tmp_path)!r}), Console(), stop).run([(one,)]))
 '''
     process = subprocess.Popen([sys.executable, '-c', program], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
@@ -97,7 +99,7 @@ with stop_requests() as stop:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=30)[0]
-    assert process.returncode == 130 and 'the same command goes on here' in said
+    assert process.returncode == 130 and 'run the same command to continue' in said
     assert not Path(f'/proc/{(tmp_path / "pid").read_text()}').exists()
     assert not list((tmp_path / '.done').iterdir())
 
@@ -107,7 +109,8 @@ def test_steps_of_a_phase_run_side_by_side(work, tmp_path):
         code = (f"import time; from pathlib import Path; here = Path({str(tmp_path)!r}); (here / {name!r}).touch()\n"
                 f"end = time.monotonic() + 30\n"
                 f"while not (here / {other!r}).exists():\n    assert time.monotonic() < end; time.sleep(0.05)")
-        return Step(name=name, why='', typed='x', module='code', words=('-q', '-c', code), product=tmp_path / name)
+        return CommandStep(name=name, description='', program='x', module='code', arguments=('-q', '-c', code),
+                           output=tmp_path / name)
     assert work(jobs=2).run([(meets('one', 'two'), meets('two', 'one'))]) == 0
 
 

@@ -1,4 +1,4 @@
-"""Scores that are known give the table that is known."""
+"""Known scores give the known tables."""
 
 import io
 import json
@@ -10,10 +10,10 @@ from rich.console import Console
 from scipy.stats import binomtest
 
 from apt_demos.study.plan import QUICK, Variant, score_file
-from apt_demos.study.report import collect, markdown, tables, write_results
+from apt_demos.study.report import load_results, markdown, tables, write_results
 
 SIZES = replace(QUICK, skills='pick', seeds=2)
-# By variant and split: successes of 20 of each seed, and the shares that approached the right object.
+# By variant and split: successes of 20 rollouts of each seed, and rates of reaching the target object.
 KNOWN = {
     Variant.ONE_STAGE: {'seen': ((4, 8), (0.5, 0.7)), 'unseen_object': ((0, 0), (0.2, 0.1)),
                         'unseen_wording': ((2, 2), (0.3, 0.3))},
@@ -25,7 +25,7 @@ KNOWN = {
 
 @pytest.fixture
 def scores(tmp_path):
-    """A folder of scores as ``apt-sim-eval --json`` writes them."""
+    """Write a folder of scores as ``apt-sim-eval --json`` does."""
     for variant, splits in KNOWN.items():
         for seed in range(2):
             file = score_file(tmp_path, SIZES, variant, seed)
@@ -37,7 +37,7 @@ def scores(tmp_path):
 
 
 def test_seeds_are_counted_together_and_shown_apart(scores):
-    results = collect(scores, SIZES)
+    results = load_results(scores, SIZES)
     for variant, splits in KNOWN.items():
         for split, (successes, shares) in splits.items():
             cell = results[variant][split]
@@ -52,7 +52,7 @@ def test_seeds_are_counted_together_and_shown_apart(scores):
 
 
 def test_the_tables_for_the_docs_are_these(scores):
-    assert markdown(collect(scores, SIZES)) == (
+    assert markdown(load_results(scores, SIZES)) == (
         '| success | seen | unseen_object | unseen_wording |\n'
         '|---|---|---|---|\n'
         '| one stage | 30 % (18 .. 45; seeds 20, 40) | 0 % (0 .. 9; seeds 0, 0) | 10 % (4 .. 23; seeds 10, 10) |\n'
@@ -72,7 +72,7 @@ def test_the_tables_for_the_docs_are_these(scores):
 
 
 def test_the_tables_for_the_terminal_say_the_same(scores):
-    results, shown = collect(scores, SIZES), io.StringIO()
+    results, shown = load_results(scores, SIZES), io.StringIO()
     Console(file=shown, width=250).print(*tables(results))
     said = [[cell.strip() for cell in line.split('│')[1:-1]] for line in shown.getvalue().splitlines() if '│' in line]
     written = [[cell.strip() for cell in line.split('|')[1:-1]] for line in markdown(results).splitlines()
@@ -81,7 +81,7 @@ def test_the_tables_for_the_terminal_say_the_same(scores):
 
 
 def test_results_are_written_for_programs_for_the_docs_and_for_eyes(scores):
-    results = collect(scores, SIZES)
+    results = load_results(scores, SIZES)
     data, text, picture = write_results(results, scores)
     assert text.read_text() == markdown(results)
     read = json.loads(data.read_text())
@@ -94,9 +94,9 @@ def test_results_are_written_for_programs_for_the_docs_and_for_eyes(scores):
 def test_a_missing_score_is_an_error(scores):
     score_file(scores, SIZES, Variant.TWO_STAGES, 1).unlink()
     with pytest.raises(FileNotFoundError, match=r'two_stages_1\.json'):
-        collect(scores, SIZES)
+        load_results(scores, SIZES)
 
 
 def test_a_split_without_scores_is_an_error(scores):
     with pytest.raises(KeyError, match='unseen_container'):
-        collect(scores, replace(SIZES, skills='pick,place'))
+        load_results(scores, replace(SIZES, skills='pick,place'))

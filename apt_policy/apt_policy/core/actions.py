@@ -1,7 +1,6 @@
-"""The action space: 10 numbers per arm and step, relative to where the arm is now.
+"""Action space: 10 numbers per arm and step, relative to the present end-effector pose.
 
-Encoding and decoding stand side by side and are exact inverses. Nothing here knows of
-chunks, of the network, or of which camera serves as reference.
+Encoding and decoding are exact inverses. The choice of the reference camera and of the chunk is made elsewhere.
 
 Letters: ``E = inv(world_from_ee_now) @ world_from_ee``; ``R_c`` is the rotation of the
 end-effector now, seen in the reference camera. ``t = R_c @ E.t``, ``R = R_c @ E.R @ R_c.T``
@@ -21,13 +20,13 @@ STATE_SIZE = 17
 
 def encode_actions(world_from_ee: ArrayLike, gripper: ArrayLike, *, world_from_ee_now: ArrayLike,
                    world_from_camera: ArrayLike) -> Array:
-    """Poses (..., 4, 4) and openings (...) 0..1 as (..., 10) actions.
+    """Encode poses (..., 4, 4) and gripper openings (...) 0..1 as (..., 10) actions.
 
     Args:
         world_from_ee: future (or past) poses of one arm.
         gripper: opening at each of them, 0 closed .. 1 open.
         world_from_ee_now: (4, 4) present pose, or with leading axes that broadcast.
-        world_from_camera: (4, 4) pose of the arm's reference camera, likewise.
+        world_from_camera: (4, 4) pose of the arm's reference camera, or with leading axes that broadcast.
 
     Returns:
         Translation [m], rotation as its first two rows, ``2 * gripper - 1``.
@@ -42,7 +41,7 @@ def encode_actions(world_from_ee: ArrayLike, gripper: ArrayLike, *, world_from_e
 
 def decode_actions(actions: ArrayLike, *, world_from_ee_now: ArrayLike,
                    world_from_camera: ArrayLike) -> tuple[Array, Array]:
-    """The inverse of :func:`encode_actions`: (..., 10) to poses (..., 4, 4) and openings (...).
+    """Decode (..., 10) actions to poses (..., 4, 4) and openings (...); the inverse of :func:`encode_actions`.
 
     Rotations are orthogonalised; the opening is not clamped.
     """
@@ -56,14 +55,14 @@ def decode_actions(actions: ArrayLike, *, world_from_ee_now: ArrayLike,
 
 
 def pack_state(world_from_ee: ArrayLike, gripper: ArrayLike) -> Array:
-    """(..., 4, 4) and (...) as the (..., 17) state vector: row-major pose, then the opening."""
+    """Pack poses (..., 4, 4) and openings (...) into (..., 17) state vectors: row-major pose, then the opening."""
     pose = np.asarray(world_from_ee, np.float64)
     flat = pose.reshape(*pose.shape[:-2], 16)
     return np.concatenate([flat, np.asarray(gripper, np.float64)[..., None]], axis=-1)
 
 
 def unpack_state(state: ArrayLike) -> tuple[Array, Array]:
-    """The inverse of :func:`pack_state`."""
+    """Unpack (..., 17) state vectors to poses (..., 4, 4) and openings (...); the inverse of :func:`pack_state`."""
     state = np.asarray(state, np.float64)
     return state[..., :16].reshape(*state.shape[:-1], 4, 4), state[..., 16]
 

@@ -1,7 +1,7 @@
-"""From streams to observations: everything that was known at one instant, or why it was not enough.
+"""Assembly of observations from streams of stamped messages.
 
-The live node, the bag converter and the tests feed the same assembler; it never reads a
-clock. Callbacks only store; decoding happens in :meth:`ObservationAssembler.snapshot`.
+The live node, the bag converter and the tests use the same assembler; it never reads a
+clock. Callbacks only store; :meth:`ObservationAssembler.snapshot` decodes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,24 +20,24 @@ from apt_policy.core.transforms import TransformSource
 
 
 class ObservationAssembler:
-    """Collects what the robot says and assembles observations from it.
+    """Store of the robot's messages that assembles observations from them.
 
-    Safe for callbacks in one thread and :meth:`snapshot` in another.
+    Callbacks may run in one thread and :meth:`snapshot` in another.
     """
 
     def __init__(self, contract: RobotContract, transforms: TransformSource, *,
                  cameras: Sequence[str] | None = None,
                  time_bases: Mapping[str, TimeBase] | None = None) -> None:
-        """Prepare for the contract's streams.
+        """Create the inputs of the contract's cameras and arms.
 
         Args:
-            contract: the robot.
-            transforms: where frames stand; cleared when the clock jumps back.
-            cameras: the subset to use; None uses all. The others stay None in observations.
-            time_bases: by camera or arm name; HEADER where not given.
+            contract: robot contract.
+            transforms: source of TF frames; cleared when the clock jumps back.
+            cameras: names of the cameras to use; None uses all. The others are None in observations.
+            time_bases: time base by camera or arm name; HEADER for names that are absent.
 
         Raises:
-            ValueError: a name that the contract lacks, or an arm left without reference camera.
+            ValueError: a name is not in the contract, or an arm has no reference camera among ``cameras``.
         """
         bases = dict(time_bases or {})
         used = list(contract.cameras) if cameras is None else list(cameras)
@@ -45,8 +45,8 @@ class ObservationAssembler:
         _require_known('time_bases', bases, (*contract.cameras, *contract.arms))
         for name, arm in contract.arms.items():
             if not set(arm.reference_cameras) & set(used):
-                raise ValueError(f'cameras {", ".join(used) or "(none)"} leave arm {name!r} without a '
-                                 f'reference camera; add one of {", ".join(arm.reference_cameras)}')
+                raise ValueError(f'no camera of {", ".join(used) or "(none)"} is a reference camera of arm {name!r}; '
+                                 f'add one of {", ".join(arm.reference_cameras)}')
         self._contract, self._transforms = contract, transforms
         self._links: set[str] = set()
         self._cameras = {name: self._camera_input(name, bases.get(name, TimeBase.HEADER))
@@ -58,7 +58,7 @@ class ObservationAssembler:
 
     @property
     def transform_streams(self) -> frozenset[str]:
-        """The streams that come through TF, as reports and holds call them."""
+        """Names of the streams that come from TF, as in reports and holds."""
         return frozenset(self._links)
 
     def add_image(self, camera: str, message: Any, receive_ns: int) -> Arrival:
@@ -67,7 +67,7 @@ class ObservationAssembler:
         return self._noted(source, source.add_image(message, receive_ns))
 
     def add_camera_info(self, camera: str, message: Any) -> None:
-        """Store sensor_msgs/CameraInfo by reference; the newest counts."""
+        """Store sensor_msgs/CameraInfo by reference; only the newest is kept."""
         self._cameras[camera].add_info(message)
 
     def add_joint_state(self, arm: str, message: Any, receive_ns: int) -> Arrival:
@@ -76,7 +76,12 @@ class ObservationAssembler:
         return self._noted(source, source.add_joint_state(message, receive_ns))
 
     def snapshot(self, tick_ns: int, prompt: str) -> Observation | Hold:
-        """Everything as of ``tick_ns``; Hold names the first stream that is missing, stale or bad."""
+        """Assemble the observation as of ``tick_ns``, or return a hold for the first missing, stale or bad stream.
+
+        Args:
+            tick_ns: instant on the clock of the stamps [ns]; nothing newer is used.
+            prompt: instruction to put into the observation.
+        """
         history = []
         for step in reversed(range(self._contract.history)):
             states = self.arm_states(tick_ns - step * self._contract.step_ns)
@@ -94,7 +99,7 @@ class ObservationAssembler:
         return Observation(stamp_ns=tick_ns, prompt=prompt, views=tuple(views), history=tuple(history))
 
     def arm_states(self, stamp_ns: int) -> tuple[ArmState, ...] | Hold:
-        """Every arm at an instant, without looking at images: cheap enough for the control tick."""
+        """Return the state of every arm at ``stamp_ns``; no image is decoded, so the control tick can call it."""
         states = []
         for arm in self._arms.values():
             state = arm.state(stamp_ns)
@@ -104,11 +109,11 @@ class ObservationAssembler:
         return tuple(states)
 
     def ages(self, tick_ns: int) -> tuple[StreamReport, ...]:
-        """Age and rate of every stream: cameras in the contract's order, then arms."""
+        """Report age and rate of every stream: cameras in the contract's order, then arms."""
         return tuple(report for source in self._sources() for report in source.reports(tick_ns))
 
     def clear(self) -> None:
-        """Forget everything stamped, for a clock that is known to have jumped; intrinsics stay."""
+        """Drop all stamped data after a jump of the clock; camera intrinsics stay."""
         for source in self._sources():
             source.clear()
         self._transforms.clear()
@@ -127,7 +132,7 @@ class ObservationAssembler:
         return arrival
 
     def _explained(self, hold: Hold) -> Hold:
-        """Until all streams are back after a jump, the jump is why they are missing."""
+        """Give the clock jump as the reason for a missing stream until all streams are back."""
         with self._lock:
             jump = self._jump
         if jump and hold.reason is HoldReason.MISSING_STREAM:
@@ -159,5 +164,5 @@ class ObservationAssembler:
 def _require_known(what: str, names: Iterable[str], valid: Iterable[str]) -> None:
     unknown = [name for name in names if name not in set(valid)]
     if unknown:
-        raise ValueError(f'{what} has {", ".join(map(repr, unknown))}; the contract knows '
-                         f'{", ".join(valid)}')
+        raise ValueError(f'{what} has {", ".join(map(repr, unknown))}, which the contract does not define; '
+                         f'it has {", ".join(valid)}')

@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all.
+"""Atomic writes of files and folders.
 
-What is written grows beside its target, under a hidden name that says which thread of which process writes it, and
-takes the target's place by renaming. An error on the way leaves the target as it was and nothing beside it; a process
-that is killed leaves a hidden rest, which the next writer of the same target removes. What is in it is not known here.
+The content is written beside the target, under a hidden name with the process and thread id, and renamed to the target
+at the end. After an error the target is unchanged and the partial content is removed. A killed process leaves a
+hidden partial, which the next writer of the same target removes.
 """
 
 import errno
@@ -18,23 +18,23 @@ _SUFFIX = '.partial'
 
 
 class PartialFile:
-    """A file on its way to its place, for writers whose life is no ``with`` block; see :func:`atomic_file`."""
+    """Atomic write of a file for writers that outlive a ``with`` block; see :func:`atomic_file`."""
 
     def __init__(self, target: Path, *, durable: bool = False, shared: bool = False) -> None:
-        """Name it; nothing is done before :meth:`begin`."""
+        """Choose the partial path; nothing is touched before :meth:`begin`."""
         self.target, self.path = target, _partial_of(target)
         self._durable, self._shared = durable, shared
 
     def begin(self) -> None:
-        """Remove what killed writers left; :attr:`path` may be written then."""
+        """Remove partials of killed writers; :attr:`path` may be written afterwards."""
         if not self._shared:
-            _remove_rests(self.target)
+            _remove_partials(self.target)
 
     def publish(self) -> None:
-        """Put the complete file in place.
+        """Rename the complete file to the target.
 
         Raises:
-            OSError: it cannot be renamed, or not be brought to the disk.
+            OSError: the file cannot be renamed or synced.
         """
         if self._durable:
             _sync(self.path)
@@ -43,34 +43,37 @@ class PartialFile:
             _sync(self.target.parent)
 
     def discard(self) -> None:
-        """Remove what was not published."""
+        """Remove the partial if it was not published."""
         self.path.unlink(missing_ok=True)
 
 
 class PartialFolder:
-    """The same for a folder; see :func:`atomic_folder`."""
+    """Atomic write of a folder; see :func:`atomic_folder`."""
 
     def __init__(self, target: Path, *, overwrite: bool, durable: bool = False, many_writers: bool = False) -> None:
-        """Name it; nothing is done before :meth:`begin`.
+        """Choose the partial path; nothing is touched before :meth:`begin`.
 
         Args:
-            many_writers: several processes fill it together, so its name is no single one's. Exactly one of them
-                calls :meth:`begin`, before the others write: it removes what is there under that name.
+            target: folder to write.
+            overwrite: replace an existing target.
+            durable: sync the content and its name to the disk.
+            many_writers: several processes fill the folder together, so its partial name contains no process id.
+                Exactly one of them calls :meth:`begin`, before the others write.
         """
         self.target = target
         self._around = target.with_name(f'.{target.name}{_SUFFIX}') if many_writers else _partial_of(target)
-        # What is in it may be named after it, as the files of a bag are: so it has its own name, in another folder.
+        # Files in it may be named after the folder, as those of a bag are: so it keeps its name, inside another folder.
         self.path = self._around / target.name
         self._overwrite, self._durable = overwrite, durable
 
     def begin(self) -> None:
-        """Remove what killed writers left; a folder may be made at :attr:`path` then.
+        """Remove partials of killed writers; a folder may be created at :attr:`path` afterwards.
 
-        A folder that one of them had put aside, and nothing in its place, is in its place again.
+        A target that a killed writer had moved aside is moved back.
         """
         _put_back(self.target)
-        _remove_rests(self.target)
-        # That of many writers says nothing of who lives, so it is removed under this very name only.
+        _remove_partials(self.target)
+        # The name for many writers contains no process id, so only this exact name is removed.
         _remove(self._around)
         made = [folder for folder in self._around.parents if not folder.exists()]
         self._around.mkdir(parents=True)
@@ -79,11 +82,11 @@ class PartialFolder:
                 _sync(folder.parent)
 
     def publish(self) -> None:
-        """Put the complete folder in place.
+        """Rename the complete folder to the target.
 
         Raises:
-            FileExistsError: the target is there and holds something, and is not to be overwritten.
-            OSError: it cannot be renamed, and the target is as it was; or it cannot be brought to the disk.
+            FileExistsError: the target exists, is not empty, and ``overwrite`` is false.
+            OSError: the folder cannot be renamed (the target is unchanged) or synced.
         """
         if self._durable:
             for path in (self.path, *self.path.rglob('*')):
@@ -93,7 +96,7 @@ class PartialFolder:
             self._take_place()
         else:
             try:
-                # An empty folder gives way by itself.
+                # rename(2) replaces an empty folder.
                 os.rename(self.path, self.target)
             except OSError as error:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
@@ -102,14 +105,14 @@ class PartialFolder:
         if self._durable:
             _sync(self.target.parent)
         if self._overwrite:
-            _remove(previous_of(self.target))
+            _remove(backup_path(self.target))
 
     def discard(self) -> None:
-        """Remove what was not published."""
+        """Remove the partial if it was not published."""
         shutil.rmtree(self._around, ignore_errors=True)
 
     def _take_place(self) -> None:
-        previous = previous_of(self.target)
+        previous = backup_path(self.target)
         _remove(previous)
         try:
             os.rename(self.target, previous)
@@ -124,14 +127,14 @@ def atomic_file(target: Path, *, durable: bool = False, shared: bool = False) ->
     """Yield a path to write to, which becomes ``target`` when the block ends without an error.
 
     Args:
-        target: in a folder that is there; a file that is there by then is replaced.
-        durable: have the content on the disk before it is in place, and its name at the end, so that both survive a
-            loss of power.
-        shared: others may be writing the same target now, on other machines too, and what they have begun is left
-            alone. If not, only what a living process of this machine has begun is.
+        target: file in an existing folder; an existing file is replaced.
+        durable: sync the content to the disk before the rename and the folder after it, so that both survive a loss of
+            power.
+        shared: keep the partials of all other writers, because the target may be written from several machines. By
+            default only partials of living processes of this machine are kept.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     partial = PartialFile(target, durable=durable, shared=shared)
     partial.begin()
@@ -144,18 +147,18 @@ def atomic_file(target: Path, *, durable: bool = False, shared: bool = False) ->
 
 @contextmanager
 def atomic_folder(target: Path, *, overwrite: bool, durable: bool = False) -> Iterator[Path]:
-    """Yield a path to make a folder at, which becomes ``target`` when the block ends without an error.
+    """Yield a path to create a folder at, which becomes ``target`` when the block ends without an error.
 
-    While one folder takes the place of another, the older one stands for a moment at :func:`previous_of`.
+    During a replacement the older folder is at :func:`backup_path` for a moment.
 
     Args:
-        target: folders above it are made.
-        overwrite: whether a folder that is there by then is replaced; if not, one that holds something is an error.
-        durable: as of :func:`atomic_file`, for all that is in it.
+        target: folder to write; its parents are created.
+        overwrite: replace an existing folder; if false, a folder that is not empty is an error.
+        durable: sync all content to the disk, as in :func:`atomic_file`.
 
     Raises:
-        FileExistsError: the target is there and holds something, and is not to be overwritten.
-        OSError: it cannot be written.
+        FileExistsError: the target exists, is not empty, and ``overwrite`` is false.
+        OSError: the folder cannot be written.
     """
     partial = PartialFolder(target, overwrite=overwrite, durable=durable)
     try:
@@ -167,18 +170,18 @@ def atomic_folder(target: Path, *, overwrite: bool, durable: bool = False) -> It
 
 
 def write_text(target: Path, text: str, *, durable: bool = False, shared: bool = False) -> None:
-    """Write a text file by :func:`atomic_file`."""
+    """Write a text file with :func:`atomic_file`."""
     with atomic_file(target, durable=durable, shared=shared) as path:
         path.write_text(text)
 
 
-def previous_of(folder: Path) -> Path:
-    """Where a folder stands during the moment in which a newer one takes its place."""
+def backup_path(folder: Path) -> Path:
+    """Return the path of the older folder during a replacement."""
     return folder.with_name(f'.{folder.name}.previous')
 
 
-def remove_rests_of(pid: int, folder: Path) -> None:
-    """Remove from ``folder`` what a process that was killed had begun."""
+def remove_partials_of(pid: int, folder: Path) -> None:
+    """Remove the partials of the killed process ``pid`` from ``folder``."""
     for rest in folder.glob(f'.*.p{pid}{_SUFFIX}'):
         _remove(rest)
 
@@ -187,17 +190,17 @@ def _partial_of(target: Path) -> Path:
     return target.with_name(f'.{target.name}.t{threading.get_native_id()}.p{os.getpid()}{_SUFFIX}')
 
 
-def _remove_rests(target: Path) -> None:
-    # The letters keep them apart from those of targets whose names go on with a number, as ``a.1`` beside ``a``.
+def _remove_partials(target: Path) -> None:
+    # The letters t and p separate them from partials of targets such as ``a.1`` beside ``a``.
     named = re.compile(rf'\.{re.escape(target.name)}\.t(\d+)\.p(\d+){re.escape(_SUFFIX)}')
     if target.parent.is_dir():
         for match in filter(None, map(named.fullmatch, os.listdir(target.parent))):
-            if not _lives(thread=int(match[1]), pid=int(match[2])):
+            if not _is_alive(thread=int(match[1]), pid=int(match[2])):
                 _remove(target.with_name(match[0]))
 
 
-def _lives(*, thread: int, pid: int) -> bool:
-    """Whether a writer is still at it, other than the calling thread, which has only now begun."""
+def _is_alive(*, thread: int, pid: int) -> bool:
+    """Return whether another writer, not the calling thread, is alive."""
     if pid == os.getpid():
         return thread != threading.get_native_id() and thread in {one.native_id for one in threading.enumerate()}
     try:
@@ -205,15 +208,15 @@ def _lives(*, thread: int, pid: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        # It is another user's.
+        # The process belongs to another user.
         return True
     return True
 
 
 def _put_back(target: Path) -> None:
-    """Undo the first of the two renamings by which a folder takes another one's place, where the second is missing."""
-    if not os.path.lexists(target) and previous_of(target).is_dir():
-        os.rename(previous_of(target), target)
+    """Undo the first of the two renames of a replacement if the second did not happen."""
+    if not os.path.lexists(target) and backup_path(target).is_dir():
+        os.rename(backup_path(target), target)
 
 
 def _remove(rest: Path) -> None:
@@ -225,7 +228,7 @@ def _remove(rest: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the content of a file, or the names in a folder, on the disk."""
+    """Sync the content of a file, or the names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -238,5 +241,5 @@ def _sync(path: Path) -> None:
 
 
 def _exists(target: Path) -> FileExistsError:
-    return FileExistsError(errno.EEXIST, 'it exists and is not written over; choose another name, or remove it first',
-                           str(target))
+    return FileExistsError(
+        errno.EEXIST, 'the target exists and is not overwritten; choose another name or remove it first', str(target))

@@ -1,9 +1,8 @@
-"""The contract: every fact about the robot, once.
+"""Robot contract: the single description of a robot.
 
 One YAML file names arms, cameras, topics, frames, rates, ranges and limits. The
 node, the IK bridge, the simulator, the recorder and the converter all read it
-through :func:`load_contract`; a checkpoint stores the one that it was trained with.
-Nothing here knows how any of those facts is used.
+through :func:`load_contract`; a checkpoint stores the facts that its weights depend on.
 """
 
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from annotated_types import Ge, Gt, MinLen
 from pydantic import ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from apt_policy.core.errors import UserError
 from apt_policy.core.placement import Chain, Placement, Vector3
 
 _STRICT = ConfigDict(extra='forbid')
@@ -23,12 +23,12 @@ _STRICT = ConfigDict(extra='forbid')
 Positive = Annotated[float, Gt(0)]
 
 
-class ContractError(ValueError):
-    """A contract file that cannot be used; the message names the file and each field."""
+class ContractError(UserError, ValueError):
+    """Error of a contract file that cannot be used; the message names the file and each field."""
 
 
 class ImageTransport(Enum):
-    """Which message type an image topic carries."""
+    """Message type of an image topic."""
 
     RAW = 'raw'
     COMPRESSED = 'compressed'
@@ -36,7 +36,7 @@ class ImageTransport(Enum):
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Camera:
-    """One camera: its streams and where it stands."""
+    """One camera: its streams and its pose."""
 
     image_topic: str
     info_topic: str
@@ -44,20 +44,20 @@ class Camera:
     frame: str
     """TF frame of the optical centre (x right, y down, z forward)."""
     rate_hz: Positive
-    """Rate that the camera is expected to deliver."""
+    """Expected rate [Hz]."""
     max_age_s: Positive
-    """An image older than this is not acted upon."""
+    """Age above which an image is stale [s]."""
     world_from_camera: Placement | None = None
-    """Calibrated pose of a fixed camera; None: moves with the robot, looked up in TF."""
+    """Calibrated pose of a fixed camera; None for a camera that moves with the robot and is looked up in TF."""
     tf_anchor: str | None = None
     """Arm whose base anchors the TF look-up of a moving camera."""
     ee_from_camera: Placement | None = None
-    """Calibrated mount on that arm's end-effector, where TF does not know :attr:`frame`."""
+    """Calibrated mount on that arm's end-effector; None if TF contains :attr:`frame`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class GripperRange:
-    """Readings of one gripper joint at the two ends of its opening."""
+    """Readings of one gripper joint when closed and when open."""
 
     joint: str
     closed: float
@@ -98,21 +98,21 @@ class Arm:
     joint_velocity: Positive
     """Limit of every arm joint [rad/s]."""
     start: tuple[float, ...]
-    """Joint positions in which an episode begins [rad]."""
+    """Joint positions at the start of an episode [rad]."""
     gripper_state: GripperRange
     gripper_command: GripperRange
     base_frame: str
     ee_frame: str
     world_from_base: Placement
-    """Calibrated, never the cosmetic ``world`` transform of the driver."""
+    """Calibrated pose of the base; not the ``world`` transform of the driver, which is cosmetic."""
     reference_cameras: Annotated[tuple[str, ...], MinLen(1)]
-    """Candidates for the frame that actions are expressed in, best first."""
+    """Cameras whose frame actions may be expressed in, best first."""
     state_rate_hz: Positive
     max_age_s: Positive
     workspace: Box | None = None
-    """In the world; where the end-effector may be sent. None warns loudly."""
+    """Allowed end-effector positions in the world; None allows all and logs a warning."""
     chain: Chain | None = None
-    """How the arm is made: forward and inverse kinematics and the simulator know nothing else; None: they refuse."""
+    """Kinematic chain; forward and inverse kinematics and the simulator need it."""
 
     @model_validator(mode='after')
     def _lengths_agree(self) -> 'Arm':
@@ -142,35 +142,35 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SafetyLimits:
-    """What no target may exceed; None leaves a bound unset and warns loudly."""
+    """Limits of every target; None leaves a bound unset and logs a warning."""
 
     linear_speed: Positive | None = None
-    """[m/s] of the end-effector."""
+    """Speed of the end-effector [m/s]."""
     angular_speed: Positive | None = None
-    """[rad/s] of the end-effector."""
+    """Angular speed of the end-effector [rad/s]."""
     gripper_speed: Positive | None = None
-    """[1/s] of the opening 0..1."""
+    """Speed of the gripper opening 0..1 [1/s]."""
     first_target_distance: Positive = 0.1
-    """[m] from the measured pose; a first target farther off is refused."""
+    """Largest distance of a first target from the measured pose [m]."""
     first_target_angle: Positive = 0.5
-    """[rad], likewise."""
+    """Largest angle of a first target to the measured pose [rad]."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class RobotContract:
-    """All facts about one robot. Mappings keep the order of the file: it is the model's order."""
+    """Description of one robot. Mappings keep the order of the file, which is the model's order."""
 
     name: str
     world_frame: str
     prompt_topic: str
     image_size: Annotated[int, Gt(0)]
-    """Side of the square image that the model sees [px]."""
+    """Side of the model's square input image [px]."""
     horizon: Annotated[int, Gt(0)]
-    """Future states in a chunk."""
+    """Number of future states in a chunk."""
     history: Annotated[int, Ge(1)]
-    """States of the past given to the model, the present included."""
+    """Number of states given to the model, the present one included."""
     step_s: Positive
-    """Time between two states of a chunk [s]; not the control period."""
+    """Time between two states of a chunk [s]; independent of the control period."""
     control_rate_hz: Positive
     arms: Mapping[str, Arm]
     cameras: Mapping[str, Camera]
@@ -189,7 +189,7 @@ class RobotContract:
                                  f'{", ".join(self.arms)}; tf_anchor is {camera.tf_anchor!r}')
             if camera.world_from_camera is not None and camera.ee_from_camera is not None:
                 raise ValueError(f'cameras.{name} has both world_from_camera and ee_from_camera: '
-                                 'it stands still or moves with an arm')
+                                 'give one of them')
         return self
 
     @property
@@ -198,7 +198,7 @@ class RobotContract:
         return round(self.step_s * 1e9)
 
     def policy_facts(self) -> dict[str, Any]:
-        """The part that trained weights depend on, flat, ready for JSON."""
+        """Return the facts that trained weights depend on, as a flat dictionary of JSON types."""
         facts: dict[str, Any] = {
             'arms': list(self.arms), 'cameras': list(self.cameras), 'image_size': self.image_size,
             'horizon': self.horizon, 'history': self.history, 'step_s': self.step_s}
@@ -208,10 +208,14 @@ class RobotContract:
 
 
 def contract_from_dict(fields: Mapping[str, Any], *, source: str) -> RobotContract:
-    """Check ``fields`` and build the contract; ``source`` is named in errors.
+    """Validate ``fields`` and build the contract.
+
+    Args:
+        fields: content of a contract file.
+        source: path or name to put into errors.
 
     Raises:
-        ContractError: naming every field that is missing, unknown or out of range.
+        ContractError: a field is missing, unknown or out of range; the message names each one.
     """
     try:
         return TypeAdapter(RobotContract).validate_python(dict(fields))
@@ -222,23 +226,23 @@ def contract_from_dict(fields: Mapping[str, Any], *, source: str) -> RobotContra
 
 
 def contract_to_dict(contract: RobotContract) -> dict[str, Any]:
-    """The inverse of :func:`contract_from_dict`, in plain JSON types."""
+    """Convert a contract to JSON types; the inverse of :func:`contract_from_dict`."""
     return TypeAdapter(RobotContract).dump_python(contract, mode='json')
 
 
 def load_contract(path: str | Path) -> RobotContract:
-    """Read a contract file; ``extends: other.yaml`` lays it over another in the same folder.
+    """Load a contract file; ``extends: other.yaml`` overlays it on another file of the same folder.
 
-    ``null`` there removes a camera, an arm or any other group of fields of the file below.
+    A value of ``null`` removes a camera, an arm or another group of fields of the base file.
 
     Raises:
-        ContractError: file missing, not YAML, or a field is wrong.
+        ContractError: the file is missing, is not YAML, or a field is wrong.
     """
     return contract_from_dict(_read_layers(Path(path), above=()), source=str(path))
 
 
 def mismatches(trained: Mapping[str, Any], robot: Mapping[str, Any]) -> list[str]:
-    """Name each fact (:meth:`RobotContract.policy_facts`) in which two contracts differ."""
+    """List the facts (:meth:`RobotContract.policy_facts`) in which two contracts differ, one sentence each."""
     absent = object()
     return [f'{key}: checkpoint has {trained.get(key)!r}, robot has {robot.get(key)!r}'
             for key in sorted({*trained, *robot})

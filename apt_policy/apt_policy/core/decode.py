@@ -1,8 +1,7 @@
-"""From messages to numbers: images, camera intrinsics, joint positions, transforms, stamps.
+"""Decoding of ROS messages: images, camera intrinsics, joint positions, transforms, stamps.
 
-Messages are read by attribute, so those of ``rclpy`` and those of ``rosbags`` both do;
-neither is imported. Whatever cannot be trusted is refused with a :class:`DecodeError`.
-Nothing here knows which camera or arm a message belongs to: callers name it.
+Messages are read by attribute, so messages of ``rclpy`` and of ``rosbags`` both work;
+neither is imported. Invalid messages raise :class:`DecodeError`.
 """
 
 import math
@@ -25,22 +24,22 @@ _TAIL = 256
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
-class Reduced(NamedTuple):
-    """An image that was made smaller while it was decoded."""
+class ReducedImage(NamedTuple):
+    """Image that was downscaled while it was decoded."""
 
     rgb: Rgb
     """(H, W, 3)."""
     factor: int
-    """The message's image has this many times as many rows, and columns."""
+    """Ratio of the message's rows (and columns) to those of ``rgb``."""
 
 
 class DecodeError(ValueError):
-    """A message that cannot be used: says what was got and what was expected."""
+    """Error of a message that cannot be used; the message gives the value and what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CameraModel:
-    """The pinhole model of the images that a camera delivers."""
+    """Pinhole model of a camera's images."""
 
     intrinsics: NDArray[np.float64]
     """(3, 3) [px], pixel centres at +0.5."""
@@ -49,23 +48,23 @@ class CameraModel:
 
 
 def stamp_to_ns(stamp: Any) -> int:
-    """builtin_interfaces/Time as nanoseconds."""
+    """Convert builtin_interfaces/Time to nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def stamp_from_ns(stamp_ns: int) -> tuple[int, int]:
-    """The inverse of :func:`stamp_to_ns`: ``sec`` and ``nanosec``."""
+    """Convert nanoseconds to ``sec`` and ``nanosec``; the inverse of :func:`stamp_to_ns`."""
     return divmod(int(stamp_ns), 1_000_000_000)
 
 
 def decode_image(message: Any, reader: PixelReader | None = None) -> Rgb:
-    """sensor_msgs/Image or CompressedImage as (H, W, 3) uint8, red first.
+    """Decode sensor_msgs/Image or CompressedImage to (H, W, 3) uint8 RGB.
 
-    An rgb8 image comes back as a view of the message, everything else costs one copy.
+    An rgb8 image is returned as a view of the message; all others are copied once.
 
     Args:
-        message: either type, told apart by the field ``format``.
-        reader: the library to use; None takes the best one present.
+        message: either type; CompressedImage has a field ``format``.
+        reader: image library; None uses the best one installed.
 
     Raises:
         DecodeError: unknown encoding, wrong amount of data, truncated or corrupt file.
@@ -75,36 +74,36 @@ def decode_image(message: Any, reader: PixelReader | None = None) -> Rgb:
     return _decompress(message, reader) if hasattr(message, 'format') else _raw(message, reader)
 
 
-def decode_image_reduced(message: Any, halvings: int) -> Reduced:
-    """As :func:`decode_image`, but a JPEG is halved up to ``halvings`` times on the way.
+def decode_image_reduced(message: Any, halvings: int) -> ReducedImage:
+    """Decode an image; a JPEG is halved up to ``halvings`` times while it is decoded.
 
-    A JPEG decoder does that in the frequency domain at a fraction of the cost of decoding all and
-    averaging; what comes out is that average but for rounding. Other images stay as they are.
+    A JPEG decoder halves in the frequency domain at a fraction of the cost of decoding all pixels and
+    averaging; the result equals that average up to rounding. Other images keep their size.
 
     Raises:
-        DecodeError: as :func:`decode_image`.
+        DecodeError: see :func:`decode_image`.
     """
     factor = 2 ** min(halvings, 3)
     if factor == 1 or not hasattr(message, 'format'):
-        return Reduced(decode_image(message), 1)
+        return ReducedImage(decode_image(message), 1)
     data = np.frombuffer(message.data, np.uint8)
     if bytes(data[:2]) != _JPEG or message.format.startswith('bayer'):
-        return Reduced(decode_image(message), 1)
+        return ReducedImage(decode_image(message), 1)
     _check_compressed(message)
     pixels = cv2.imdecode(data, _REDUCED[factor])
     if pixels is None:
         raise DecodeError(f'jpeg image of {len(data)} bytes cannot be read: it is corrupt')
-    return Reduced(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8), factor)
+    return ReducedImage(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8), factor)
 
 
 def decode_camera_info(message: Any) -> CameraModel:
-    """sensor_msgs/CameraInfo, with binning and region of interest applied.
+    """Decode sensor_msgs/CameraInfo, with binning and region of interest applied.
 
-    ROS counts from the centre of the first pixel, the suite from its corner (centres at +0.5),
-    where resizing and cropping are exact.
+    In ROS the centre of the first pixel is at 0, in the suite at 0.5, so that resizing and cropping
+    are exact.
 
     Raises:
-        DecodeError: the camera is not calibrated (K zero), K is no pinhole matrix, or the image has no pixels.
+        DecodeError: the camera is not calibrated (K zero), K is not a pinhole matrix, or the image has no pixels.
     """
     matrix = np.asarray(message.k, np.float64).reshape(3, 3).copy()
     usable = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1], matrix[2, 2]) > 0
@@ -124,10 +123,13 @@ def decode_camera_info(message: Any) -> CameraModel:
 
 
 def decode_joint_positions(message: Any, joints: Sequence[str]) -> dict[str, float]:
-    """sensor_msgs/JointState positions of ``joints``, in whatever order the message has them.
+    """Decode the positions of ``joints`` from sensor_msgs/JointState, in any order of the message.
+
+    Returns:
+        Position by joint name [rad or m].
 
     Raises:
-        DecodeError: naming the joint that is missing or whose position is not finite.
+        DecodeError: a joint is missing or its position is not finite; the message names it.
     """
     names = list(message.name)
     if len(names) != len(message.position):
@@ -143,7 +145,7 @@ def decode_joint_positions(message: Any, joints: Sequence[str]) -> dict[str, flo
 
 
 def decode_transform(message: Any) -> StampedTransform:
-    """geometry_msgs/TransformStamped, unchecked: the buffer that takes it checks."""
+    """Decode geometry_msgs/TransformStamped without checks, which the transform buffer makes."""
     offset, turn = message.transform.translation, message.transform.rotation
     return StampedTransform(
         parent=message.header.frame_id, child=message.child_frame_id,
@@ -169,7 +171,7 @@ def _raw(message: Any, reader: PixelReader) -> Rgb:
 
 
 def _check_compressed(message: Any) -> str:
-    """``jpeg`` or ``png``; refuses what is neither, not whole, or leaves open what its colours mean."""
+    """Return ``jpeg`` or ``png``; raise DecodeError for other, truncated or colour-ambiguous files."""
     data = memoryview(message.data)
     head, tail = bytes(data[:4]), bytes(data[-_TAIL:])
     if head.startswith(_JPEG):
@@ -182,7 +184,7 @@ def _check_compressed(message: Any) -> str:
     if not complete:
         raise DecodeError(f'{kind} image of {len(data)} bytes is truncated: its end marker is missing')
     if 'compressed rgb' in message.format.partition(';')[2]:
-        raise DecodeError(f'compressed image has format {message.format!r}, which leaves open whether red '
+        raise DecodeError(f'compressed image has format {message.format!r}, which does not define whether red '
                           "and blue are swapped; expected 'jpeg', 'png' or '...; jpeg compressed bgr8'")
     return kind
 
@@ -194,7 +196,7 @@ def _decompress(message: Any, reader: PixelReader) -> Rgb:
     if pixels.ndim == 3:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
     if source in BYTES_PER_PIXEL and source.startswith('bayer') and 'mono' not in stored:
-        # image_transport keeps a raw sensor mosaic in a gray file and says so in the format.
+        # image_transport stores a Bayer image as a gray file and names the encoding in the format.
         return _raw(_as_image(source, pixels), reader)
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)
 
@@ -208,10 +210,10 @@ def _as_image(encoding: str, pixels: Rgb) -> PackedImage:
 def _guarded(read: Callable[[Any], Rgb], message: Any, what: str) -> Rgb:
     try:
         pixels = read(message)
-    # Image libraries raise whatever they like, assertions included.
+    # Image libraries raise exceptions of any class, assertions included.
     except Exception as error:
         raise DecodeError(f'{what} cannot be read: {type(error).__name__} {error}'.rstrip()) from error
-    # Under python -O the assertion is gone and nothing comes back.
+    # Under python -O the assertion is removed and None is returned.
     if pixels is None:
         raise DecodeError(f'{what} cannot be read: it is corrupt')
     return pixels

@@ -1,7 +1,7 @@
-"""One frame's motion relative to its parent, over the last seconds, and rotation by quaternion.
+"""History of one frame's pose relative to its parent, and quaternion arithmetic.
 
-Plain floats, because one transform at a time is what a look-up composes and small arrays
-would cost more than the arithmetic. Knows nothing of the tree of frames or of errors.
+Plain floats are used because a look-up composes one transform at a time, where small arrays
+cost more than the arithmetic.
 """
 
 import math
@@ -14,108 +14,108 @@ Quaternion = tuple[float, float, float, float]
 
 
 class Gap(Enum):
-    """Why a history has nothing to say about an instant."""
+    """Reason why a history has no pose for an instant."""
 
     EMPTY = auto()
     ONLY_ONE = auto()
-    """One sample, at another instant."""
+    """There is only one pose, at another instant."""
     FUTURE = auto()
     PAST = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """Where the frame stands in ``parent``: ``parent_from_frame``."""
+class FramePose:
+    """Pose ``parent_from_frame`` of a frame in its parent."""
 
     parent: str
     translation: Vector
     quaternion: Quaternion
-    """Unit, x y z w."""
+    """Unit quaternion, x y z w."""
 
 
 class FrameHistory:
-    """Samples of a moving frame, oldest first, as far back as ``duration_ns`` from the newest."""
+    """Poses of a moving frame, oldest first, of the last ``duration_ns`` before the newest."""
 
     def __init__(self, duration_ns: int) -> None:
         self._duration_ns = duration_ns
         self._stamps: list[int] = []
-        self._samples: list[Sample] = []
+        self._poses: list[FramePose] = []
 
-    def insert(self, stamp_ns: int, sample: Sample) -> bool:
-        """Store in order of time; False if older than the history reaches back.
+    def insert(self, stamp_ns: int, pose: FramePose) -> bool:
+        """Insert a pose in order of time; return False if it is older than the history.
 
-        Several samples of one instant are kept and the last one inserted counts.
+        Several poses of one instant are kept; the last one inserted is used.
         """
-        stamps, samples = self._stamps, self._samples
+        stamps, poses = self._stamps, self._poses
         if stamps and stamp_ns < stamps[-1] - self._duration_ns:
             return False
         place = bisect_right(stamps, stamp_ns)
-        if place and stamps[place - 1] == stamp_ns and samples[place - 1] == sample:
+        if place and stamps[place - 1] == stamp_ns and poses[place - 1] == pose:
             return True
         stamps.insert(place, stamp_ns)
-        samples.insert(place, sample)
+        poses.insert(place, pose)
         if stamps[0] < stamps[-1] - self._duration_ns:
             stale = bisect_right(stamps, stamps[-1] - self._duration_ns - 1)
-            del stamps[:stale], samples[:stale]
+            del stamps[:stale], poses[:stale]
         return True
 
-    def at(self, stamp_ns: int) -> Sample | Gap:
-        """Interpolated between the neighbours; across a change of parent the older one holds."""
+    def pose_at(self, stamp_ns: int) -> FramePose | Gap:
+        """Interpolate the pose at ``stamp_ns``; across a change of parent the older neighbour is used."""
         stamps = self._stamps
         if not stamps:
             return Gap.EMPTY
         place = bisect_right(stamps, stamp_ns)
         if place and stamps[place - 1] == stamp_ns:
-            return self._samples[place - 1]
+            return self._poses[place - 1]
         if len(stamps) == 1:
             return Gap.ONLY_ONE
         if place == 0:
             return Gap.PAST
         if place == len(stamps):
             return Gap.FUTURE
-        older, newer = self._samples[place - 1], self._samples[place]
+        older, newer = self._poses[place - 1], self._poses[place]
         if older.parent != newer.parent:
             return older
         ratio = (stamp_ns - stamps[place - 1]) / (stamps[place] - stamps[place - 1])
         (ax, ay, az), (bx, by, bz) = older.translation, newer.translation
-        return Sample(older.parent, (ax + ratio * (bx - ax), ay + ratio * (by - ay), az + ratio * (bz - az)),
+        return FramePose(older.parent, (ax + ratio * (bx - ax), ay + ratio * (by - ay), az + ratio * (bz - az)),
                       slerp(older.quaternion, newer.quaternion, ratio))
 
-    def newest(self) -> Sample | None:
-        """The newest sample, if any."""
-        return self._samples[-1] if self._samples else None
+    def newest(self) -> FramePose | None:
+        """Return the newest pose, None if there is none."""
+        return self._poses[-1] if self._poses else None
 
     @property
     def newest_ns(self) -> int:
-        """Stamp of the newest sample, 0 if there is none."""
+        """Stamp of the newest pose, 0 if there is none."""
         return self._stamps[-1] if self._stamps else 0
 
     @property
     def oldest_ns(self) -> int:
-        """Stamp of the oldest sample, 0 if there is none."""
+        """Stamp of the oldest pose, 0 if there is none."""
         return self._stamps[0] if self._stamps else 0
 
 
 class FixedFrame:
-    """A static frame: the same at every instant, with no stamp of its own."""
+    """Static frame: one pose, valid at every instant."""
 
     newest_ns = 0
     oldest_ns = 0
 
-    def __init__(self, sample: Sample) -> None:
-        self._sample = sample
+    def __init__(self, pose: FramePose) -> None:
+        self._pose = pose
 
-    def at(self, stamp_ns: int) -> Sample | Gap:
-        """The one sample, at any instant."""
-        return self._sample
+    def pose_at(self, stamp_ns: int) -> FramePose | Gap:
+        """Return the static pose for any instant."""
+        return self._pose
 
-    def newest(self) -> Sample | None:
-        """The one sample."""
-        return self._sample
+    def newest(self) -> FramePose | None:
+        """Return the static pose."""
+        return self._pose
 
 
 def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
-    """The rotation ``b`` followed by ``a``."""
+    """Multiply two quaternions: the rotation ``b`` followed by ``a``."""
     ax, ay, az, aw = a
     bx, by, bz, bw = b
     return (aw * bx + ax * bw + ay * bz - az * by,
@@ -125,7 +125,7 @@ def multiply(a: Quaternion, b: Quaternion) -> Quaternion:
 
 
 def rotate(q: Quaternion, v: Vector) -> Vector:
-    """``v`` turned by the unit quaternion ``q``."""
+    """Rotate ``v`` by the unit quaternion ``q``."""
     x, y, z, w = q
     vx, vy, vz = v
     # v + 2 u x (u x v + w v), u the vector part
@@ -134,13 +134,13 @@ def rotate(q: Quaternion, v: Vector) -> Vector:
 
 
 def slerp(a: Quaternion, b: Quaternion, ratio: float) -> Quaternion:
-    """From ``a`` to ``b`` along the shorter arc at constant speed."""
+    """Interpolate from ``a`` to ``b`` along the shorter arc at constant speed."""
     cosine = a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3]
     sign = 1.0 if cosine >= 0 else -1.0
     angle = math.acos(min(1.0, sign * cosine))
     sine = math.sin(angle)
     if sine < 1e-6:
-        # So close that the chord is the arc; also avoids 0 / 0.
+        # At this angle the chord equals the arc to rounding; also avoids 0 / 0.
         share_a, share_b = 1.0 - ratio, sign * ratio
     else:
         share_a = math.sin((1.0 - ratio) * angle) / sine
@@ -150,7 +150,7 @@ def slerp(a: Quaternion, b: Quaternion, ratio: float) -> Quaternion:
 
 
 def normalised(q: Quaternion) -> Quaternion:
-    """``q`` scaled to length 1."""
+    """Scale ``q`` to length 1."""
     x, y, z, w = q
     length = math.sqrt(x * x + y * y + z * z + w * w)
     return x / length, y / length, z / length, w / length

@@ -1,8 +1,7 @@
-"""Rigid transforms as numpy arrays: the few operations that the suite needs.
+"""Rigid transforms as numpy arrays.
 
 A pose is a (4, 4) float64 matrix, a rotation a (3, 3) one; functions work over any
-leading axes. Quaternions are ``x, y, z, w``. Nothing here knows what a frame is called
-or where a pose came from.
+leading axes. Quaternions are ``x, y, z, w`` unless a name says ``wxyz``.
 """
 
 import numpy as np
@@ -13,10 +12,10 @@ Array = NDArray[np.float64]
 
 
 def make_pose(rotation: ArrayLike, translation: ArrayLike) -> Array:
-    """Assemble (..., 4, 4) from (..., 3, 3) and (..., 3) [m]."""
+    """Assemble poses (..., 4, 4) from rotations (..., 3, 3) and translations (..., 3) [m]."""
     rotation, translation = np.asarray(rotation, np.float64), np.asarray(translation, np.float64)
     single = rotation.ndim == 2 and translation.ndim == 1
-    # Asking numpy costs half of a single pose, of which a control period makes a dozen.
+    # np.broadcast_shapes takes half the time of a single pose, of which a control period makes a dozen.
     leading = () if single else np.broadcast_shapes(rotation.shape[:-2], translation.shape[:-1])
     pose = np.zeros((*leading, 4, 4))
     pose[..., :3, :3] = rotation
@@ -26,14 +25,14 @@ def make_pose(rotation: ArrayLike, translation: ArrayLike) -> Array:
 
 
 def pose_from_quaternion(translation: ArrayLike, quaternion_xyzw: ArrayLike) -> Array:
-    """(..., 4, 4) from (..., 3) [m] and (..., 4), which is normalised."""
+    """Build poses (..., 4, 4) from translations (..., 3) [m] and quaternions (..., 4), which are normalised."""
     quaternion = np.asarray(quaternion_xyzw, np.float64)
     rotation = Rotation.from_quat(quaternion.reshape(-1, 4)).as_matrix()
     return make_pose(rotation.reshape(*quaternion.shape[:-1], 3, 3), translation)
 
 
 def pose_to_quaternion(pose: ArrayLike) -> tuple[Array, Array]:
-    """The inverse of :func:`pose_from_quaternion`: (..., 3) [m] and unit (..., 4) with w >= 0."""
+    """Return translations (..., 3) [m] and unit quaternions (..., 4) with w >= 0 of poses (..., 4, 4)."""
     pose = np.asarray(pose, np.float64)
     quaternion = Rotation.from_matrix(pose[..., :3, :3].reshape(-1, 3, 3)).as_quat()
     quaternion = np.where(quaternion[:, 3:] < 0, -quaternion, quaternion)
@@ -41,33 +40,33 @@ def pose_to_quaternion(pose: ArrayLike) -> tuple[Array, Array]:
 
 
 def rotation_to_wxyz(rotation: ArrayLike) -> Array:
-    """(..., 4) unit quaternion of (..., 3, 3), real part first: MuJoCo's order, and nothing else's here."""
+    """Return unit quaternions (..., 4) in MuJoCo's order w, x, y, z of rotations (..., 3, 3)."""
     rotation = np.asarray(rotation, np.float64)
     quaternion = Rotation.from_matrix(rotation.reshape(-1, 3, 3)).as_quat(scalar_first=True)
     return quaternion.reshape(*rotation.shape[:-2], 4)
 
 
 def rotation_from_wxyz(quaternion_wxyz: ArrayLike) -> Array:
-    """The inverse of :func:`rotation_to_wxyz`; (..., 4) is normalised."""
+    """Return rotations (..., 3, 3) of quaternions (..., 4) in w, x, y, z order, which are normalised."""
     quaternion = np.asarray(quaternion_wxyz, np.float64)
     rotation = Rotation.from_quat(quaternion.reshape(-1, 4), scalar_first=True).as_matrix()
     return rotation.reshape(*quaternion.shape[:-1], 3, 3)
 
 
 def rotation_from_vector(vector: ArrayLike) -> Array:
-    """(..., 3, 3) turn about (..., 3) by its length [rad]."""
+    """Return rotations (..., 3, 3) of rotation vectors (..., 3) [rad]."""
     vector = np.asarray(vector, np.float64)
     return Rotation.from_rotvec(vector.reshape(-1, 3)).as_matrix().reshape(*vector.shape, 3)
 
 
 def rotation_to_6d(rotation: ArrayLike) -> Array:
-    """(..., 6): the first two rows of (..., 3, 3)."""
+    """Return the first two rows (..., 6) of rotations (..., 3, 3)."""
     rotation = np.asarray(rotation, np.float64)
     return rotation[..., :2, :].reshape(*rotation.shape[:-2], 6)
 
 
 def rotation_from_6d(six: ArrayLike) -> Array:
-    """The inverse of :func:`rotation_to_6d`; any two independent rows are orthogonalised.
+    """Return rotations (..., 3, 3) of two independent rows (..., 6), which are orthogonalised.
 
     Gram-Schmidt from the first row; the third row is the cross product.
     """
@@ -79,14 +78,14 @@ def rotation_from_6d(six: ArrayLike) -> Array:
 
 
 def invert_pose(pose: ArrayLike) -> Array:
-    """``a_from_b`` of ``b_from_a``, by transposing the rotation."""
+    """Invert poses (..., 4, 4): ``a_from_b`` of ``b_from_a``, by transposing the rotation."""
     pose = np.asarray(pose, np.float64)
     rotation = np.swapaxes(pose[..., :3, :3], -1, -2)
     return make_pose(rotation, -np.einsum('...ij,...j->...i', rotation, pose[..., :3, 3]))
 
 
 def angle_between(a: ArrayLike, b: ArrayLike) -> Array:
-    """(...) angle of the rotation that takes (..., 3, 3) ``a`` to ``b`` [rad], 0..pi."""
+    """Compute the angle (...) between rotations (..., 3, 3) ``a`` and ``b`` [rad], 0..pi."""
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     # The square of 2 sqrt(2) sin(angle / 2): much cheaper than a rotation vector, for every control tick.
     chord = np.minimum(np.sum(difference * difference, axis=(-2, -1)), 8.0)
@@ -94,31 +93,31 @@ def angle_between(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def interpolate_rotation(start: ArrayLike, end: ArrayLike, fraction: ArrayLike) -> Array:
-    """Along the shortest arc of SO(3) at constant speed; fraction 0 is start, 1 is end."""
+    """Interpolate rotations along the shortest arc at constant speed; fraction 0 is start, 1 is end."""
     return _turned(start, _rotation_vector(start, end), fraction)
 
 
 class PosePath:
-    """Between (..., 4, 4) poses: translation linear, rotation on SO(3). For many fractions of one way."""
+    """Interpolation between two poses (..., 4, 4): translation linear, rotation on SO(3); for many fractions."""
 
     def __init__(self, start: ArrayLike, end: ArrayLike) -> None:
         self._start, self._end = np.asarray(start, np.float64), np.asarray(end, np.float64)
         self._turn = _rotation_vector(self._start[..., :3, :3], self._end[..., :3, :3])
 
-    def at(self, fraction: ArrayLike) -> Array:
-        """(..., 4, 4); fraction 0 is start, 1 is end."""
+    def interpolate(self, fraction: ArrayLike) -> Array:
+        """Return the pose (..., 4, 4) at ``fraction``; 0 is start, 1 is end."""
         share = np.asarray(fraction, np.float64)[..., None]
         return make_pose(_turned(self._start[..., :3, :3], self._turn, fraction),
                          (1.0 - share) * self._start[..., :3, 3] + share * self._end[..., :3, 3])
 
 
 def interpolate_pose(start: ArrayLike, end: ArrayLike, fraction: ArrayLike) -> Array:
-    """:class:`PosePath` for one fraction of each way."""
-    return PosePath(start, end).at(fraction)
+    """Interpolate once between two poses; see :class:`PosePath`."""
+    return PosePath(start, end).interpolate(fraction)
 
 
 def mean_rotation(rotations: ArrayLike, weights: ArrayLike) -> Array:
-    """Weighted chordal mean over the axis before the matrix: (..., N, 3, 3), (..., N) to (..., 3, 3).
+    """Compute the weighted chordal mean over N rotations: (..., N, 3, 3), (..., N) to (..., 3, 3).
 
     The mean quaternion is the leading eigenvector of the weighted outer products
     (Markley et al., Averaging Quaternions, 2007), so the sign of a quaternion does not matter.
@@ -132,7 +131,7 @@ def mean_rotation(rotations: ArrayLike, weights: ArrayLike) -> Array:
 
 
 def is_rigid(pose: ArrayLike, tolerance: float = 1e-3) -> bool:
-    """Whether (..., 4, 4) is finite and every rotation in it orthonormal and right-handed."""
+    """Return whether poses (..., 4, 4) are finite and every rotation is orthonormal and right-handed."""
     pose = np.asarray(pose, np.float64)
     if not np.isfinite(pose).all():
         return False
@@ -143,13 +142,13 @@ def is_rigid(pose: ArrayLike, tolerance: float = 1e-3) -> bool:
 
 
 def _turned(start: ArrayLike, vector: Array, fraction: ArrayLike) -> Array:
-    """A rotation after a fraction of the turn by (..., 3) ``vector``, in its own axes [rad]."""
+    """Rotate ``start`` by a fraction of the rotation vector (..., 3) in its own axes [rad]."""
     step = rotation_from_vector(np.asarray(fraction, np.float64)[..., None] * vector)
     return np.asarray(start, np.float64) @ step
 
 
 def _rotation_vector(start: ArrayLike, end: ArrayLike) -> Array:
-    """(..., 3) turn from start to end, in start's axes [rad]."""
+    """Return the rotation vector (..., 3) from start to end, in start's axes [rad]."""
     relative = np.swapaxes(np.asarray(start, np.float64), -1, -2) @ np.asarray(end, np.float64)
     return Rotation.from_matrix(relative.reshape(-1, 3, 3)).as_rotvec().reshape(relative.shape[:-1])
 

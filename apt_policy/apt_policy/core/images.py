@@ -1,7 +1,4 @@
-"""Fitting a camera image into the square that the model sees, intrinsics included.
-
-Knows pixels only: no message, no encoding, no colour order.
-"""
+"""Letterboxing: scaling a camera image and its intrinsics to the model's square input."""
 
 from typing import NamedTuple
 
@@ -11,18 +8,18 @@ from numpy.typing import NDArray
 
 
 class Letterboxed(NamedTuple):
-    """An image scaled to fit a square and centred in it."""
+    """Image scaled to fit a square and centred in it."""
 
     rgb: NDArray[np.uint8]
     """(S, S, 3), black outside the image."""
     mask: NDArray[np.bool_]
-    """(S, S), true on the image."""
+    """(S, S), True on the image."""
     intrinsics: NDArray[np.float64]
     """(3, 3) [px], pixel centres at +0.5."""
 
 
 def letterbox(rgb: NDArray[np.uint8], intrinsics: NDArray[np.float64], size: int) -> Letterboxed:
-    """Scale (H, W, 3) to fit ``size`` x ``size`` and centre it, moving the intrinsics along.
+    """Scale an image (H, W, 3) to fit ``size`` x ``size`` [px], centre it, and adapt its intrinsics.
 
     Width and height are rounded to whole pixels separately and the intrinsics follow the
     rounded scale exactly.
@@ -40,7 +37,7 @@ def letterbox(rgb: NDArray[np.uint8], intrinsics: NDArray[np.float64], size: int
 
 
 def whole_halvings(height: int, width: int, size: int) -> int:
-    """How often both sides of an image are halved, exactly, before :func:`letterbox` does anything else to it."""
+    """Count how often :func:`letterbox` halves both sides of an image before it resizes."""
     scale = size / max(height, width)
     inner_h, inner_w = max(1, round(height * scale)), max(1, round(width * scale))
     count = 0

@@ -1,8 +1,7 @@
-"""What one camera and one arm contribute to an observation, as of an instant.
+"""Inputs of one camera and one arm to an observation, as of an instant.
 
-Adding stores a reference and returns; looking decodes. A missing, stale or bad input is a
-:class:`Hold` that carries the stream, never a zero or an identity. Knows neither
-subscriptions nor the wall clock: every instant is given.
+Adding a message stores a reference; reading decodes. A missing, stale or bad input gives a
+:class:`Hold` that names the stream, never a zero or an identity. All instants are arguments.
 """
 
 import math
@@ -29,16 +28,13 @@ from apt_policy.core.transforms import TransformError, TransformSource
 
 Array = NDArray[np.float64]
 
-# Deep enough that an image from before the newest TF is still there: a 20 Hz publisher is 3 images late.
+# Enough to contain an image from before the newest TF: a 20 Hz TF publisher lags 3 images behind.
 _IMAGES_KEPT = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Link:
-    """A frame that TF places relative to an arm's base, whose own place the contract knows.
-
-    What is asked for is the frame, or something that is mounted on it.
-    """
+    """TF frame relative to an arm's base, whose pose in the world is in the contract."""
 
     base: str
     frame: str
@@ -46,22 +42,22 @@ class Link:
     """(4, 4)."""
     transforms: TransformSource
     frame_from_mounted: Array | None = None
-    """(4, 4) place in the frame of what is fixed to it and meant; None means the frame itself."""
+    """(4, 4) pose of an object mounted on the frame; None for the frame itself."""
 
     @property
     def name(self) -> str:
-        """As a stream is called in reports and holds."""
+        """Name of the stream in reports and holds."""
         return f'TF {self.base} -> {self.frame}'
 
     def newest_ns(self) -> int | Hold:
-        """The newest instant at which the frame's place is known; 0 if it never moves."""
+        """Return the newest instant with a pose [ns], 0 for a static frame, or a hold if there is none."""
         try:
             return self.transforms.latest_common_ns(self.base, self.frame)
         except TransformError as error:
             return self._hold(HoldReason.MISSING_STREAM, str(error))
 
     def pose(self, stamp_ns: int) -> Array | Hold:
-        """Its place in the world (4, 4) at an instant not after :meth:`newest_ns`."""
+        """Return the pose in the world (4, 4) at an instant not after :meth:`newest_ns`, or a hold."""
         try:
             base_from_frame = self.transforms.lookup(self.base, self.frame, stamp_ns)
         except TransformError as error:
@@ -75,7 +71,7 @@ class Link:
         return Hold(reason=reason, detail=f'{self.name}: {what}', stream=self.name)
 
     def report(self, tick_ns: int, max_age_s: float) -> StreamReport:
-        """Age of the newest transform; TF has no rate of its own."""
+        """Report the age of the newest transform; TF has no expected rate."""
         newest = self.newest_ns()
         age_s = -1.0 if isinstance(newest, Hold) else max(0, tick_ns - newest) / 1e9 if newest else 0.0
         return StreamReport(stream=self.name, age_s=age_s, max_age_s=max_age_s, rate_hz=0.0,
@@ -83,10 +79,18 @@ class Link:
 
 
 class CameraInput:
-    """The images of one camera, its intrinsics and its pose."""
+    """Images, intrinsics and pose of one camera."""
 
     def __init__(self, name: str, camera: Camera, size: int, link: Link | None, base: TimeBase) -> None:
-        """``link`` places a moving camera, whose contract has no fixed pose; ``size`` is the view's [px]."""
+        """Create the input of one camera.
+
+        Args:
+            name: camera name in the contract.
+            camera: its part of the contract.
+            size: side of the view [px].
+            link: TF frame of a moving camera; None for a camera with a fixed pose.
+            base: time base of the images.
+        """
         self.name = name
         self._camera, self._size, self._link, self._base = camera, size, link, base
         fixed = camera.world_from_camera
@@ -97,23 +101,23 @@ class CameraInput:
         self._seen: tuple[Any, Any, View] | None = None
 
     def add_image(self, message: Any, receive_ns: int) -> Arrival:
-        """Keep a reference to sensor_msgs/Image or CompressedImage."""
+        """Store a reference to sensor_msgs/Image or CompressedImage."""
         with self._lock:
-            return self._images.add(_instant(message, receive_ns, self._base), message)
+            return self._images.push(_instant(message, receive_ns, self._base), message)
 
     def add_info(self, message: Any) -> None:
-        """Keep a reference to the newest sensor_msgs/CameraInfo."""
+        """Store a reference to the newest sensor_msgs/CameraInfo."""
         with self._lock:
             self._info = message
 
     def clear(self) -> None:
-        """Forget the images; the intrinsics outlive a jump of the clock."""
+        """Drop the images; the intrinsics stay valid after a jump of the clock."""
         with self._lock:
             self._images.clear()
             self._seen = None
 
     def view(self, tick_ns: int) -> View | Hold:
-        """The newest image not after the tick whose camera pose is known, decoded once."""
+        """Return the newest image not after the tick with a known camera pose, or a hold; images are decoded once."""
         with self._lock:
             images, info, seen = self._images.until(tick_ns), self._info, self._seen
             absent = _absence(self.name, self._images, tick_ns)
@@ -135,7 +139,7 @@ class CameraInput:
         return view
 
     def reports(self, tick_ns: int) -> tuple[StreamReport, ...]:
-        """The images, and the TF link of a moving camera."""
+        """Report the images, and the TF frame of a moving camera."""
         with self._lock:
             images = self._images.report(self.name, tick_ns, max_age_s=self._camera.max_age_s,
                                          expected_hz=self._camera.rate_hz)
@@ -157,7 +161,7 @@ class CameraInput:
             behind = (fresh[0].stamp_ns - newest) / 1e9
             return Hold(reason=HoldReason.STALE_STREAM, stream=self._link.name, detail=(
                 f'{self._link.name}: {behind:.3f} s older than the newest image of {self.name}, and no '
-                f'image within {self._camera.max_age_s:g} s is as old as that'))
+                f'image of the last {self._camera.max_age_s:g} s is as old as that'))
         pose = self._link.pose(known.stamp_ns)
         return pose if isinstance(pose, Hold) else (known, pose)
 
@@ -178,30 +182,38 @@ class CameraInput:
 
 
 class ArmInput:
-    """The joint states of one arm and its end-effector's place in TF."""
+    """Joint states of one arm and the TF pose of its end-effector."""
 
     def __init__(self, name: str, arm: Arm, link: Link, base: TimeBase, reach_s: float) -> None:
-        """``reach_s`` is how far back :meth:`state` must be able to answer [s]."""
+        """Create the input of one arm.
+
+        Args:
+            name: arm name in the contract.
+            arm: its part of the contract.
+            link: TF frame of its end-effector.
+            base: time base of the joint states.
+            reach_s: age of the oldest instant that :meth:`state` must answer [s].
+        """
         self.name = name
         self._stream = f'{name} joint_states'
         self._arm, self._link, self._base = arm, link, base
         self._joints = (*arm.joints, arm.gripper_state.joint)
         self._lock = Lock()
-        # Twice what the rate asks for, should the driver publish faster than the contract says.
+        # Twice the number at the expected rate, because a driver may publish faster than the contract says.
         self._states: Stream[Any] = Stream(8 + math.ceil(2 * arm.state_rate_hz * (reach_s + arm.max_age_s)))
 
     def add_joint_state(self, message: Any, receive_ns: int) -> Arrival:
-        """Keep a reference to sensor_msgs/JointState."""
+        """Store a reference to sensor_msgs/JointState."""
         with self._lock:
-            return self._states.add(_instant(message, receive_ns, self._base), message)
+            return self._states.push(_instant(message, receive_ns, self._base), message)
 
     def clear(self) -> None:
-        """Forget the joint states."""
+        """Drop the joint states."""
         with self._lock:
             self._states.clear()
 
     def state(self, stamp_ns: int) -> ArmState | Hold:
-        """The arm at an instant: pose interpolated in TF, or the newest if TF ends before it."""
+        """Return the arm state at an instant, or a hold; the pose is interpolated, or the newest if TF ends before."""
         opening = self._opening(stamp_ns)
         if isinstance(opening, Hold):
             return opening
@@ -215,14 +227,14 @@ class ArmInput:
         return pose if isinstance(pose, Hold) else ArmState(world_from_ee=pose, gripper=opening)
 
     def reports(self, tick_ns: int) -> tuple[StreamReport, ...]:
-        """The joint states and the TF link."""
+        """Report the joint states and the TF frame."""
         with self._lock:
             states = self._states.report(self._stream, tick_ns, max_age_s=self._arm.max_age_s,
                                          expected_hz=self._arm.state_rate_hz)
         return states, self._link.report(tick_ns, self._arm.max_age_s)
 
     def _opening(self, stamp_ns: int) -> float | Hold:
-        """As of the instant; between two states that are both known, linear."""
+        """Return the gripper opening at the instant, linear between two known states, or a hold."""
         with self._lock:
             before, after = self._states.around(stamp_ns)
             absent = _absence(self._stream, self._states, stamp_ns)
@@ -241,7 +253,7 @@ class ArmInput:
         return opening_from_reading(reading, self._arm.gripper_state)
 
     def _reading(self, message: Any) -> float:
-        # All joints are checked: TF made from a bad one cannot be trusted either.
+        # All joints are checked, because TF is computed from them too.
         return decode_joint_positions(message, self._joints)[self._arm.gripper_state.joint]
 
 
@@ -250,10 +262,10 @@ def _instant(message: Any, receive_ns: int, base: TimeBase) -> int:
 
 
 def _absence(name: str, stream: Stream[Any], tick_ns: int) -> Hold:
-    """Why nothing of the stream may be used at the tick."""
+    """Describe why the stream has no usable message at the tick."""
     if stream.newest_ns is not None:
         ahead = (stream.newest_ns - tick_ns) / 1e9
-        detail = f'nothing before the tick yet; its newest message is stamped {ahead:.3f} s after it'
+        detail = f'no message before the tick yet; the newest one is stamped {ahead:.3f} s after it'
     elif stream.unstamped:
         detail = (f'{stream.unstamped} messages without a stamp were refused; set header.stamp in the '
                   'driver, or the time base of this stream to receive')

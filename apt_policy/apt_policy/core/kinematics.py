@@ -1,7 +1,7 @@
-"""Forward kinematics: from joint positions to the place of the end-effector in the arm's base.
+"""Forward kinematics: from joint positions to the end-effector pose in the arm's base.
 
-The chain is the contract's, so that whoever has joint positions only (bags of commands, joint
-space datasets) speaks of the same end-effector as TF does. No limits, no inverse.
+The chain comes from the contract, so that data with joint positions only (bags of commands, joint
+space datasets) gives the same end-effector as TF.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,25 +10,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from apt_policy.core.contract import Arm, RobotContract
+from apt_policy.core.errors import UserError
 from apt_policy.core.geometry import make_pose, rotation_from_vector
 from apt_policy.core.placement import Chain
 
 Array = NDArray[np.float64]
 
 
-class KinematicsError(ValueError):
-    """An arm whose chain the contract does not describe; the message says what to add."""
+class KinematicsError(UserError, ValueError):
+    """Error of an arm without a chain in the contract; the message says what to add."""
 
 
 def required_chain(name: str, arm: Arm, without: str) -> Chain:
-    """Get the chain of ``arm``.
+    """Return the kinematic chain of ``arm``.
 
     Args:
-        name: of the arm, for the message.
-        without: what cannot be done without it, for the message.
+        name: name of the arm, for the message.
+        arm: its part of the contract.
+        without: consequence of a missing chain, for the message.
 
     Raises:
-        KinematicsError: the contract has none.
+        KinematicsError: the contract has no chain for the arm.
     """
     if arm.chain is None:
         raise KinematicsError(f'arms.{name}.chain is not in the contract, so {without}')
@@ -36,13 +38,13 @@ def required_chain(name: str, arm: Arm, without: str) -> Chain:
 
 
 class ForwardKinematics:
-    """One arm's chain of revolute joints."""
+    """Forward kinematics of one arm of revolute joints."""
 
     def __init__(self, name: str, arm: Arm) -> None:
-        """Take the chain of ``arm``.
+        """Read the chain of ``arm``.
 
         Raises:
-            KinematicsError: the contract has none for it.
+            KinematicsError: the contract has no chain for the arm.
         """
         chain = required_chain(name, arm, 'end-effector poses cannot be made of joint '
                                'positions; add the chain (docs/convert.md), or take poses from TF')
@@ -52,10 +54,10 @@ class ForwardKinematics:
         self._last_from_ee = chain.ee.matrix
 
     def base_from_ee(self, positions: ArrayLike) -> Array:
-        """(..., 4, 4) for (..., J) joint positions [rad], in the order of :attr:`joints`.
+        """Compute poses (..., 4, 4) of joint positions (..., J) [rad], in the order of :attr:`joints`.
 
         Raises:
-            ValueError: another number of joints.
+            ValueError: the number of joints differs from the chain's.
         """
         angles = np.asarray(positions, np.float64)
         if angles.shape[-1:] != (len(self._axes),):
@@ -69,9 +71,9 @@ class ForwardKinematics:
 
 
 def forward_kinematics(contract: RobotContract, arms: Sequence[str] | None = None) -> Mapping[str, ForwardKinematics]:
-    """The chain of every arm, or of those named.
+    """Create the forward kinematics of every arm, or of those named.
 
     Raises:
-        KinematicsError: the contract has none for one of them.
+        KinematicsError: the contract has no chain for one of them.
     """
     return {name: ForwardKinematics(name, contract.arms[name]) for name in (arms or contract.arms)}

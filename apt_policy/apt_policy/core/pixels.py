@@ -1,8 +1,6 @@
-"""From an image message's bytes to an array: the one place that calls an image library.
+"""Conversion of image messages to arrays by ``cv_bridge``, or by ``rosbags.image`` where there is no ROS distribution.
 
-``cv_bridge`` where a ROS distribution has it, ``rosbags.image`` elsewhere. Neither
-checks its input well, so callers do that first (``decode``). Messages are read by
-attribute. Nothing is known of cameras or of what the image shows.
+Neither library checks its input well, so callers do that first (``decode``). Messages are read by attribute.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,22 +20,22 @@ BYTES_PER_PIXEL = {
     'bayer_rggb8': 1, 'bayer_bggr8': 1, 'bayer_gbrg8': 1, 'bayer_grbg8': 1,
     'bayer_rggb16': 2, 'bayer_bggr16': 2, 'bayer_gbrg16': 2, 'bayer_grbg16': 2,
 }
-"""Every encoding of sensor_msgs/Image that can be read."""
+"""Supported encodings of sensor_msgs/Image, with their bytes per pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelReader:
-    """One library's way to read images."""
+    """Image functions of one library."""
 
     to_rgb: Callable[[Any], AnyArray]
-    """sensor_msgs/Image of any supported encoding as (H, W, 3) uint8, red first."""
+    """From sensor_msgs/Image of any supported encoding to (H, W, 3) uint8 RGB."""
     decompress: Callable[[Any], AnyArray]
-    """sensor_msgs/CompressedImage as (H, W) or (H, W, 3), the file's blue first."""
+    """From sensor_msgs/CompressedImage to (H, W) or (H, W, 3) BGR."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedImage:
-    """A sensor_msgs/Image whose rows follow each other without padding."""
+    """Image with the fields of sensor_msgs/Image whose rows have no padding."""
 
     encoding: str
     height: int
@@ -49,10 +47,10 @@ class PackedImage:
 
 @cache
 def pixel_readers() -> Mapping[str, PixelReader]:
-    """Every reader that can be imported here, by the name of its library, best first.
+    """Return the readers of all installed image libraries by library name, the preferred one first.
 
     Raises:
-        ImportError: there is none.
+        ImportError: no image library is installed.
     """
     readers: dict[str, PixelReader] = {}
     for name, build in (('cv_bridge', _cv_bridge_reader), ('rosbags.image', _rosbags_reader)):
@@ -79,7 +77,7 @@ def _rosbags_reader(library: Any) -> PixelReader:
 
 
 def _packed(message: Any) -> Any:
-    """``message``, or a copy without the padding that rosbags does not know."""
+    """Return ``message``, or a copy without row padding, which rosbags does not support."""
     row = len(message.data) // message.height
     used = message.width * BYTES_PER_PIXEL[message.encoding]
     if row == used:

@@ -1,7 +1,4 @@
-"""Where things of the robot stand relative to each other, as the contract's file says it.
-
-A fixed placement, and a chain of joints. What stands there is the contract's matter.
-"""
+"""Calibrated poses and kinematic chains in the robot contract."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +24,12 @@ class Placement:
     def _unit_quaternion(self) -> 'Placement':
         norm = float(np.linalg.norm(self.quaternion_xyzw))
         if not abs(norm - 1.0) < 1e-3:
-            raise ValueError(f'quaternion_xyzw has length {norm:.4f}; a rotation needs 1')
+            raise ValueError(f'quaternion_xyzw has length {norm:.4f}; expected a unit quaternion')
         return self
 
     @property
     def matrix(self) -> NDArray[np.float64]:
-        """The same as a (4, 4) matrix."""
+        """Pose as a (4, 4) matrix."""
         return pose_from_quaternion(self.translation, self.quaternion_xyzw)
 
 
@@ -41,9 +38,9 @@ class Joint:
     """One revolute joint of a chain."""
 
     place: Placement
-    """Of the joint at its zero, in the frame of the joint before it, or of the arm's base."""
+    """Pose of the joint at its zero position, in the frame of the previous joint or of the arm's base."""
     axis: Vector3
-    """Unit, in the joint's own frame."""
+    """Unit axis in the joint's own frame."""
 
     @model_validator(mode='after')
     def _unit_axis(self) -> 'Joint':
@@ -54,15 +51,15 @@ class Joint:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Chain:
-    """From an arm's base to its end-effector."""
+    """Kinematic chain from an arm's base to its end-effector."""
 
     links: tuple[Joint, ...]
-    """One per entry of :attr:`Arm.joints`, from the base on."""
+    """One joint per entry of :attr:`Arm.joints`, from the base on."""
     ee: Placement
-    """The end-effector in the frame of the last joint."""
+    """Pose of the end-effector in the frame of the last joint."""
 
     @property
     def axes(self) -> NDArray[np.float64]:
-        """(J, 3) axes of the joints, of length 1 to the last bit: files round them."""
+        """(J, 3) unit axes of the joints, normalised because contract files round them."""
         axes = np.array([link.axis for link in self.links])
         return axes / np.linalg.norm(axes, axis=1, keepdims=True)

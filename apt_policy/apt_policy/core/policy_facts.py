@@ -1,6 +1,6 @@
-"""The facts about a robot that trained weights depend on, as a checkpoint remembers them.
+"""Facts about a robot that trained weights depend on, as stored in a checkpoint.
 
-A robot contract has all of them and many more; where only a checkpoint is at hand, these suffice to plan.
+A robot contract contains all of them. They suffice to plan with a checkpoint but without a contract.
 """
 
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class ArmFacts:
-    """One arm."""
+    """Facts about one arm."""
 
     reference_cameras: tuple[str, ...]
-    """Candidates for the frame that actions are expressed in, best first."""
+    """Cameras whose frame actions may be expressed in, best first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyFacts:
-    """One robot; every field means what it means in :class:`~apt_policy.core.contract.RobotContract`."""
+    """Facts about one robot; fields as in :class:`~apt_policy.core.contract.RobotContract`."""
 
     name: str
-    """Where the facts come from."""
+    """Source of the facts, such as the path of a checkpoint."""
     cameras: tuple[str, ...]
     arms: Mapping[str, ArmFacts]
     image_size: int
@@ -38,7 +38,11 @@ class PolicyFacts:
 
 
 def policy_facts_from_dict(facts: Mapping[str, Any], *, source: str) -> PolicyFacts:
-    """Read what :meth:`~apt_policy.core.contract.RobotContract.policy_facts` wrote; ``source`` is named in errors.
+    """Parse the output of :meth:`~apt_policy.core.contract.RobotContract.policy_facts`.
+
+    Args:
+        facts: flat dictionary from a checkpoint.
+        source: name of the facts' origin.
 
     Raises:
         KeyError: a fact is missing.

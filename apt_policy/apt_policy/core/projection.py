@@ -1,4 +1,4 @@
-"""Pinhole projection: from points in the world to pixels of a camera. It knows neither ROS nor any simulator."""
+"""Pinhole projection of world points into a camera image."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,12 +15,12 @@ def camera_from_points(points: ArrayLike, world_from_camera: ArrayLike) -> Array
 
 
 def project(points: ArrayLike, intrinsics: ArrayLike, world_from_camera: ArrayLike) -> Array:
-    """Project world points into an image, which they may miss.
+    """Project world points into an image; points may lie outside of it.
 
     Args:
-        points: (..., 3) in the world [m].
-        intrinsics: (3, 3) [px].
-        world_from_camera: (4, 4), optical frame: x right, y down, z forward.
+        points: (..., 3) points in the world [m].
+        intrinsics: (3, 3) camera matrix [px].
+        world_from_camera: (4, 4) pose of the optical frame: x right, y down, z forward.
 
     Returns:
         (..., 2) pixel coordinates, NaN for points behind the camera.

@@ -1,16 +1,15 @@
-"""What no target may do, whoever computed it: the last word before an arm.
+"""Safety filter: the last check of every target before it is sent to an arm.
 
-Applied by the policy loop and again by the IK bridge. In this order: finite -> workspace
-box and gripper range -> a first target near the measured pose, else refuse -> linear,
-angular and gripper speed from the last executed target. Knows nothing of topics, clocks
-or plans.
+The policy loop applies it, and the IK bridge applies it again. The checks in order: finite values; workspace
+box and gripper range (clamped); distance of a first target from the measured pose (refused); linear,
+angular and gripper speed from the last executed target (clamped).
 
-Speeds count from the last *executed* target, not from the measured pose, because an arm
-that is sent its own measured pose sags. After a gap of more than ``max_gap_s`` (or
-:meth:`SafetyFilter.recheck`, or a clock that stepped back) the next target counts as a
-first one again: it must lie near the measured pose, and if the arm still stands where it
-was left the speeds go on counting from the last executed target, else from the measured
-pose. A gap never buys a longer step: one step may use two control periods at most.
+Speeds are measured from the last *executed* target, not from the measured pose, because an arm
+that is sent its own measured pose sags. After a gap of more than ``max_gap_s``, after
+:meth:`SafetyFilter.recheck`, or after a clock that stepped back, the next target is a
+first one again: it must lie near the measured pose. If the arm is still at its last executed target,
+speeds are measured from that target, else from the measured pose. One step is limited to two control
+periods of motion, whatever the gap.
 """
 
 from dataclasses import dataclass
@@ -25,12 +24,12 @@ from apt_policy.core.sample import ArmState, Hold, HoldReason
 
 Array = NDArray[np.float64]
 
-# A target at its limit passes unchanged in spite of rounding.
+# Keeps a target exactly at its limit unchanged in spite of rounding.
 _SLACK = 1.0 + 1e-9
 
 
 class Clamp(Flag):
-    """Which bounds a target met."""
+    """Bounds that limited a target."""
 
     NONE = 0
     WORKSPACE = auto()
@@ -42,43 +41,51 @@ class Clamp(Flag):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SafeTarget:
-    """A target that may be sent."""
+    """Target that may be sent to an arm."""
 
     world_from_ee: Array
     """(4, 4)."""
     gripper: float
     """0 closed .. 1 open."""
     clamps: Clamp = Clamp.NONE
-    """What had to be changed."""
+    """Bounds that changed the target."""
 
 
 class SafetyFilter:
-    """Checks targets arm by arm against the contract's limits.
+    """Filter of targets, arm by arm, against the contract's limits.
 
-    :meth:`check` decides and changes nothing; :meth:`executed` records what was sent, so a
-    target that is checked but not sent never counts.
+    :meth:`check` has no side effect; :meth:`executed` records a target that was sent, so a
+    target that is checked but not sent has no influence.
     """
 
     def __init__(self, contract: RobotContract, *, max_gap_s: float = 0.2) -> None:
-        """``max_gap_s``: a longer time without an executed target makes the next a first one [s]."""
+        """Create the filter.
+
+        Args:
+            contract: robot contract with the limits.
+            max_gap_s: time without an executed target after which the next one is a first target [s].
+        """
         self._contract = contract
         self._max_gap_s = max_gap_s
         self._period_s = 1.0 / contract.control_rate_hz
         self._last: dict[str, tuple[SafeTarget, int]] = {}
         self._moving: set[str] = set()
         self.warnings = _unset_bounds(contract)
-        """One sentence per bound that the contract leaves unset; to be logged loudly, once."""
+        """One sentence per bound that the contract leaves unset, for the log."""
 
     def check(self, arm: str, world_from_ee: ArrayLike, gripper: float, *, measured: ArmState | None,
               now_ns: int) -> SafeTarget | Hold:
-        """What may be sent instead of the wanted target, or why nothing may.
+        """Clamp the wanted target to the limits, or refuse it.
 
         Args:
-            arm: name in the contract.
+            arm: arm name in the contract.
             world_from_ee: wanted pose (4, 4).
-            gripper: wanted opening.
-            measured: where the arm is; needed for a first target only.
-            now_ns: instant of sending.
+            gripper: wanted opening, 0 closed .. 1 open.
+            measured: measured state of the arm; needed for a first target only.
+            now_ns: instant of sending [ns].
+
+        Returns:
+            The target that may be sent, or a hold with the reason for the refusal.
         """
         pose, opening = np.asarray(world_from_ee, np.float64), float(gripper)
         if not (np.isfinite(pose).all() and np.isfinite(opening)):
@@ -93,16 +100,16 @@ class SafetyFilter:
         return origin if isinstance(origin, Hold) else self._slewed(origin, wanted, self._period_s)
 
     def executed(self, arm: str, target: SafeTarget, now_ns: int) -> None:
-        """Record that ``target`` was sent: speeds count from it."""
+        """Record that ``target`` was sent; the next speeds are measured from it."""
         self._last[arm] = (target, now_ns)
         self._moving.add(arm)
 
     def recheck(self) -> None:
-        """Let the next target of every arm count as a first one: after a reset or a re-enable."""
+        """Treat the next target of every arm as a first one, as after a reset or a re-enable."""
         self._moving.clear()
 
     def _elapsed_s(self, arm: str, now_ns: int) -> float | None:
-        """Since the last executed target [s]; None where the next one is a first one."""
+        """Return the time since the last executed target [s]; None if the next one is a first target."""
         if arm not in self._moving:
             return None
         elapsed_s = (now_ns - self._last[arm][1]) / 1e9
@@ -120,7 +127,7 @@ class SafetyFilter:
         return SafeTarget(world_from_ee=pose, gripper=opening, clamps=clamps)
 
     def _first_origin(self, arm: str, wanted: SafeTarget, measured: ArmState | None) -> SafeTarget | Hold:
-        """What the speeds of a first target count from."""
+        """Return the target that the speeds of a first target are measured from, or a hold."""
         if measured is None:
             return Hold(reason=HoldReason.MISSING_STREAM,
                         detail=f'{arm}: no measured pose to compare a first target with')
@@ -160,14 +167,14 @@ class SafetyFilter:
 
 
 def _share(speed: float | None, step_s: float, wanted: float) -> float:
-    """The part of a wanted step that a speed allows, 1 if all of it."""
+    """Return the share 0..1 of a wanted step that a speed limit allows."""
     if speed is None or wanted <= speed * step_s * _SLACK:
         return 1.0
     return speed * step_s / wanted
 
 
 def _separation(a: Array, b: Array) -> tuple[float, float]:
-    """Distance [m] and angle [rad] between two poses."""
+    """Compute distance [m] and angle [rad] between two poses."""
     return float(np.linalg.norm(a[:3, 3] - b[:3, 3])), float(angle_between(a[:3, :3], b[:3, :3]))
 
 

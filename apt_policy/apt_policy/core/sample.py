@@ -1,8 +1,4 @@
-"""The vocabulary: what one observation and one plan are made of.
-
-Everything that crosses a module boundary of the suite is one of these values. It
-knows nothing of ROS, of files, or of torch; the converter, the live node and the
-simulator all speak it.
+"""Values of observations, chunks and targets, shared by the live node, the converter and the simulator.
 
 Frames are named left to right: ``world_from_ee`` expresses the end-effector in the
 world. Lengths are metres, angles radians, times nanoseconds on the clock of the
@@ -17,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class HoldReason(IntEnum):
-    """Why no new target is published; the arm then keeps its last command.
+    """Reason why no new target is published; the arms then keep their last command.
 
     The values are those of the constants in ``apt_msgs/PolicyStatus``.
     """
@@ -41,23 +37,23 @@ class HoldReason(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
-    """The outcome of a control tick that must not move the arm."""
+    """Outcome of a control tick without a target."""
 
     reason: HoldReason
     detail: str = ''
-    """For people; nothing is decided by it."""
+    """Sentence for the user."""
     stream: str | None = None
-    """The input stream that is to blame, called as in a ``StreamReport``; None where none is."""
+    """Name of the input stream that caused the hold, as in a ``StreamReport``; None if no stream did."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """What one camera contributes to an observation, at the model's image size."""
+    """Image of one camera at the model's image size, with its intrinsics and pose."""
 
     rgb: NDArray[np.uint8]
-    """(S, S, 3), letterboxed."""
+    """(S, S, 3) RGB, letterboxed."""
     mask: NDArray[np.bool_]
-    """(S, S), false on the letterbox's borders."""
+    """(S, S), False on the letterbox's borders."""
     intrinsics: NDArray[np.float64]
     """(3, 3) pinhole matrix of the letterboxed image [px], pixel centres at +0.5."""
     world_from_camera: NDArray[np.float64]
@@ -67,7 +63,7 @@ class View:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArmState:
-    """Where one arm is."""
+    """Pose and gripper opening of one arm."""
 
     world_from_ee: NDArray[np.float64]
     """(4, 4)."""
@@ -77,53 +73,54 @@ class ArmState:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Observation:
-    """All that the policy may know at one instant; nothing in it is newer than ``stamp_ns``."""
+    """Input of the policy at one instant; nothing in it is newer than ``stamp_ns``."""
 
     stamp_ns: int
     prompt: str
     views: tuple[View | None, ...]
-    """One entry per camera of the contract, in its order; None where a camera is absent."""
+    """One entry per camera of the contract, in its order; None for an absent camera."""
     history: tuple[tuple[ArmState | None, ...], ...]
-    """Oldest first; the last entry is the present. Arms in the contract's order, None if absent."""
+    """Arm states of past instants, oldest first; the last entry is the present. Arms are in the contract's order, None
+    if absent."""
 
     @property
     def arms(self) -> tuple[ArmState | None, ...]:
-        """The present state of every arm."""
+        """Present state of every arm."""
         return self.history[-1]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chunk:
-    """A plan: T future states of every arm.
+    """Action chunk: T future states of every arm.
 
     Row k is due at ``stamp_ns + (k + 1) * step_ns``.
     """
 
     stamp_ns: int
-    """Instant of the observation that the plan was made from."""
+    """Stamp of the observation that the chunk was planned from."""
     step_ns: int
     world_from_ee: NDArray[np.float64]
     """(T, A, 4, 4)."""
     gripper: NDArray[np.float64]
     """(T, A), 0 closed .. 1 open."""
     valid_arms: NDArray[np.bool_]
-    """(A,); rows of an arm that was absent mean nothing."""
+    """(A,); rows of an absent arm are undefined."""
     epoch: int
-    """Bumped by a new prompt, a reset or a re-enable; chunks of an older epoch are dropped."""
+    """Counter that a new prompt, a reset or a re-enable increments; chunks of an older epoch are dropped."""
     prompt: str
     inference_s: float
-    """Time that the planner took, wall clock [s]."""
+    """Duration of planning, wall clock [s]."""
 
     @property
     def due_ns(self) -> NDArray[np.int64]:
-        """(T,) instants at which the rows are due."""
+        """(T,) instants at which the rows are due [ns]."""
         steps = np.arange(1, len(self.gripper) + 1, dtype=np.int64)
         return self.stamp_ns + steps * self.step_ns
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
-    """What both arms are told in one control tick."""
+    """Target of all arms for one control tick."""
 
     due_ns: int
     """Intended execution time."""

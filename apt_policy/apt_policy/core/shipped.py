@@ -1,6 +1,6 @@
-"""Files that ship with the suite, found from any working directory and without ROS.
+"""Look-up of files that ship with the suite, from any working directory and without ROS.
 
-Looks where ament would, in the share folders of AMENT_PREFIX_PATH, then in the source tree around this file.
+The share folders of AMENT_PREFIX_PATH are searched first, then the source tree around this file.
 """
 
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 from apt_policy.core.contract import ContractError
 
 _HOME = 'apt_bringup'
-"""The package that contracts are installed with."""
+"""Package that contracts are installed with."""
 
 
 def shipped_contract(name: str) -> Path:
     """Find the contract file ``name``, such as ``aloha.yaml``.
 
     Raises:
-        ContractError: there is none of that name; the message lists where it was looked for.
+        ContractError: there is no such file; the message lists the searched folders.
     """
     folders = [folder / 'config' for folder in share_folders(_HOME)]
     found = next((folder / name for folder in folders if (folder / name).is_file()), None)
@@ -28,7 +28,7 @@ def shipped_contract(name: str) -> Path:
 
 
 def share_folders(package: str) -> list[Path]:
-    """Return the folders that files of ``package`` may lie in, first the one to prefer; only existing ones."""
+    """Return the existing folders that may contain files of ``package``, in order of preference."""
     prefixes = filter(None, os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep))
     shares = [Path(prefix) / 'share' / package for prefix in prefixes]
     # Modules of a build with links resolve into the sources.

@@ -1,7 +1,7 @@
-"""SIGINT and SIGTERM as one request that a program looks at when it is ready to end.
+"""SIGINT and SIGTERM as one stop request that a program polls.
 
-Knows nothing of what is being ended, and imports nothing heavy: it stands before anything else is loaded. A program
-with it initialises ``rclpy`` without handlers of its own, so that its context stays valid until all is put away.
+This module imports nothing heavy, so that handlers are installed before anything else is loaded. A program that uses it
+initialises ``rclpy`` without signal handlers, so that its context stays valid during the shutdown.
 """
 
 import _thread
@@ -13,55 +13,55 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_LOOK_S = 1.0
-"""How long a wait goes without looking at the count: where no thread can be started, nothing else says it."""
+_POLL_S = 1.0
+"""Period at which a wait polls the count [s], for the case that the handler could not start a thread."""
 
 
 class StopRequest(threading.Event):
-    """An event that signals set, at any instant and any number of times."""
+    """Event that signals set, at any instant and any number of times."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
-        """How often it was asked for."""
+        """Number of requests so far."""
         self.on_request: Callable[[], None] | None = None
-        """Called by the signal handler each time, after it was counted; may raise, which interrupts the main thread."""
+        """Callback of the signal handler, called after each request was counted; raising interrupts the main thread."""
 
-    def ask(self, *_: object) -> None:
-        """As a signal handler."""
+    def request_stop(self, *_: object) -> None:
+        """Count a request and set the event; usable as a signal handler."""
         self.count += 1
-        # The interrupted code may be holding the event's own lock in wait(): setting it here could wait for ever.
+        # The interrupted code may hold the event's lock in wait(), so setting the event here could deadlock.
         with suppress(RuntimeError):
             _thread.start_new_thread(self.set, ())
         if self.on_request is not None:
             self.on_request()
 
     def is_set(self) -> bool:
-        """Whether it was asked for, from the signal on."""
+        """Return whether a stop was requested; True from the signal on."""
         return self.count > 0 or super().is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is asked for, at most ``timeout`` [s]; whether it was."""
+        """Wait for a stop request, at most ``timeout`` [s]; return whether there was one."""
         end_s = math.inf if timeout is None else time.monotonic() + timeout
         while not self.is_set():
             left_s = end_s - time.monotonic()
-            super().wait(max(0.0, min(_LOOK_S, left_s)))
-            if left_s <= _LOOK_S:
+            super().wait(max(0.0, min(_POLL_S, left_s)))
+            if left_s <= _POLL_S:
                 break
         return self.is_set()
 
 
 def handle_stop_signals() -> StopRequest:
-    """Have SIGINT and SIGTERM handled until the process ends; main thread only."""
+    """Handle SIGINT and SIGTERM until the process ends; call it in the main thread."""
     stop = StopRequest()
     for number in _SIGNALS:
-        signal.signal(number, stop.ask)
+        signal.signal(number, stop.request_stop)
     return stop
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Have both signals handled within the block; main thread only."""
+    """Handle both signals within the block; call it in the main thread."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield handle_stop_signals()
@@ -70,9 +70,12 @@ def stop_requests() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def heed_parent_only() -> StopRequest:
-    """In a process that works for another one: Ctrl-C reaches the whole group, but the parent decides, with SIGTERM."""
+def ignore_interrupts() -> StopRequest:
+    """Ignore SIGINT and handle SIGTERM, for a worker process whose parent decides when it ends.
+
+    Ctrl-C reaches the whole process group.
+    """
     stop = StopRequest()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, stop.ask)
+    signal.signal(signal.SIGTERM, stop.request_stop)
     return stop

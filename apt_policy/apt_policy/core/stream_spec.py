@@ -1,7 +1,6 @@
-"""What is known of one stream: its topic, its message type, its quality of service, and who needs it.
+"""Description of a stream: topic, message type, quality of service (QoS), and the programs that read it.
 
-Plain facts that need neither ROS nor a contract. Which streams a robot has is decided in ``core.stream_table``;
-``ros.qos`` makes endpoints of them.
+``core.stream_table`` lists the streams of a robot; ``ros.qos`` creates their endpoints.
 """
 
 from collections.abc import Mapping
@@ -12,14 +11,14 @@ from apt_policy.core import topics
 
 
 class Reliability(Enum):
-    """What a subscription to a sensor asks for."""
+    """Reliability of a sensor subscription."""
 
     BEST_EFFORT = 'best_effort'
     RELIABLE = 'reliable'
 
 
 class Role(Enum):
-    """What a topic is for, which decides its quality of service."""
+    """Purpose of a topic, which selects its QoS."""
 
     SENSOR = 'sensor'
     STATE = 'state'
@@ -33,34 +32,34 @@ class Role(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quality:
-    """Quality of service, as far as the suite chooses it."""
+class StreamQos:
+    """QoS policies that the suite sets."""
 
     depth: int
-    """Messages that wait for a slow end."""
+    """Depth of the message queue."""
     reliability: Reliability = Reliability.RELIABLE
     latched: bool = False
-    """Transient local: who comes late hears the last ones too."""
+    """True for transient local durability: late subscribers receive the last messages too."""
 
 
-QUALITIES: Mapping[Role, Quality] = {
+ROLE_QOS: Mapping[Role, StreamQos] = {
     # The newest image is the only one that matters, and a queue would make it old.
-    Role.SENSOR: Quality(depth=1, reliability=Reliability.BEST_EFFORT),
-    # Best effort hears reliable publishers as well, the other way round nothing arrives.
-    Role.STATE: Quality(depth=10, reliability=Reliability.BEST_EFFORT),
-    # As tf2's own listener: many publishers share the topic, and a dropped edge hurts for long.
-    Role.TRANSFORM: Quality(depth=100),
-    Role.STATIC_TRANSFORM: Quality(depth=100, latched=True),
-    Role.TARGET: Quality(depth=1),
-    Role.COMMAND: Quality(depth=10),
-    Role.LATCHED: Quality(depth=1, latched=True),
-    Role.PLAN: Quality(depth=5),
-    Role.STATUS: Quality(depth=10),
+    Role.SENSOR: StreamQos(depth=1, reliability=Reliability.BEST_EFFORT),
+    # A best-effort subscription also matches reliable publishers; a reliable one matches only reliable publishers.
+    Role.STATE: StreamQos(depth=10, reliability=Reliability.BEST_EFFORT),
+    # The QoS of tf2's listener: many publishers share the topic, and a lost transform is missing for long.
+    Role.TRANSFORM: StreamQos(depth=100),
+    Role.STATIC_TRANSFORM: StreamQos(depth=100, latched=True),
+    Role.TARGET: StreamQos(depth=1),
+    Role.COMMAND: StreamQos(depth=10),
+    Role.LATCHED: StreamQos(depth=1, latched=True),
+    Role.PLAN: StreamQos(depth=5),
+    Role.STATUS: StreamQos(depth=10),
 }
 
 
 class StreamKind(Enum):
-    """What the messages of a stream say."""
+    """Content of a stream's messages."""
 
     IMAGE = auto()
     CAMERA_INFO = auto()
@@ -85,33 +84,33 @@ class StreamKind(Enum):
 
 
 CAMERA_KINDS = (StreamKind.IMAGE, StreamKind.CAMERA_INFO)
-"""What cameras publish."""
+"""Kinds of the streams that cameras publish."""
 COMMAND_KINDS = (StreamKind.TARGET, StreamKind.TARGET_POSE, StreamKind.TARGET_GRIPPER, StreamKind.JOINT_COMMAND,
                  StreamKind.GRIPPER_COMMAND)
-"""What says where an arm and its gripper shall be."""
+"""Kinds of the streams that command an arm or its gripper."""
 PROMPT_KINDS = (StreamKind.PROMPT, StreamKind.ACTIVE_PROMPT)
-"""What says what is to be done."""
+"""Kinds of the streams that carry instructions."""
 
 
 class Need(Enum):
-    """What it means to a reader that a stream is silent."""
+    """Effect of a silent stream on a reader."""
 
     STEADY = auto()
-    """It flows all the time: silent or slow, the reader cannot work."""
+    """Continuous stream; the reader cannot work while it is silent or slow."""
     ONCE = auto()
-    """One message is enough: it is latched, or never changes."""
+    """Constant or latched stream; one message is enough."""
     OPTIONAL = auto()
-    """It flows when somebody acts, or the reader has another way."""
+    """Stream with messages on events only, or one that the reader can do without."""
     ONCE_BEGUN = auto()
-    """Nobody need publish it; but who begins must go on."""
+    """Optional stream that must stay continuous once it has started."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """Who reads a stream, and how much each needs it; None: that one does not read it."""
+    """Need of each reader for a stream; None for a program that does not read it."""
 
     node: Need | None = None
-    """The policy node."""
+    """Need of the policy node."""
     recorder: Need | None = None
     converter: Need | None = None
 
@@ -121,21 +120,21 @@ class StreamSpec:
     """One stream of a robot."""
 
     topic: str
-    """As in the contract: relative to the robot's namespace unless it begins with a slash."""
+    """Topic as in the contract, relative to the robot's namespace unless it begins with a slash."""
     type_name: str
     """Message type, such as ``sensor_msgs/msg/Image``."""
     kind: StreamKind
     name: str = ''
-    """Of its camera or arm; empty for a stream of the whole robot."""
+    """Name of the camera or arm; empty for a stream of the whole robot."""
     label: str
-    """Short name for people; begins with :attr:`name`."""
+    """Short name for the user; begins with :attr:`name`."""
     role: Role
-    """Quality of service of whoever subscribes."""
+    """Role that selects the QoS of subscriptions."""
     need: Needs
     rate_hz: float = 0.0
-    """Expected; 0 where none is."""
+    """Expected rate [Hz]; 0 if none is expected."""
     max_age_s: float = 1.0
-    """An older message is not acted upon."""
+    """Age above which a message is stale [s]."""
 
 
 def _fixed(kind: StreamKind, topic: str, type_name: str, role: Role, *, label: str = '',
@@ -145,7 +144,7 @@ def _fixed(kind: StreamKind, topic: str, type_name: str, role: Role, *, label: s
 
 
 FIXED_STREAMS: Mapping[StreamKind, StreamSpec] = {spec.kind: spec for spec in (
-    # Where TF lacks an arm, the converter places it by its joints.
+    # The converter computes the pose of an arm that is missing in TF from its joints.
     _fixed(StreamKind.TRANSFORMS, '/tf', 'tf2_msgs/msg/TFMessage', Role.TRANSFORM,
            need=Needs(node=Need.STEADY, recorder=Need.STEADY, converter=Need.OPTIONAL)),
     _fixed(StreamKind.STATIC_TRANSFORMS, '/tf_static', 'tf2_msgs/msg/TFMessage', Role.STATIC_TRANSFORM,
@@ -154,7 +153,7 @@ FIXED_STREAMS: Mapping[StreamKind, StreamSpec] = {spec.kind: spec for spec in (
            need=Needs(recorder=Need.OPTIONAL, converter=Need.OPTIONAL)),
     _fixed(StreamKind.EPISODE_MARK, topics.EPISODE, 'std_msgs/msg/String', Role.COMMAND,
            need=Needs(recorder=Need.OPTIONAL, converter=Need.OPTIONAL)),
-    # rclpy subscribes to it by itself, under use_sim_time.
+    # rclpy itself subscribes to it under use_sim_time.
     _fixed(StreamKind.CLOCK, '/clock', 'rosgraph_msgs/msg/Clock', Role.STATE,
            need=Needs(node=Need.ONCE_BEGUN, recorder=Need.ONCE_BEGUN, converter=Need.OPTIONAL)),
     _fixed(StreamKind.DEAD_MAN, topics.DEAD_MAN, 'std_msgs/msg/Bool', Role.TARGET, need=Needs(node=Need.OPTIONAL)),
@@ -163,4 +162,4 @@ FIXED_STREAMS: Mapping[StreamKind, StreamSpec] = {spec.kind: spec for spec in (
     _fixed(StreamKind.STATUS, topics.STATUS, 'apt_msgs/msg/PolicyStatus', Role.STATUS),
     _fixed(StreamKind.DIAGNOSTICS, '/diagnostics', 'diagnostic_msgs/msg/DiagnosticArray', Role.STATUS),
 )}
-"""Streams of which no contract decides anything."""
+"""Streams that are the same for every contract."""

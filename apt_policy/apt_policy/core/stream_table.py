@@ -1,7 +1,6 @@
-"""Every stream of a robot, derived from its contract: the one table of topics, types, quality and need.
+"""Table of all streams of a robot, derived from its contract.
 
-The policy node, the recorder and the converter read it, and whoever publishes for them. Nothing here knows how a
-stream is read.
+The policy node, the recorder, the converter and all publishers take topics, types, QoS and need from it.
 """
 
 from collections.abc import Iterator
@@ -12,27 +11,27 @@ from apt_policy.core.stream_spec import FIXED_STREAMS, Need, Needs, Role, Stream
 
 IMAGE_TYPES = {ImageTransport.RAW: 'sensor_msgs/msg/Image',
                ImageTransport.COMPRESSED: 'sensor_msgs/msg/CompressedImage'}
-"""Message type of an image topic."""
+"""Message type of an image topic by transport."""
 _IN_ORDER = (StreamKind.ACTIVE_PROMPT, StreamKind.EPISODE_MARK, StreamKind.CLOCK, StreamKind.DEAD_MAN, StreamKind.CHUNK,
              StreamKind.PLAN_MARKERS, StreamKind.STATUS, StreamKind.DIAGNOSTICS)
 
 
 class StreamTable:
-    """The streams of one robot; iterate for all of them, in the order in which they are listed to people."""
+    """Streams of one robot; iteration yields all of them in the order of reports."""
 
     def __init__(self, contract: RobotContract) -> None:
-        """Derive it; nothing is subscribed to."""
+        """Derive the table from ``contract``."""
         self._streams = {(spec.kind, spec.name): spec for spec in _all_streams(contract)}
 
     def __iter__(self) -> Iterator[StreamSpec]:
         return iter(self._streams.values())
 
     def find(self, kind: StreamKind, name: str = '') -> StreamSpec:
-        """The stream of a kind.
+        """Return the stream of a kind.
 
         Args:
-            kind: what its messages say.
-            name: of the camera or arm, where there is one stream of the kind for each.
+            kind: content of its messages.
+            name: camera or arm name, for kinds with one stream per camera or arm.
 
         Raises:
             KeyError: the robot has no such stream.
@@ -77,7 +76,7 @@ def _joint_states(contract: RobotContract) -> Iterator[StreamSpec]:
 
 
 def _command_streams(contract: RobotContract) -> Iterator[StreamSpec]:
-    """What arms are told, by the policy and by the IK bridge."""
+    """Yield the command streams of every arm, published by the policy and by the IK bridge."""
     for name, arm in contract.arms.items():
         for kind, topic, type_name, role, what in (
                 (StreamKind.TARGET, topics.target(name), 'apt_msgs/msg/EndEffectorTarget', Role.TARGET, 'target'),

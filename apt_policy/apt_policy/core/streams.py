@@ -1,7 +1,6 @@
-"""One stream of stamped values: the newest that is not after an instant, its age, its rate.
+"""Buffer of stamped values with age and rate.
 
-Stamps come from outside, so the same class serves a live robot, a simulation and a bag.
-What the values are is not known here. Not thread-safe: its owner locks.
+All stamps are arguments, so the same class serves a live robot, a simulation and a bag.
 """
 
 from bisect import bisect_right
@@ -14,26 +13,26 @@ from typing import Generic, TypeVar
 Value = TypeVar('Value')
 
 JUMP_NS = 500_000_000
-"""Stamps that step back by more than this mean that the clock jumped, not that two messages overtook."""
+"""Backward step of stamps above which the clock is taken to have jumped [ns]; below, messages are out of order."""
 
 WINDOW_NS = 2_000_000_000
-"""Rates are counted over this long."""
+"""Window over which rates are measured [ns]."""
 
 MIN_RATE_FRACTION = 0.8
-"""A stream slower than this share of its expected rate is reported as not ok."""
+"""Share of the expected rate below which a stream is reported as not ok."""
 
 
 class TimeBase(Enum):
-    """Which clock reading stands for the instant of a message."""
+    """Source of a message's instant."""
 
     HEADER = 'header'
-    """The stamp in the message."""
+    """Stamp in the message header."""
     RECEIVE = 'receive'
-    """When it arrived: for drivers whose stamps lag or are missing."""
+    """Time of arrival, for drivers whose stamps lag or are missing."""
 
 
 class Arrival(Enum):
-    """What became of a message."""
+    """Outcome of adding a message."""
 
     STORED = auto()
     UNSTAMPED = auto()
@@ -41,12 +40,12 @@ class Arrival(Enum):
     OUT_OF_ORDER = auto()
     """Refused: not newer than the newest."""
     CLOCK_JUMP = auto()
-    """Stored, after everything before was forgotten: the clock stepped back."""
+    """Stored after all older data was dropped, because the clock stepped back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamped(Generic[Value]):
-    """A value and the instant that it belongs to."""
+    """Value with its stamp."""
 
     stamp_ns: int
     value: Value
@@ -54,30 +53,30 @@ class Stamped(Generic[Value]):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamReport:
-    """How one stream is doing."""
+    """Age and rate of one stream."""
 
     stream: str
     age_s: float
-    """Of its newest value; -1 if there is none."""
+    """Age of the newest value [s]; -1 if there is none."""
     max_age_s: float
     rate_hz: float
     expected_hz: float
-    """0 where no rate is expected."""
+    """Expected rate [Hz]; 0 if none is expected."""
     ok: bool
 
 
 class Stream(Generic[Value]):
-    """The last ``depth`` values by stamp, oldest first."""
+    """Buffer of the last ``depth`` values by stamp, oldest first. Not thread-safe; its owner locks."""
 
     def __init__(self, depth: int) -> None:
         self._kept: deque[Stamped[Value]] = deque(maxlen=depth)
         self._recent: deque[int] = deque()
         self._first_ns = 0
         self.unstamped = 0
-        """Messages refused because their stamp is zero."""
+        """Number of messages refused because their stamp is zero."""
 
-    def add(self, stamp_ns: int, value: Value) -> Arrival:
-        """Store a value newer than all before; see :class:`Arrival` for the other outcomes."""
+    def push(self, stamp_ns: int, value: Value) -> Arrival:
+        """Store a value that is newer than all before; see :class:`Arrival` for the other outcomes."""
         if stamp_ns <= 0:
             self.unstamped += 1
             return Arrival.UNSTAMPED
@@ -96,16 +95,16 @@ class Stream(Generic[Value]):
         return outcome
 
     def clear(self) -> None:
-        """Forget all values and the rate."""
+        """Drop all values and the rate."""
         self._kept.clear()
         self._recent.clear()
 
     def until(self, tick_ns: int) -> tuple[Stamped[Value], ...]:
-        """The values not newer than ``tick_ns``, newest first."""
+        """Return the values not newer than ``tick_ns``, newest first."""
         return tuple(entry for entry in reversed(self._kept) if entry.stamp_ns <= tick_ns)
 
     def around(self, stamp_ns: int) -> tuple[Stamped[Value] | None, Stamped[Value] | None]:
-        """The neighbours of an instant: the newest not after it, the oldest after it."""
+        """Return the neighbours of an instant: the newest value not after it and the oldest one after it."""
         place = bisect_right(self._kept, stamp_ns, key=lambda entry: entry.stamp_ns)
         before = self._kept[place - 1] if place else None
         return before, next(islice(self._kept, place, None), None)
@@ -116,7 +115,7 @@ class Stream(Generic[Value]):
         return self._kept[-1].stamp_ns if self._kept else None
 
     def rate_hz(self, tick_ns: int) -> float:
-        """Values per second over the window that ends at ``tick_ns``."""
+        """Compute the rate over the window that ends at ``tick_ns`` [Hz]."""
         count = bisect_right(self._recent, tick_ns) - bisect_right(self._recent, tick_ns - WINDOW_NS)
         since_first = tick_ns - self._first_ns
         if since_first >= WINDOW_NS:
@@ -124,7 +123,7 @@ class Stream(Generic[Value]):
         return (count - 1) * 1e9 / since_first if count > 1 else 0.0
 
     def report(self, name: str, tick_ns: int, *, max_age_s: float, expected_hz: float) -> StreamReport:
-        """Age and rate at ``tick_ns`` beside what is expected of them."""
+        """Report age and rate at ``tick_ns`` against their limits."""
         age_s = -1.0 if self.newest_ns is None else max(0, tick_ns - self.newest_ns) / 1e9
         rate = self.rate_hz(tick_ns)
         ok = 0.0 <= age_s <= max_age_s and rate >= MIN_RATE_FRACTION * expected_hz

@@ -1,12 +1,9 @@
-"""A buffer for /tf with tf2's semantics, for machines that have no tf2_ros.
+"""Buffer for /tf with tf2's semantics, for machines without tf2_ros.
 
-The tree of frames, look-ups through time, and errors that name frames and instants.
-Messages, subscriptions and clocks are other modules' business.
-
-As in tf2 (geometry2, ``BufferCore`` and ``TimeCache``): a stamp of 0 asks for the latest
-instant that every link of the path knows; a single sample answers only for its own
-instant; nothing is extrapolated; a frame may change its parent over time; a frame turns
-static or moving with the newest message about it; ``clear`` keeps static frames.
+The semantics are those of tf2 (geometry2, ``BufferCore`` and ``TimeCache``): a stamp of 0 asks for the latest
+instant that is common to all links of the path; a single sample is valid only at its own
+instant; nothing is extrapolated; a frame may change its parent over time; a frame becomes
+static or moving with its newest message; ``clear`` keeps static frames.
 """
 
 import math
@@ -21,9 +18,9 @@ from numpy.typing import NDArray
 from apt_policy.core.frame_history import (
     FixedFrame,
     FrameHistory,
+    FramePose,
     Gap,
     Quaternion,
-    Sample,
     Vector,
     multiply,
     normalised,
@@ -31,12 +28,12 @@ from apt_policy.core.frame_history import (
 )
 
 LATEST = 0
-"""As a stamp: the latest common time of all links between two frames."""
+"""Stamp that asks for the latest common time of all links between two frames."""
 
 CACHE_NS = 10_000_000_000
-"""How far back a moving frame is remembered."""
+"""Length of the history of a moving frame [ns], as in tf2."""
 
-# tf2's: how far the squared length of a quaternion may lie from 1.
+# Tolerance of the squared length of a quaternion, as in tf2.
 _NORM_TOLERANCE = 10e-3
 
 _ALWAYS = 2**63 - 1
@@ -46,28 +43,28 @@ _STILL: _Motion = ((0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 
 
 class TransformError(Exception):
-    """A transform that cannot be had or taken; the message names frames and instants."""
+    """Error of a transform that cannot be looked up or inserted; the message names frames and instants."""
 
 
 class UnknownFrameError(TransformError):
-    """Nobody has ever mentioned the frame."""
+    """Error of a frame that was never published."""
 
 
 class UnconnectedError(TransformError):
-    """The two frames stand in different trees."""
+    """Error of two frames in different trees."""
 
 
 class ExtrapolationError(TransformError):
-    """The instant lies before or after everything known."""
+    """Error of an instant outside the recorded history."""
 
 
 class TransformRefusedError(TransformError):
-    """A transform that must not enter the buffer."""
+    """Error of an invalid transform that is not inserted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StampedTransform:
-    """``parent_from_child`` at one instant."""
+    """Pose ``parent_from_child`` at one instant."""
 
     parent: str
     child: str
@@ -78,20 +75,20 @@ class StampedTransform:
 
 
 class TransformSource(Protocol):
-    """Whoever knows where frames stand: :class:`TransformBuffer`, or tf2_ros behind the same face."""
+    """Interface of a transform buffer: :class:`TransformBuffer` or tf2_ros."""
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
-        """``target_from_source`` (4, 4) at ``stamp_ns`` or :data:`LATEST`; raises TransformError."""
+        """Return ``target_from_source`` (4, 4) at ``stamp_ns`` or :data:`LATEST`; raises TransformError."""
 
     def latest_common_ns(self, target: str, source: str) -> int:
-        """Newest instant known along the whole path, 0 if all of it is static; raises TransformError."""
+        """Return the newest common instant of the path [ns], 0 if it is static; raises TransformError."""
 
     def clear(self) -> None:
-        """Forget everything but static frames: the clock has jumped."""
+        """Drop all but static frames after a jump of the clock."""
 
 
 class TransformBuffer:
-    """Remembers transforms and answers where one frame stood in another. Thread-safe."""
+    """Thread-safe buffer of transforms with look-up through time."""
 
     def __init__(self, cache_ns: int = CACHE_NS) -> None:
         self._cache_ns = cache_ns
@@ -100,11 +97,11 @@ class TransformBuffer:
         self._parents: set[str] = set()
 
     def set_transform(self, transform: StampedTransform) -> None:
-        """Take one link of /tf.
+        """Insert one transform of /tf.
 
         Raises:
-            TransformRefusedError: not finite, not a unit quaternion, without frame names, a frame in
-                itself, or older than the cache reaches back (tf2's TF_OLD_DATA).
+            TransformRefusedError: the transform is not finite, has no unit quaternion, has no frame names, has
+                equal frame names, or is older than the history (tf2's TF_OLD_DATA).
         """
         parent, child, sample = _checked(transform)
         with self._lock:
@@ -115,28 +112,28 @@ class TransformBuffer:
                 raise TransformRefusedError(
                     f'{parent} -> {child} at {_seconds(transform.stamp_ns)} is older than the '
                     f'{self._cache_ns / 1e9:g} s kept before {_seconds(history.newest_ns)}; '
-                    'after a jump of the clock, clear the buffer')
+                    'clear the buffer after a jump of the clock')
             self._parents.add(parent)
 
     def set_static_transform(self, transform: StampedTransform) -> None:
-        """Take one link of /tf_static, valid at all times; refuses as :meth:`set_transform` does."""
+        """Insert one transform of /tf_static, valid at all times; raises as :meth:`set_transform`."""
         parent, child, sample = _checked(transform)
         with self._lock:
             self._frames[child] = FixedFrame(sample)
             self._parents.add(parent)
 
     def clear(self) -> None:
-        """Forget every moving sample; static frames, and the names of all, stay known."""
+        """Drop the history of all moving frames; static frames and all frame names are kept."""
         with self._lock:
             for child, history in self._frames.items():
                 if isinstance(history, FrameHistory):
                     self._frames[child] = FrameHistory(self._cache_ns)
 
     def lookup(self, target: str, source: str, stamp_ns: int = LATEST) -> NDArray[np.float64]:
-        """``target_from_source`` (4, 4) at ``stamp_ns``, or at the latest common instant.
+        """Return ``target_from_source`` (4, 4) at ``stamp_ns``, or at the latest common instant.
 
         Raises:
-            TransformError: one of its kinds, naming both frames.
+            TransformError: a subclass that gives the reason; the message names both frames.
         """
         if target == source:
             return np.eye(4)
@@ -147,10 +144,11 @@ class TransformBuffer:
             return self._compose(target, source, stamp_ns)
 
     def latest_common_ns(self, target: str, source: str) -> int:
-        """Newest instant that every moving link between the frames knows; 0 if all are static.
+        """Return the newest instant common to all moving links between the frames [ns]; 0 if all are static.
 
         Raises:
-            UnknownFrameError, UnconnectedError: naming both frames.
+            UnknownFrameError: a frame was never published.
+            UnconnectedError: the frames are in different trees.
         """
         with self._lock:
             if target == source:
@@ -164,7 +162,7 @@ class TransformBuffer:
             if frame not in self._frames and frame not in self._parents:
                 known = sorted({*self._frames, *self._parents})
                 raise UnknownFrameError(
-                    f'transform {target} <- {source}: nobody has published frame {frame!r}; '
+                    f'transform {target} <- {source}: frame {frame!r} was never published; '
                     f'known frames are {", ".join(known) or "none"}')
 
     def _latest_common(self, target: str, source: str) -> int:
@@ -177,7 +175,7 @@ class TransformBuffer:
         return 0 if newest == _ALWAYS else newest
 
     def _newest_above(self, start: str, stop: Container[str]) -> dict[str, int]:
-        """Of ``start`` and each ancestor up to the first in ``stop``: the newest instant known between."""
+        """Return the newest common instant between ``start`` and each ancestor up to the first in ``stop``."""
         frame, newest = start, _ALWAYS
         reached = {start: newest}
         while frame not in stop:
@@ -186,7 +184,7 @@ class TransformBuffer:
             if history is None or sample is None:
                 break
             newest = min(newest, history.newest_ns or _ALWAYS)
-            frame = _not_again(sample.parent, reached)
+            frame = _check_no_loop(sample.parent, reached)
             reached[frame] = newest
         return reached
 
@@ -205,25 +203,25 @@ class TransformBuffer:
         return _matrix(multiply(back, source_turn), rotate(back, offset))
 
     def _motion_above(self, start: str, stamp_ns: int, stop: Container[str]) -> dict[str, _Motion]:
-        """Where ``start`` stands in itself and in each ancestor up to the first in ``stop``, or a gap."""
+        """Return the pose of ``start`` in itself and in each ancestor up to the first in ``stop`` or to a gap."""
         frame, (turn, offset) = start, _STILL
         reached = {start: _STILL}
         while frame not in stop:
             history = self._frames.get(frame)
-            sample = history.at(stamp_ns) if history else Gap.EMPTY
+            sample = history.pose_at(stamp_ns) if history else Gap.EMPTY
             if isinstance(sample, Gap):
                 break
             turned = rotate(sample.quaternion, offset)
             step = sample.translation
             offset = (turned[0] + step[0], turned[1] + step[1], turned[2] + step[2])
             turn = multiply(sample.quaternion, turn)
-            frame = _not_again(sample.parent, reached)
+            frame = _check_no_loop(sample.parent, reached)
             reached[frame] = (turn, offset)
         return reached
 
     def _refuse_gap(self, frame: str, target: str, source: str, stamp_ns: int) -> None:
         history = self._frames.get(frame)
-        gap = history.at(stamp_ns) if history else None
+        gap = history.pose_at(stamp_ns) if history else None
         if history is None or not isinstance(gap, Gap):
             return
         wanted, newest, oldest = _seconds(stamp_ns), _seconds(history.newest_ns), _seconds(history.oldest_ns)
@@ -234,32 +232,32 @@ class TransformBuffer:
         raise ExtrapolationError(f'transform {target} <- {source} at {wanted}: {why[gap]}')
 
 
-def _checked(transform: StampedTransform) -> tuple[str, str, Sample]:
+def _checked(transform: StampedTransform) -> tuple[str, str, FramePose]:
     parent, child = transform.parent.removeprefix('/'), transform.child.removeprefix('/')
     quaternion = transform.quaternion_xyzw
     squared = sum(value * value for value in quaternion)
     if not parent or not child:
-        problem = 'both frames need a name'
+        problem = 'a frame name is empty'
     elif parent == child:
-        problem = 'a frame cannot stand in itself'
+        problem = 'parent and child are the same frame'
     elif not all(map(math.isfinite, transform.translation)) or not math.isfinite(squared):
         problem = f'translation {transform.translation} and quaternion {quaternion} must be finite'
     elif abs(squared - 1.0) >= _NORM_TOLERANCE:
         problem = f'quaternion {quaternion} has length {math.sqrt(squared):.4f}, expected 1'
     else:
-        return parent, child, Sample(parent, transform.translation, normalised(quaternion))
+        return parent, child, FramePose(parent, transform.translation, normalised(quaternion))
     raise TransformRefusedError(
         f'transform {parent!r} -> {child!r} at {_seconds(transform.stamp_ns)} refused: {problem}')
 
 
-def _not_again(frame: str, reached: Container[str]) -> str:
+def _check_no_loop(frame: str, reached: Container[str]) -> str:
     if frame in reached:
         raise UnconnectedError(f'the frames form a loop through {frame!r}')
     return frame
 
 
 def _unconnected(target: str, source: str) -> UnconnectedError:
-    return UnconnectedError(f'transform {target} <- {source}: the frames stand in different trees')
+    return UnconnectedError(f'transform {target} <- {source}: the frames are in different trees')
 
 
 def _matrix(q: Quaternion, offset: Vector) -> NDArray[np.float64]:

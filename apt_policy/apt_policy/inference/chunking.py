@@ -1,9 +1,8 @@
-"""From chunks to the target of one control tick.
+"""Execution of action chunks: from chunks to the target of one control tick.
 
-A chunk's step is not the control period: the executor interpolates the plan at the control
-time, so steps that passed during inference are skipped and none is ever replayed. Whatever
-changes what is executed (a new chunk, an expired member of the ensemble, a resumption) is
-blended in from what was executed before. It knows neither the worker nor the safety limits.
+A chunk's step differs from the control period: the executor interpolates the chunk at the control
+time, so steps that passed during inference are skipped and never replayed. Every change of the executed
+motion (a new chunk, an expired member of the ensemble, a resumption) is blended in from the motion before.
 """
 
 import math
@@ -13,44 +12,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apt_policy.core.sample import Chunk, Hold, HoldReason, Target
-from apt_policy.inference.ports import Committed, Planned
+from apt_policy.inference.ports import ChunkPrefix, PlannedChunk
 from apt_policy.inference.trajectory import Poses, Trajectory, average, blend
 
 OLDEST_WEIGHT = 0.1
+"""Weight of the oldest chunk of an ensemble relative to the newest, as in the released code."""
+# Knots of the motion that is blended out: one per 20 ms, and a bound for long blends.
 _KNOT_NS = 20_000_000
 _MAX_KNOTS = 128
 
 
 class ChunkMode(Enum):
-    """How overlapping chunks become one motion."""
+    """Way of combining overlapping chunks into one motion."""
 
     NEWEST_BLEND = 'newest_blend'
-    """The newest chunk, blended in."""
+    """Newest chunk, blended in."""
     TEMPORAL_ENSEMBLE = 'temporal_ensemble'
-    """Weighted mean of the newest chunks that still cover the instant."""
+    """Weighted mean of the newest chunks that cover the instant (temporal ensembling of ACT)."""
     REAL_TIME = 'real_time'
-    """The newest, planned around the part already committed while it was being inferred."""
+    """Newest chunk, planned with the actions executed during its inference as a fixed prefix (real-time chunking)."""
 
 
 def ensemble_weights(count: int) -> NDArray[np.float64]:
-    """(count,) weights from the oldest chunk, 0.1, to the newest, 1."""
+    """Return (count,) weights from :data:`OLDEST_WEIGHT` of the oldest chunk to 1 of the newest."""
     return np.linspace(OLDEST_WEIGHT, 1.0, count) if count > 1 else np.ones(1)
 
 
 class ChunkExecutor:
-    """Holds the chunks of one epoch and says what is due now. Not thread-safe."""
+    """Executor of the chunks of one epoch; computes the present target. Not thread-safe."""
 
     def __init__(self, *, mode: ChunkMode = ChunkMode.NEWEST_BLEND, blend_s: float = 0.2,
                  ensemble_size: int = 4) -> None:
-        """Build an empty one.
+        """Create an executor without chunks.
 
         Args:
-            mode: how overlapping chunks are combined.
+            mode: way of combining overlapping chunks.
             blend_s: time over which a change is blended in [s], at least 0.
-            ensemble_size: most chunks averaged by ``TEMPORAL_ENSEMBLE``, at least 1.
+            ensemble_size: largest number of chunks averaged by ``TEMPORAL_ENSEMBLE``, at least 1.
 
         Raises:
-            ValueError: an argument out of range.
+            ValueError: an argument is out of range.
         """
         if not (blend_s >= 0 and math.isfinite(blend_s)):
             raise ValueError(f'blend_s is {blend_s}; expected a time of at least 0 s')
@@ -67,39 +68,39 @@ class ChunkExecutor:
 
     @property
     def newest_ns(self) -> int | None:
-        """Stamp of the observation behind the newest chunk of this epoch."""
+        """Stamp of the observation of the newest chunk of this epoch [ns]; None without a chunk."""
         return self._newest.stamp_ns if self._newest is not None else None
 
     def clear(self, epoch: int) -> None:
-        """Drop everything; from now on only chunks of ``epoch`` are taken."""
+        """Drop all chunks; from now on only chunks of ``epoch`` are accepted."""
         self._epoch = epoch
         self._newest = None
         self._plans = []
         self._outgoing = None
 
-    def add(self, planned: Planned, *, now_ns: int) -> bool:
-        """Take a chunk over; False if it is of another epoch or not newer than the newest."""
+    def add_chunk(self, planned: PlannedChunk, *, now_ns: int) -> bool:
+        """Add a chunk; return False if it is of another epoch or not newer than the newest."""
         chunk = planned.chunk
         if chunk.epoch != self._epoch:
             return False
         if self._newest is not None and chunk.stamp_ns <= self._newest.stamp_ns:
             return False
         start_ns = now_ns
-        committed = planned.request.committed
-        if self._mode is ChunkMode.REAL_TIME and committed is not None:
-            start_ns = max(now_ns, chunk.stamp_ns + len(committed.gripper) * chunk.step_ns)
+        prefix = planned.request.prefix
+        if self._mode is ChunkMode.REAL_TIME and prefix is not None:
+            start_ns = max(now_ns, chunk.stamp_ns + len(prefix.gripper) * chunk.step_ns)
         self._hand_over(now_ns, start_ns)
         self._newest = chunk
         self._plans = [*self._plans, _with_present(planned)][-self._keep:]
         return True
 
-    def rejoin(self, origin: Poses, *, now_ns: int) -> None:
-        """Blend in from ``origin`` (N = 1): where the arms stand after a time without targets."""
+    def blend_from(self, origin: Poses, *, now_ns: int) -> None:
+        """Blend in from ``origin`` (N = 1), the poses of the arms after a time without targets."""
         self._outgoing = Trajectory.standing_still(origin)
         self._blend_start_ns = now_ns
 
     def target(self, now_ns: int) -> Target | Hold:
-        """What every arm is to do now; a hold when nothing was planned or the plan is over."""
+        """Return the target of all arms at ``now_ns``, or a hold if there is no chunk or it has ended."""
         if self._newest is None:
             return Hold(reason=HoldReason.NO_CHUNK, detail='no chunk has been planned yet')
         late_ns = now_ns - self._plans[-1].end_ns
@@ -110,14 +111,19 @@ class ChunkExecutor:
             self._hand_over(now_ns, now_ns)
             self._plans = [plan for plan in self._plans if plan.end_ns >= now_ns]
         poses = self._executed(_instants(now_ns))
-        world_from_ee, gripper = poses.marked()
+        world_from_ee, gripper = poses.to_matrices()
         return Target(due_ns=now_ns, world_from_ee=world_from_ee[0], gripper=gripper[0],
                       valid_arms=poses.valid_arms, epoch=self._epoch)
 
-    def committed(self, stamp_ns: int, *, delay_ns: int) -> Committed | None:
-        """What will be executed while a plan from ``stamp_ns`` is inferred for ``delay_ns``.
+    def committed_prefix(self, stamp_ns: int, *, delay_ns: int) -> ChunkPrefix | None:
+        """Return the actions that will be executed while a chunk is inferred.
 
-        None unless the mode is ``REAL_TIME`` and the present plan reaches that far.
+        Args:
+            stamp_ns: stamp of the observation of the new chunk [ns].
+            delay_ns: expected duration of inference [ns].
+
+        Returns:
+            The prefix of the new chunk; None unless the mode is ``REAL_TIME`` and the present chunk reaches that far.
         """
         if self._mode is not ChunkMode.REAL_TIME or self._newest is None:
             return None
@@ -127,13 +133,13 @@ class ChunkExecutor:
         if count < 1:
             return None
         poses = self._executed(stamp_ns + step_ns * np.arange(1, count + 1, dtype=np.int64))
-        world_from_ee, gripper = poses.marked()
-        return Committed(world_from_ee=world_from_ee, gripper=gripper, valid_arms=poses.valid_arms)
+        world_from_ee, gripper = poses.to_matrices()
+        return ChunkPrefix(world_from_ee=world_from_ee, gripper=gripper, valid_arms=poses.valid_arms)
 
     def _planned(self, times_ns: NDArray[np.int64]) -> Poses:
         if len(self._plans) == 1:
-            return self._plans[0].at(times_ns)
-        return average([plan.at(times_ns) for plan in self._plans], ensemble_weights(len(self._plans)))
+            return self._plans[0].interpolate(times_ns)
+        return average([plan.interpolate(times_ns) for plan in self._plans], ensemble_weights(len(self._plans)))
 
     def _executed(self, times_ns: NDArray[np.int64]) -> Poses:
         planned = self._planned(times_ns)
@@ -141,10 +147,10 @@ class ChunkExecutor:
         if self._outgoing is None or times_ns[0] >= blend_end_ns:
             return planned
         ramp = np.clip((times_ns - self._blend_start_ns) / max(self._blend_ns, 1), 0.0, 1.0)
-        return blend(self._outgoing.at(times_ns), planned, ramp * ramp * (3.0 - 2.0 * ramp))
+        return blend(self._outgoing.interpolate(times_ns), planned, ramp * ramp * (3.0 - 2.0 * ramp))
 
     def _hand_over(self, now_ns: int, start_ns: int) -> None:
-        """Keep what would have been executed until the blend that begins at ``start_ns`` ends."""
+        """Store the motion executed so far up to the end of the blend that begins at ``start_ns``."""
         if not self._plans:
             return
         end_ns = start_ns + self._blend_ns
@@ -159,11 +165,11 @@ def _instants(now_ns: int) -> NDArray[np.int64]:
     return np.array([now_ns], dtype=np.int64)
 
 
-def _with_present(planned: Planned) -> Trajectory:
-    """The chunk as a trajectory that begins at the state it was planned from."""
+def _with_present(planned: PlannedChunk) -> Trajectory:
+    """Convert a chunk to a trajectory that begins at the state it was planned from."""
     chunk, present = planned.chunk, planned.request.observation.arms
     first = np.array([np.eye(4) if arm is None else arm.world_from_ee for arm in present])
     opening = np.array([0.0 if arm is None else arm.gripper for arm in present])
-    knots = Poses.of(np.concatenate([first[None], chunk.world_from_ee]),
+    knots = Poses.from_matrices(np.concatenate([first[None], chunk.world_from_ee]),
                      np.concatenate([opening[None], chunk.gripper]), chunk.valid_arms)
     return Trajectory(np.concatenate([[chunk.stamp_ns], chunk.due_ns]), knots)

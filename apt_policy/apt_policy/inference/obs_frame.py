@@ -1,7 +1,6 @@
-"""The observation frame of the published planner, a nested dict, as the suite's vocabulary.
+"""Validation of the published planner's observation frame, a nested dict, and conversion to the suite's values.
 
-Its keys are published and stay: one per camera, ``ee_pose``, ``gripper``, ``timestamp``. Here they are checked; the
-dict goes no further.
+Its published keys are one per camera, ``ee_pose``, ``gripper`` and ``timestamp``.
 """
 
 from collections.abc import Mapping
@@ -18,41 +17,41 @@ from apt_policy.core.policy_facts import PolicyFacts
 from apt_policy.core.sample import ArmState, View
 
 _CORNER = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
-"""From intrinsics that count from the centre of the first pixel, as in OpenCV, to the suite's, from its corner [px]."""
+"""Offset from OpenCV's intrinsics (centre of the first pixel at 0) to the suite's (at 0.5) [px]."""
 
 
 class FrameError(ValueError):
-    """A frame that no plan can be made from; the message names the key, what it holds and what it should hold."""
+    """Error of an invalid frame; the message names the key, its value and the expected value."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ObsFrame:
-    """One instant."""
+    """Observation frame of one instant."""
 
     stamp_ns: int
     views: tuple[View | None, ...]
-    """In the order of the robot's cameras."""
+    """One entry per camera, in the robot's order; None for a camera without image."""
     arms: tuple[ArmState, ...]
 
 
 def read_obs_frame(frame: Mapping[str, Any], robot: RobotContract | PolicyFacts) -> ObsFrame:
-    """Check ``frame`` and fit its images to the model.
+    """Validate ``frame`` and fit its images to the model's input size.
 
     Args:
         frame: ``timestamp`` [s]; ``ee_pose`` (A, 4, 4), or (4, 4) of one arm, ``world_from_ee``; ``gripper`` (A,) or a
-            number, 0 closed .. 1 open; and for each camera of the robot its name, with None where it saw nothing, or
+            number, 0 closed .. 1 open; and for each camera of the robot its name, with None for no image, or
             with ``camera``: {``width``, ``height`` [px], ``K`` (3, 3) or 9 numbers [px], centre of the first pixel at
             0} and ``data``: {``color`` (H, W, 3) uint8, red first, ``wcT`` (4, 4) ``world_from_camera``, optical
-            frame}. Further keys are passed over.
-        robot: whose cameras and arms are expected.
+            frame}. Other keys are ignored.
+        robot: robot with the expected cameras and arms.
 
     Raises:
-        FrameError: something is missing, or not of the shape, type or kind above.
+        FrameError: a key is missing, or its value has another shape or type.
     """
     missing = [name for name in ('timestamp', 'ee_pose', 'gripper', *robot.cameras) if name not in frame]
     if missing:
         raise FrameError(f'the frame has no {", ".join(missing)}; it has {", ".join(map(str, frame))}. '
-                         'A camera that saw nothing is given as None')
+                         'Give None for a camera without image')
     stamp_s = _numbers(frame['timestamp'], (), 'timestamp')
     stamp_ns = round(float(stamp_s) * 1e9)
     return ObsFrame(stamp_ns=stamp_ns, arms=_arms(frame, len(robot.arms)),
@@ -75,7 +74,7 @@ def _view(camera: Any, name: str, size: int, stamp_ns: int) -> View | None:
         return None
     try:
         if camera.get('model', 'pinhole') != 'pinhole':
-            raise FrameError(f"{name}: model is {camera['model']!r}; only a 'pinhole' can be read, rectify the image")
+            raise FrameError(f"{name}: model is {camera['model']!r}; only 'pinhole' is supported: rectify the image")
         lens, data = camera['camera'], camera['data']
         intrinsics, color, world_from_camera = np.asarray(lens['K']), np.asarray(data['color']), data['wcT']
     except (KeyError, TypeError, AttributeError) as error:
@@ -86,7 +85,7 @@ def _view(camera: Any, name: str, size: int, stamp_ns: int) -> View | None:
     height, width = color.shape[:2]
     if (lens.get('height', height), lens.get('width', width)) != (height, width):
         raise FrameError(f"{name}: color is {width} x {height} px, camera says {lens.get('width')} x "
-                         f"{lens.get('height')}; K must be that of the image as it is given")
+                         f"{lens.get('height')}; give K of the image as it is")
     matrix = _numbers(intrinsics.reshape(3, 3) if intrinsics.size == 9 else intrinsics, (3, 3), f'{name}: K')
     if min(matrix[0, 0], matrix[1, 1]) <= 0 or matrix[2, 2] != 1:
         raise FrameError(f'{name}: K is {matrix.ravel().tolist()}; expected fx, fy > 0 and a last row 0, 0, 1')
@@ -110,5 +109,5 @@ def _numbers(value: Any, shape: tuple[int, ...], name: str) -> NDArray[np.float6
 def _poses(value: Any, shape: tuple[int, ...], name: str) -> NDArray[np.float64]:
     poses = _numbers(value, shape, name)
     if not is_rigid(poses):
-        raise FrameError(f'{name} is no rigid transform: expected rotations, right-handed, over a last row 0, 0, 0, 1')
+        raise FrameError(f'{name} is not a rigid transform: expected a right-handed rotation and a last row 0, 0, 0, 1')
     return poses

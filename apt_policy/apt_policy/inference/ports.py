@@ -1,8 +1,4 @@
-"""What inference asks of the outside: a planner, a clock, a source of observations.
-
-Protocols and the values that cross them; no behaviour but the steady clock. Nothing here knows ROS, torch,
-threads or processes.
-"""
+"""Protocols of inference (planner, clock, source of observations) and the values that they exchange."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +13,11 @@ from apt_policy.core.streams import StreamReport
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Committed:
-    """The head of the next chunk that the robot will execute whatever the planner says.
+class ChunkPrefix:
+    """Prefix of the next chunk: actions that will be executed while the chunk is inferred.
 
     Row k is due at ``observation.stamp_ns + (k + 1) * step_ns``, like the rows of a chunk, so
-    it replaces row k of the plan. Real-time chunking holds these rows fixed while it denoises.
+    it replaces row k of the plan. Real-time chunking keeps these rows fixed while it denoises.
     """
 
     world_from_ee: NDArray[np.float64]
@@ -29,79 +25,85 @@ class Committed:
     gripper: NDArray[np.float64]
     """(K, A), 0 closed .. 1 open."""
     valid_arms: NDArray[np.bool_]
-    """(A,); rows of the other arms mean nothing and are not to be held fixed."""
+    """(A,); arms whose rows are kept fixed. Rows of other arms are undefined."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Request:
-    """One order to the planner."""
+class PlanRequest:
+    """Request of one chunk."""
 
     observation: Observation
     epoch: int
-    committed: Committed | None = None
+    prefix: ChunkPrefix | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Planned:
-    """A chunk and the request that it answers."""
+class PlannedChunk:
+    """Chunk with the request that it answers."""
 
-    request: Request
+    request: PlanRequest
     chunk: Chunk
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Why a request got no chunk."""
+class PlanFailure:
+    """Failure of a request or of the planner."""
 
     message: str
     """One line for the user."""
     trace: str = ''
-    """The planner's traceback, where it raised one."""
+    """Traceback of the planner; empty if it raised none."""
 
 
 class Planner(Protocol):
-    """Turns one observation into one chunk. Used by one thread at a time."""
+    """Planner of one chunk per observation. Used by one thread at a time."""
 
     def warm_up(self) -> None:
-        """Run once with real shapes, so that the first plan is as quick as the others."""
+        """Plan once with real shapes, so that the first plan is as fast as the others."""
 
-    def plan(self, observation: Observation, *, epoch: int, committed: Committed | None) -> Chunk:
-        """Plan from ``observation``; the chunk carries its stamp, its prompt and ``epoch``."""
+    def plan(self, observation: Observation, *, epoch: int, prefix: ChunkPrefix | None) -> Chunk:
+        """Plan from ``observation``; the chunk has its stamp and prompt, and ``epoch``.
+
+        Args:
+            observation: input of the policy.
+            epoch: value to copy into the chunk.
+            prefix: rows to keep fixed; None plans freely.
+        """
 
     def close(self) -> None:
-        """Give back memory and devices; called at most once."""
+        """Release memory and devices; called at most once."""
 
 
 PlannerFactory = Callable[[], Planner]
-"""Builds the planner where it will run; picklable (a top-level function or a ``functools.partial``)."""
+"""Factory that is called in the worker; picklable (a top-level function or a ``functools.partial``)."""
 
 
 class Clock(Protocol):
-    """A source of time."""
+    """Source of time."""
 
     def now_ns(self) -> int:
-        """Now [ns]."""
+        """Return the present time [ns]."""
 
 
 class ObservationSource(Protocol):
-    """What the loop sees of ``core.align.ObservationAssembler``; its methods are thread-safe."""
+    """Interface of ``core.align.ObservationAssembler`` that the loop uses; methods are thread-safe."""
 
     def snapshot(self, tick_ns: int, prompt: str) -> Observation | Hold:
-        """Everything known at ``tick_ns``, or the stream that is missing, stale or bad."""
+        """Return the observation as of ``tick_ns``, or a hold for the missing, stale or bad stream."""
 
     def ages(self, tick_ns: int) -> Sequence[StreamReport]:
-        """How every stream is doing; cheap enough for every control tick."""
+        """Report age and rate of every stream; fast enough for every control tick."""
 
     def arm_states(self, stamp_ns: int) -> tuple[ArmState, ...] | Hold:
-        """Where every arm is, without looking at images; as cheap."""
+        """Return the state of every arm without decoding images; fast enough for every control tick."""
 
     def clear(self) -> None:
-        """Forget everything received: the clock of the stamps jumped."""
+        """Drop all received data after a jump of the stamps' clock."""
 
 
 class SteadyClock:
-    """Time that never jumps, for watchdogs of processes and people."""
+    """Monotonic clock, for watchdogs."""
 
     def now_ns(self) -> int:
-        """Now [ns], from an arbitrary zero."""
+        """Return the monotonic time [ns]."""
         return time.monotonic_ns()

@@ -1,8 +1,7 @@
-"""One run of the policy on request: an instruction, a time limit, and how it ended.
+"""Runs of the policy with an instruction and a time limit: the logic of the RunPolicy action without ROS.
 
-The logic of the RunPolicy action without ROS. A run ends by its time, by a cancel, or by
-whatever an operator or a fault does to the loop meanwhile; then the instruction is withdrawn,
-so the arms hold, and the policy stays enabled for the next run.
+A run ends at its time limit, by a cancel, by a request of an operator, or by a fault. The instruction is then
+removed, so the arms hold, and the policy stays enabled for the next run.
 """
 
 import threading
@@ -11,11 +10,11 @@ from enum import IntEnum
 
 from apt_policy.core.sample import HoldReason
 from apt_policy.inference.loop import PolicyLoop
-from apt_policy.inference.report import Answer, LoopStatus
+from apt_policy.inference.report import LoopStatus, OperatorResponse
 
 
 class Termination(IntEnum):
-    """Why a run ended; the values of the constants in ``apt_msgs/RunPolicy``."""
+    """Reason for the end of a run; the values of the constants in ``apt_msgs/RunPolicy``."""
 
     TIME_UP = 1
     CANCELED = 2
@@ -26,18 +25,18 @@ class Termination(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
-    """A run that goes on."""
+class RunProgress:
+    """Progress of a run."""
 
     hold_reason: HoldReason
     elapsed_s: float
     targets_sent: int
-    """Since the run began."""
+    """Number of targets since the start of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
-    """A run that is over."""
+class RunResult:
+    """Result of a run that has ended."""
 
     termination: Termination
     message: str
@@ -53,28 +52,28 @@ class _Run:
 
 
 class RunSession:
-    """At most one run at a time. Thread-safe; never waits."""
+    """Session with at most one run at a time. Thread-safe; no method waits."""
 
     def __init__(self, loop: PolicyLoop) -> None:
-        """Nothing runs yet."""
+        """Create a session without a run."""
         self._loop = loop
         self._lock = threading.Lock()
         self._run: _Run | None = None
         self._called_off: tuple[Termination, str] | None = None
 
-    def begin(self, prompt: str, *, max_duration_s: float, now_ns: int) -> Answer:
-        """Start a run, if the policy is active and enabled and no other run is on.
+    def begin(self, prompt: str, *, max_duration_s: float, now_ns: int) -> OperatorResponse:
+        """Start a run if the policy is active and enabled and no other run is in progress.
 
         Args:
-            prompt: the instruction.
-            max_duration_s: limit of the run on the clock of the stamps [s]; 0 means none.
-            now_ns: now on that clock.
+            prompt: instruction.
+            max_duration_s: time limit on the clock of the stamps [s]; 0 for none.
+            now_ns: present time on that clock [ns].
         """
         with self._lock:
             status = self._loop.status()
             refusal = _refusal(status, max_duration_s, self._run is not None)
             if refusal is not None:
-                return Answer(accepted=False, message=refusal, epoch=status.epoch)
+                return OperatorResponse(accepted=False, message=refusal, epoch=status.epoch)
             answer = self._loop.set_prompt(prompt)
             if answer.accepted:
                 self._called_off = None
@@ -83,15 +82,15 @@ class RunSession:
             return answer
 
     def cancel(self) -> None:
-        """Stop the arms now, before the next control tick; :meth:`update` then reports the end."""
+        """Stop the arms before the next control tick; :meth:`update` then reports the end."""
         self._call_off(Termination.CANCELED, 'canceled')
 
     def abandon(self, why: str) -> None:
-        """Nobody is left who could cancel the run: as :meth:`cancel`, for the reason ``why``."""
+        """End a run whose client has left; ``why`` becomes the message of its result."""
         self._call_off(Termination.CLIENT_GONE, why)
 
-    def update(self, now_ns: int) -> Progress | Finished | None:
-        """How the run stands; its end is reported once. None if there is no run."""
+    def update(self, now_ns: int) -> RunProgress | RunResult | None:
+        """Return progress or, once, the result of the run; None if there is no run."""
         with self._lock:
             if self._run is None:
                 return None
@@ -99,11 +98,11 @@ class RunSession:
             elapsed_s = (now_ns - run.began_ns) / 1e9
             end = self._end(run, status, elapsed_s)
             if end is None:
-                return Progress(hold_reason=status.hold.reason, elapsed_s=elapsed_s,
+                return RunProgress(hold_reason=status.hold.reason, elapsed_s=elapsed_s,
                                 targets_sent=status.counts.targets_sent - run.targets_before)
             self._loop.clear_prompt(epoch=run.epoch)
             self._run = None
-            return Finished(termination=end[0], message=end[1], elapsed_s=elapsed_s)
+            return RunResult(termination=end[0], message=end[1], elapsed_s=elapsed_s)
 
     def _call_off(self, termination: Termination, why: str) -> None:
         with self._lock:
@@ -123,7 +122,7 @@ class RunSession:
         if status.epoch != run.epoch:
             return Termination.CANCELED, 'another prompt, a reset or a re-enable ended the run'
         if run.limit_s > 0 and elapsed_s >= run.limit_s:
-            return Termination.TIME_UP, f'{run.limit_s:g} s are over'
+            return Termination.TIME_UP, f'the time limit of {run.limit_s:g} s is over'
         return None
 
 
@@ -131,11 +130,11 @@ def _refusal(status: LoopStatus, max_duration_s: float, busy: bool) -> str | Non
     if not max_duration_s >= 0:
         return f'max_duration is {max_duration_s:g} s; expected 0 (no limit) or more'
     if busy:
-        return 'another run is on: cancel it first'
+        return 'another run is in progress: cancel it first'
     if not status.active:
         return 'the node is not active: activate it first'
     if status.fault is not None:
-        return f'a fault is on record ({status.fault.reason.name}: {status.fault.detail}): re-enable first'
+        return f'a fault is latched ({status.fault.reason.name}: {status.fault.detail}): re-enable first'
     if not status.enabled:
         return 'the policy is not enabled: call ~/enable first'
     return None

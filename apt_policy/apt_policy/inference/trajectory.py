@@ -1,9 +1,8 @@
-"""Poses of all arms along time: interpolation, blending and averaging, fast enough for the control tick.
+"""Trajectories of all arms: interpolation, blending and averaging, fast enough for the control tick.
 
 Translation and gripper are linear between two knots, the rotation follows the shortest
-arc on SO(3). Rotations are unit quaternions here, so that an instant costs tens of
-microseconds; matrices go in and come out. It knows neither chunks, nor epochs, nor why
-something is blended.
+arc on SO(3). Rotations are unit quaternions inside, so that an instant takes tens of
+microseconds; inputs and outputs are matrices.
 
 Letters: N instants, K knots, A arms, M members of an average.
 """
@@ -21,41 +20,41 @@ Floats = NDArray[np.float64]
 Instants = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-# Below this angle an arc is its chord to within rounding.
+# Below this angle the arc equals its chord to rounding.
 _STRAIGHT_RAD = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Poses:
-    """Where all arms are at N instants, in the world. Entries of invalid arms are some pose."""
+    """Poses of all arms at N instants, in the world. Entries of invalid arms are arbitrary."""
 
     translation: Floats
     """(N, A, 3) [m]."""
     quaternion: Floats
-    """(N, A, 4) unit, x y z w."""
+    """(N, A, 4) unit quaternions, x y z w."""
     gripper: Floats
     """(N, A), 0 closed .. 1 open."""
     valid_arms: Flags
     """(A,)."""
 
     @classmethod
-    def of(cls, world_from_ee: Floats, gripper: Floats, valid_arms: Flags) -> 'Poses':
-        """From (N, A, 4, 4), (N, A) and (A,); whatever stands at invalid arms is ignored."""
+    def from_matrices(cls, world_from_ee: Floats, gripper: Floats, valid_arms: Flags) -> 'Poses':
+        """Build from poses (N, A, 4, 4), openings (N, A) and flags (A,); entries of invalid arms are ignored."""
         translation, quaternion = pose_to_quaternion(
             np.where(valid_arms[:, None, None], world_from_ee, np.eye(4)))
         return cls(translation=translation, quaternion=quaternion,
                    gripper=np.where(valid_arms, gripper, 0.0), valid_arms=valid_arms)
 
     @classmethod
-    def of_arms(cls, arms: Sequence[ArmState | None]) -> 'Poses':
-        """One instant (N = 1) of the arms that are there."""
-        return cls.of(
+    def from_arm_states(cls, arms: Sequence[ArmState | None]) -> 'Poses':
+        """Build one instant (N = 1) from arm states; None is an invalid arm."""
+        return cls.from_matrices(
             np.array([[np.eye(4) if arm is None else arm.world_from_ee for arm in arms]]),
             np.array([[0.0 if arm is None else arm.gripper for arm in arms]]),
             np.array([arm is not None for arm in arms]))
 
-    def marked(self) -> tuple[Floats, Floats]:
-        """(N, A, 4, 4) and (N, A), with NaN at invalid arms so that nobody acts on those by mistake."""
+    def to_matrices(self) -> tuple[Floats, Floats]:
+        """Return poses (N, A, 4, 4) and openings (N, A), with NaN for invalid arms so that their use is noticed."""
         poses, gripper = make_pose(_matrices(self.quaternion), self.translation), self.gripper.copy()
         poses[:, ~self.valid_arms] = np.nan
         gripper[:, ~self.valid_arms] = np.nan
@@ -63,25 +62,30 @@ class Poses:
 
 
 class Trajectory:
-    """Knots in time; constant before the first and after the last."""
+    """Poses interpolated between knots in time; constant before the first and after the last knot."""
 
     def __init__(self, times_ns: Instants, knots: Poses) -> None:
-        """``times_ns`` (K,) strictly increasing, K >= 1."""
+        """Create a trajectory from knots.
+
+        Args:
+            times_ns: (K,) strictly increasing instants [ns], K >= 1.
+            knots: poses at these instants.
+        """
         self._times = times_ns
         self._knots = knots
         self.end_ns = int(times_ns[-1])
 
     @classmethod
     def standing_still(cls, poses: Poses) -> 'Trajectory':
-        """The one that stays at ``poses`` (N = 1) for ever."""
+        """Build the constant trajectory at ``poses`` (N = 1)."""
         return cls(np.zeros(1, dtype=np.int64), poses)
 
     def times_within(self, first_ns: int, last_ns: int) -> Instants:
-        """The knots' instants inside an interval."""
+        """Return the knots' instants inside an interval [ns]."""
         return self._times[(self._times >= first_ns) & (self._times <= last_ns)]
 
-    def at(self, times_ns: Instants) -> Poses:
-        """Poses at (N,) instants."""
+    def interpolate(self, times_ns: Instants) -> Poses:
+        """Interpolate the poses at (N,) instants [ns]."""
         last, knots = len(self._times) - 1, self._knots
         low = np.searchsorted(self._times[1:-1], times_ns, side='right')
         high = np.minimum(low + 1, last)
@@ -94,9 +98,9 @@ class Trajectory:
 
 
 def blend(outgoing: Poses, incoming: Poses, share: Floats) -> Poses:
-    """From ``outgoing`` (share 0) to ``incoming`` (share 1), (N,) shares.
+    """Blend from ``outgoing`` (share 0) to ``incoming`` (share 1), (N,) shares.
 
-    Validity is that of ``incoming``; an arm that ``outgoing`` does not move follows it at once.
+    Validity is that of ``incoming``; an arm that is invalid in ``outgoing`` follows ``incoming`` at once.
     """
     weight = np.where(outgoing.valid_arms, share[:, None], 1.0)
     return Poses(translation=_mix(outgoing.translation, incoming.translation, weight[..., None]),
@@ -105,10 +109,10 @@ def blend(outgoing: Poses, incoming: Poses, share: Floats) -> Poses:
 
 
 def average(members: Sequence[Poses], weights: Floats) -> Poses:
-    """Weighted mean; (M,) weights. The rotation is the chordal mean on SO(3).
+    """Average poses with (M,) weights; the rotation is the chordal mean on SO(3).
 
     Its quaternion is the leading eigenvector of the weighted outer products (Markley et al.,
-    Averaging Quaternions, 2007). A member counts for the arms that it moves; validity is that
+    Averaging Quaternions, 2007). A member contributes to its valid arms; validity is that
     of the last member.
     """
     last = members[-1]
@@ -129,7 +133,7 @@ def _mix(first: Floats, second: Floats, share: Floats) -> Floats:
 
 
 def _slerp(first: Floats, second: Floats, share: Floats) -> Floats:
-    """(N, A, 4) along the shorter arc; (N, A) or (N, 1) shares."""
+    """Interpolate quaternions (N, A, 4) along the shorter arc; (N, A) or (N, 1) shares."""
     cosine = (first * second).sum(axis=-1)
     angle = np.arccos(np.abs(cosine).clip(max=1.0))
     curved = angle > _STRAIGHT_RAD
@@ -141,7 +145,7 @@ def _slerp(first: Floats, second: Floats, share: Floats) -> Floats:
 
 
 def _matrices(quaternion: Floats) -> Floats:
-    """(..., 3, 3) of unit (..., 4)."""
+    """Return rotations (..., 3, 3) of unit quaternions (..., 4)."""
     x, y, z, w = np.moveaxis(quaternion, -1, 0)
     rows = [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
             2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),

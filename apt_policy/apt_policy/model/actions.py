@@ -1,7 +1,7 @@
-"""The action space in torch: 17-number states to 10-number actions and back.
+"""Action space in torch: 17-number states to 10-number actions and back.
 
-Relative to the current end-effector pose, in the axes of the arm's reference camera.
-The numpy twin is ``core.actions``; a test holds them equal. Always float32.
+Actions are relative to the present end-effector pose, in the axes of the arm's reference camera.
+``core.actions`` is the numpy version; a test compares both. All results are float32.
 
 Letters: B batch, K states of one arm, A arms.
 """
@@ -18,18 +18,18 @@ STATE_SIZE = 17
 
 
 def noise_to_actions(noise: Tensor, translation_m: float) -> Tensor:
-    """(..., 10) unit noise as diffusion adds it to actions: on translations as many metres."""
+    """Scale (..., 10) unit noise to actions: translations by ``translation_m`` [m], the rest by 1."""
     return torch.cat([translation_m * noise[..., :3], noise[..., 3:]], dim=-1)
 
 
 def actions_to_noise(actions: Tensor, translation_m: float) -> Tensor:
-    """The inverse of :func:`noise_to_actions`."""
+    """Scale (..., 10) actions to units of noise; the inverse of :func:`noise_to_actions`."""
     return torch.cat([actions[..., :3] / translation_m, actions[..., 3:]], dim=-1)
 
 
 @in_float32
 def encode_states(states: Tensor, robot: RobotState) -> Tensor:
-    """(B, K, A, 17) states to (B, A, K, 10): translation [m], two rotation rows, ``2 g - 1``."""
+    """Encode (B, K, A, 17) states as (B, A, K, 10): translation [m], two rotation rows, ``2 g - 1``."""
     states = states.float().transpose(1, 2)
     turn = camera_from_ee(robot)[..., None, :3, :3]
     poses = invert_pose(robot.world_from_ee.float())[:, :, None] @ states[..., :16].unflatten(-1, (4, 4))
@@ -40,7 +40,7 @@ def encode_states(states: Tensor, robot: RobotState) -> Tensor:
 
 @in_float32
 def decode_actions(actions: Tensor, robot: RobotState) -> Tensor:
-    """The inverse of :func:`encode_states`: (B, A, K, 10) to (B, K, A, 17).
+    """Decode (B, A, K, 10) actions to (B, K, A, 17) states; the inverse of :func:`encode_states`.
 
     Rotations are orthogonalised from their first row; the gripper is not clamped.
     """
@@ -59,12 +59,12 @@ def _camera_from_ee(world_from_reference: Tensor, world_from_ee: Tensor) -> Tens
 
 
 def camera_from_ee(robot: RobotState) -> Tensor:
-    """(B, A, 4, 4) pose of each end-effector now, in its reference camera."""
+    """Compute the present pose (B, A, 4, 4) of each end-effector in its reference camera."""
     return _camera_from_ee(robot.world_from_reference, robot.world_from_ee)
 
 
 def _orthogonal(rows: Tensor) -> Tensor:
-    """(..., 3, 3) of two rows (..., 6) by Gram-Schmidt; the third is the cross product."""
+    """Orthogonalise two rows (..., 6) to (..., 3, 3) by Gram-Schmidt; the third row is the cross product."""
     first = F.normalize(rows[..., :3], dim=-1)
     second = rows[..., 3:]
     second = F.normalize(second - (first * second).sum(-1, keepdim=True) * first, dim=-1)

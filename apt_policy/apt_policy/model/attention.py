@@ -1,8 +1,8 @@
 """Attention of the expert: projections, the two position encodings, masks.
 
-Every head's second half may carry RoPE (1-D positions), its first half PRoPE (poses,
-Li et al. 2025, "Cameras as relative positional encoding"); an encoding leaves the
-other half as it is. Knows tokens by position only: what they mean is ``scene``'s.
+RoPE (1-D positions) is applied to the second half of a head, PRoPE (poses, Li et al. 2025,
+"Cameras as relative positional encoding") to the first half; an encoding leaves the
+other half unchanged. ``scene`` builds the tables.
 
 Letters: B batch, n tokens, h heads, d channels of a head, R runs of equal pose.
 """
@@ -18,16 +18,17 @@ from apt_policy.model.frames import in_float32, invert_pose
 from apt_policy.model.layers import RmsNorm
 
 ROPE_BASE = 1e4
+"""Base of the RoPE frequencies, as in published weights."""
 
 
 class PositionEncoding(Protocol):
-    """Where a set of n tokens stands."""
+    """Position encoding of n tokens."""
 
-    def inputs(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (B, n, h, d) before attention."""
+    def encode_qkv(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode queries, keys and values (B, n, h, d) before attention."""
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """What attention gave, (B, n, h, d)."""
+    def decode_output(self, x: Tensor) -> Tensor:
+        """Decode the output of attention (B, n, h, d)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,29 +36,29 @@ class Rope:
     """Rotary encoding of 1-D positions."""
 
     phase: Tensor
-    """(B, n, 1, d/2) complex64, one number per pair of channels; 1 in the head's first half."""
+    """(B, n, 1, d/2) complex64, one phase per pair of channels; 1 in the head's first half."""
 
     def repeated(self, samples: int) -> 'Rope':
-        """Every sample of the batch ``samples`` times in a row."""
+        """Repeat every sample of the batch ``samples`` times in a row."""
         return Rope(self.phase.repeat_interleave(samples, 0))
 
-    def inputs(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries and keys rotated."""
+    def encode_qkv(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotate queries and keys."""
         return self._rotate(q), self._rotate(k), v
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """Unchanged."""
+    def decode_output(self, x: Tensor) -> Tensor:
+        """Return the output unchanged."""
         return x
 
     def _rotate(self, x: Tensor) -> Tensor:
-        """Interleaved pairs: (x0 cos - x1 sin, x0 sin + x1 cos)."""
+        """Rotate interleaved pairs: (x0 cos - x1 sin, x0 sin + x1 cos)."""
         pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * self.phase).flatten(-2)
 
 
 @dataclass(frozen=True, eq=False)
 class Prope:
-    """Relative poses: row vectors in groups of 4, P = world_from_token, (B, R, 4, 4) each.
+    """Encoding of relative poses: row vectors in groups of 4, P = world_from_token, (B, R, 4, 4) each.
 
     R divides n; every run of n / R tokens shares one pose.
     """
@@ -70,20 +71,20 @@ class Prope:
     """inv(P)^T."""
 
     def repeated(self, samples: int) -> 'Prope':
-        """Every sample of the batch ``samples`` times in a row."""
+        """Repeat every sample of the batch ``samples`` times in a row."""
         return Prope(*(m.repeat_interleave(samples, 0) for m in (self.query, self.key, self.output)))
 
-    def inputs(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``q inv(P)``, ``k P^T``, ``v P^T``."""
+    def encode_qkv(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute ``q inv(P)``, ``k P^T``, ``v P^T``."""
         return turn_groups(q, self.query), turn_groups(k, self.key), turn_groups(v, self.key)
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """``o inv(P)^T``."""
+    def decode_output(self, x: Tensor) -> Tensor:
+        """Compute ``o inv(P)^T``."""
         return turn_groups(x, self.output)
 
 
 def rope(positions: Tensor, head_dim: int) -> Rope:
-    """Encoding of (B, n) integer positions; frequencies ``1e4 ** (-2 i / (d / 2))``."""
+    """Build the encoding of (B, n) integer positions; frequencies ``1e4 ** (-2 i / (d / 2))``."""
     half = head_dim // 2
     ladder = torch.arange(0, half, 2, device=positions.device, dtype=torch.float32) / half
     angles = positions[..., None].float() * ROPE_BASE ** -ladder
@@ -93,7 +94,7 @@ def rope(positions: Tensor, head_dim: int) -> Rope:
 
 @in_float32
 def prope(world_from_token: Tensor) -> Prope:
-    """Encoding of (B, R, 4, 4) poses."""
+    """Build the encoding of (B, R, 4, 4) poses."""
     inverse = invert_pose(world_from_token.float())
     return Prope(inverse, world_from_token.float().transpose(-1, -2), inverse.transpose(-1, -2))
 
@@ -108,24 +109,23 @@ def turn_groups(x: Tensor, matrices: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Visibility:
-    """Which columns a row attends to; None where nothing is hidden."""
+    """Attention mask; None if nothing is masked."""
 
     allowed: Tensor | None
-    """(B, 1, rows or 1, columns) bool, all true in rows that see nothing."""
+    """(B, 1, rows or 1, columns) bool; all True in rows that attend to nothing."""
     seeing: Tensor | None
-    """(B, 1, rows or 1, 1) bool, false in rows that see nothing."""
+    """(B, 1, rows or 1, 1) bool; False in rows that attend to nothing."""
 
     def repeated(self, samples: int) -> 'Visibility':
-        """Every sample of the batch ``samples`` times in a row."""
+        """Repeat every sample of the batch ``samples`` times in a row."""
         return Visibility(*(None if table is None else table.repeat_interleave(samples, 0)
                             for table in (self.allowed, self.seeing)))
 
 
 def visibility(allowed: Tensor) -> Visibility:
-    """Of (B, rows or 1, columns) bool.
+    """Build the mask of a (B, rows or 1, columns) bool table.
 
-    Asking whether anything is hidden waits for the device, so this is for tables that are made
-    once per observation.
+    The check for masked entries waits for the device, so call it once per observation.
     """
     allowed = allowed[:, None]
     if bool(allowed.all()):
@@ -137,9 +137,9 @@ def visibility(allowed: Tensor) -> Visibility:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, visible: Visibility) -> Tensor:
-    """Softmax attention over (B, h, n, d); a row that sees nothing gives 0."""
+    """Compute softmax attention over (B, h, n, d); a row that attends to nothing gives 0."""
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible.allowed)
-    # A softmax over nothing is NaN: such a row looked at everything, and is blanked here.
+    # A softmax over nothing is NaN, so such a row attends to everything and is set to 0 here.
     return out if visible.seeing is None else out.masked_fill(~visible.seeing, 0.0)
 
 
@@ -155,13 +155,13 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def project(self, x: Tensor, encoding: PositionEncoding) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, n, D) to queries, keys, values (B, h, n, d)."""
+        """Project (B, n, D) to encoded queries, keys, values (B, h, n, d)."""
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        turned = encoding.inputs(self.q_norm(q), self.k_norm(k), v)
+        turned = encoding.encode_qkv(self.q_norm(q), self.k_norm(k), v)
         q, k, v = (t.to(v.dtype).transpose(1, 2) for t in turned)
         return q, k, v
 
     def merge(self, out: Tensor, encoding: PositionEncoding) -> Tensor:
-        """(B, h, n, d) of :func:`attend` back to (B, n, D)."""
-        turned = encoding.outputs(out.transpose(1, 2))
+        """Project the output (B, h, n, d) of :func:`attend` to (B, n, D)."""
+        turned = encoding.decode_output(out.transpose(1, 2))
         return self.to_out(turned.to(out.dtype).flatten(-2))

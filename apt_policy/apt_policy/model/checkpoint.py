@@ -1,12 +1,11 @@
-"""Checkpoints on disk: our own folders, and the published ``ckpt_latest.pt``.
+"""Checkpoints on disk: the suite's folders, and the published ``ckpt_latest.pt``.
 
-A folder holds ``checkpoint.json`` (model configuration, the robot contract's facts that
+A folder contains ``checkpoint.json`` (model configuration, the robot contract's facts that
 the weights depend on, stage, iteration, git revision), ``expert.safetensors``, and
-``vlm.safetensors`` where the VLM is not somebody else's to download. A whole VLM may lie in it
-too: a VLM named ``./...`` is looked for in the checkpoint's own folder. A published file is a
-dict of tensors under ``weights``, ``vlm_weights`` if tuned, ``current_iters``, and ``ema`` where an
-average was kept; ``published`` knows its ways. Nothing read here can run code. Building a model
-from what was read is ``restore``'s.
+``vlm.safetensors`` if the VLM cannot be downloaded. It may also contain a whole VLM: a VLM named
+``./...`` is searched in the checkpoint's folder. A published file is a dict of tensors under
+``weights``, ``vlm_weights`` if tuned, ``current_iters``, and ``ema`` if an average was kept; see
+``published``. Reading never runs pickled code. ``restore`` builds a model from a checkpoint.
 """
 
 import json
@@ -23,14 +22,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from apt_policy.core.atomic import atomic_folder, previous_of
+from apt_policy.core.atomic import atomic_folder, backup_path
 from apt_policy.core.contract import mismatches
+from apt_policy.core.errors import UserError
 from apt_policy.model.config import (
     ExpertConfig,
     PolicyConfig,
-    Stage,
+    TrainingStage,
     VlmConfig,
-    expert_config_of,
+    expert_config_from_weights,
     policy_config_from_dict,
     policy_config_to_dict,
 )
@@ -42,47 +42,47 @@ log = logging.getLogger(__name__)
 FORMAT = 'apt-policy-checkpoint/1'
 FACTS_FILE, EXPERT_FILE, VLM_FILE = 'checkpoint.json', 'expert.safetensors', 'vlm.safetensors'
 BESIDE = './'
-"""Begins the name of a VLM whose folder lies in that of the checkpoint."""
+"""Prefix of the name of a VLM inside the checkpoint's folder."""
 LATEST_FILE = 'latest'
-"""In the folder of a training run: the name of its newest complete checkpoint."""
+"""File in the folder of a training run that contains the name of its newest complete checkpoint."""
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says what was found, expected, and what to do."""
+class CheckpointError(UserError, ValueError):
+    """Error of a checkpoint that cannot be used; the message gives what was found, what was expected, and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """What a checkpoint says, on the CPU."""
+    """Content of a checkpoint, on the CPU."""
 
     source: str
     weights: Mapping[str, Tensor]
-    """The expert's state dict."""
+    """State dict of the expert."""
     vlm_weights: Mapping[str, Tensor] | None
-    """Of the VLM, where it learned."""
+    """State dict of the VLM if it was tuned, else None."""
     expert: ExpertConfig
     vlm: VlmConfig | None
-    """None in a published file, which does not say over which VLM it was trained."""
+    """None for a published file, which does not name its VLM."""
     contract: Mapping[str, Any] | None
-    """``RobotContract.policy_facts()`` of the training data; None in a published file."""
+    """``RobotContract.policy_facts()`` of the training data; None for a published file."""
     iteration: int
     git_revision: str
 
-    def require_stage(self, stage: Stage) -> None:
-        """Refuse weights of another stage.
+    def require_stage(self, stage: TrainingStage) -> None:
+        """Check that the weights are of ``stage``.
 
         Raises:
-            CheckpointError: they are.
+            CheckpointError: they are of another stage.
         """
         if self.expert.stage is not stage:
             raise CheckpointError(f'{self.source} holds a {self.expert.stage.value}, expected a '
-                                  f'{stage.value}; give a checkpoint of that stage, or transfer the prior')
+                                  f'{stage.value}; give a checkpoint of that stage, or train one from the prior')
 
     def require_contract(self, facts: Mapping[str, Any]) -> None:
-        """Refuse weights trained for another robot; a published file names none and passes.
+        """Check that the weights were trained for the robot with these facts; a published file, which has none, passes.
 
         Raises:
-            CheckpointError: naming every field that differs.
+            CheckpointError: a fact differs; the message names each one.
         """
         if self.contract is None:
             return
@@ -94,15 +94,15 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path, *, use_ema: bool = False) -> Checkpoint:
-    """Read a checkpoint folder, the newest one of a training run's folder, or a published file.
+    """Read a checkpoint folder, the newest checkpoint of a training run, or a published file.
 
     Args:
-        path: to either.
-        use_ema: read the running average of the weights in their place: a published file's ``ema``, or the folder
-            that a training run keeps beside this one.
+        path: checkpoint folder, folder of a training run, or published file.
+        use_ema: read the exponential moving average of the weights instead: a published file's ``ema``, or the
+            ``_ema`` folder beside the checkpoint.
 
     Raises:
-        CheckpointError: absent, corrupt, holding code, not a checkpoint, or without the average that is asked for.
+        CheckpointError: the checkpoint is absent, corrupt, contains code, or lacks the requested average.
     """
     path = current_checkpoint(path)
     if path.is_file():
@@ -110,7 +110,7 @@ def read_checkpoint(path: str | Path, *, use_ema: bool = False) -> Checkpoint:
     path = _newest_of_run(path)
     if use_ema:
         path = _average_beside(path)
-    for folder in (path, previous_of(path)):
+    for folder in (path, backup_path(path)):
         if folder.is_dir():
             return _read_folder(folder)
     raise CheckpointError(f'there is no checkpoint at {path}; give a folder with a {FACTS_FILE}, the folder '
@@ -120,13 +120,13 @@ def read_checkpoint(path: str | Path, *, use_ema: bool = False) -> Checkpoint:
 def save_checkpoint(folder: str | Path, *, weights: Mapping[str, Tensor],
                     vlm_weights: Mapping[str, Tensor] | None, config: PolicyConfig,
                     contract: Mapping[str, Any], iteration: int, git_revision: str) -> None:
-    """Write a checkpoint folder, complete or not at all.
+    """Write a checkpoint folder atomically.
 
-    It is written beside the target and renamed; whatever goes wrong on the way, an older
-    checkpoint of that name stays readable.
+    It is written beside the target and renamed; after an error an older checkpoint of that name
+    stays readable.
 
     Raises:
-        OSError: the disk is full, or the folder may not be written.
+        OSError: the disk is full, or the folder is not writable.
     """
     folder = Path(folder)
     facts = {'format': FORMAT, 'model': policy_config_to_dict(config), 'contract': dict(contract),
@@ -139,16 +139,16 @@ def save_checkpoint(folder: str | Path, *, weights: Mapping[str, Tensor],
         (fresh / FACTS_FILE).write_text(json.dumps(facts, indent=2) + '\n')
 
 
-def average_of(folder: Path) -> Path:
-    """Where a training run keeps the running average of the weights in ``folder``."""
+def ema_path(folder: Path) -> Path:
+    """Return the folder of the exponential moving average of the weights in ``folder``."""
     return folder.with_name(f'{folder.name}_ema')
 
 
 def _average_beside(folder: Path) -> Path:
-    average = average_of(folder)
+    average = ema_path(folder)
     if not average.is_dir():
         raise CheckpointError(f'{folder} has no averaged weights: there is no {average.name} beside it. Give a '
-                              'checkpoint of a run that kept them, or use_ema=False')
+                              'checkpoint of a run that saves averages, or use_ema=False')
     return average
 
 
@@ -157,13 +157,13 @@ def _save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
 
 
 def _newest_of_run(path: Path) -> Path:
-    """``path`` itself if it is no run's folder."""
+    """Return the newest checkpoint of a run's folder, or ``path`` itself if it is another folder."""
     pointer = path / LATEST_FILE
     if not pointer.is_file():
         return path
     name = pointer.read_text().strip()
     if Path(name).name != name or not (path / name).is_dir():
-        raise CheckpointError(f'{pointer} says {name!r}, and there is no such checkpoint; give one of the folders '
+        raise CheckpointError(f'{pointer} names {name!r}, but there is no such checkpoint; give one of the folders '
                               f'in {path}')
     return path / name
 
@@ -190,7 +190,7 @@ def _read_folder(folder: Path) -> Checkpoint:
 
 def _found_from(folder: Path, vlm: VlmConfig) -> VlmConfig:
     beside = folder / vlm.name
-    # A user's own folder may have been named like that too.
+    # The user may also have given a relative path of that form.
     ours = vlm.name.startswith(BESIDE) and (beside.is_dir() or not Path(vlm.name).is_dir())
     return replace(vlm, name=str(beside)) if ours else vlm
 
@@ -203,14 +203,14 @@ def _read_published(path: Path, *, use_ema: bool) -> Checkpoint:
         raise CheckpointError(f"{path} holds {held}; a published checkpoint has its weights under 'weights'")
     try:
         weights = expert_names(weights)
-        expert = expert_config_of(weights)
+        expert = expert_config_from_weights(weights)
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"the 'weights' of {path} are not those of an APT expert: {error}") from error
     vlm_weights = content.get('vlm_weights')
     if use_ema:
         weights, vlm_weights = _averaged(path, content.get('ema'), weights, vlm_weights)
     elif content.get('ema') is not None:
-        log.warning("%s holds averaged weights too, under 'ema'; they are not used. use_ema takes them", path)
+        log.warning("%s also contains averaged weights under 'ema', which are not used; set use_ema to use them", path)
     return Checkpoint(source=str(path), weights=weights, vlm_weights=vlm_weights,
                       expert=expert, vlm=None, contract=None,
                       iteration=int(content.get('current_iters', 0)), git_revision='')
@@ -224,8 +224,8 @@ def _averaged(path: Path, ema: Any, weights: Mapping[str, Tensor], vlm_weights: 
     try:
         return averaged_weights(ema, weights, vlm_weights)
     except ValueError as error:
-        raise CheckpointError(f'the averaged weights of {path} cannot be used: {error}; use_ema=False takes the '
-                              'others') from error
+        raise CheckpointError(f'the averaged weights of {path} cannot be used: {error}; use_ema=False uses the '
+                              'other weights') from error
 
 
 def _unpickle_tensors(path: Path) -> Any:
@@ -238,7 +238,7 @@ def _unpickle_tensors(path: Path) -> Any:
             raise CheckpointError(f'{path} contains pickled code, which is never run: {reason}\n'
                                   'Ask for a file that holds tensors, numbers and text only') from error
         raise CheckpointError(f'{path} is corrupt: {reason}; copy it again') from error
-    # Of junk, torch's unpickler makes whatever the bytes happen to mean.
+    # For arbitrary bytes torch's unpickler raises any of these.
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
             struct.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

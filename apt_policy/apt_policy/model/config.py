@@ -1,7 +1,7 @@
-"""The sizes and choices that define a model, as frozen values; no tensor is made here.
+"""Configuration of the model as frozen dataclasses.
 
-Whatever follows from a weight's shape is not repeated: :func:`expert_config_of` reads
-it back from a state dict, so a published checkpoint needs no configuration beside it.
+Sizes that follow from the shape of a weight are read from the state dict by
+:func:`expert_config_from_weights`, so a published checkpoint needs no configuration file.
 """
 
 from collections.abc import Mapping
@@ -10,25 +10,27 @@ from enum import Enum
 from typing import Any
 
 MAX_ARMS = 4
+"""Number of arm embeddings in published weights."""
 TAP_STRIDE = 3
+"""Decoder layers of the VLM from one tap to the next, as in published weights."""
 TINY_VLM = 'tiny'
-"""The name under which :class:`VlmConfig` asks for the VLM built in code."""
+"""Name in :class:`VlmConfig` of the tiny VLM that is built in code."""
 
 
-class Stage(Enum):
-    """What the expert has learned. The paper counts from 1, the released code from 0."""
+class TrainingStage(Enum):
+    """Training stage of the expert. The paper counts from 1, the released code from 0."""
 
     VA_PRIOR = 'va_prior'
-    """Vision to action; language is masked."""
+    """Vision-action prior; language is masked."""
     VLA = 'vla'
-    """Language-reading blocks inserted between the prior's."""
+    """Vision-language-action model: blocks that read language are inserted between the prior's."""
 
     @classmethod
-    def parse(cls, text: str) -> 'Stage':
-        """Read a command line's ``0``/``va`` or ``1``/``vla``.
+    def parse(cls, text: str) -> 'TrainingStage':
+        """Parse ``0``/``va`` or ``1``/``vla`` of a command line.
 
         Raises:
-            ValueError: none of these.
+            ValueError: the text is none of these.
         """
         names = {'0': cls.VA_PRIOR, 'va': cls.VA_PRIOR, cls.VA_PRIOR.value: cls.VA_PRIOR,
                  '1': cls.VLA, 'vla': cls.VLA}
@@ -38,16 +40,16 @@ class Stage(Enum):
 
 
 class Prediction(Enum):
-    """What the expert tells of noisy actions; values as in ``diffusers``."""
+    """Prediction type of the expert; values as in ``diffusers``."""
 
     NOISE = 'epsilon'
-    """The noise in them; published weights do."""
+    """Noise in the actions, as in published weights."""
     ACTIONS = 'sample'
-    """The actions themselves; a small expert learns sooner to read them off the observation where noise hides them."""
+    """Actions without noise; a small expert learns them from the observation sooner at high noise levels."""
 
 
 class ExpertSize(Enum):
-    """Published sizes: width and heads."""
+    """Published sizes as (width, heads)."""
 
     TINY = (192, 3)
     SMALL = (384, 6)
@@ -56,31 +58,31 @@ class ExpertSize(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertConfig:
-    """The action expert."""
+    """Sizes and diffusion parameters of the action expert."""
 
-    stage: Stage
+    stage: TrainingStage
     width: int
-    """Channels of the stream (D)."""
+    """Channels of a token (D)."""
     heads: int
     vlm_width: int
     """Channels of the VLM's features."""
     taps: int
-    """VLM layers read (N)."""
+    """Number of VLM layers that are read (N)."""
     train_steps: int = 100
-    """Noise levels of the diffusion."""
+    """Number of noise levels of the diffusion."""
     denoising_steps: int = 20
     prediction: Prediction = Prediction.NOISE
     translation_noise: float = 1.0
-    """Standard deviation of the noise on translations [m]; 1 in published weights. Where a chunk reaches some
-    centimetres, noise of that size leaves less to be told apart from it, and much less training suffices."""
+    """Standard deviation of the noise on translations [m]; 1 in published weights. If chunks reach only some
+    centimetres, noise of that size needs much less training."""
 
     def __post_init__(self) -> None:
         if not self.translation_noise > 0:
             raise ValueError(f'translation_noise is {self.translation_noise} m; expected more than 0')
         if self.width % self.heads or self.head_dim % 8:
             raise ValueError(f'width {self.width} over {self.heads} heads gives a head of '
-                             f'{self.width / self.heads:g} channels; it must be a multiple of 8, '
-                             'because half of it is turned in groups of 4')
+                             f'{self.width / self.heads:g} channels; expected a multiple of 8, '
+                             'because PRoPE uses half of it in groups of 4')
         if self.taps < 2:
             raise ValueError(f'taps is {self.taps}; the VA prior needs at least 2')
         if self.taps % 2:
@@ -99,17 +101,17 @@ class ExpertConfig:
 
     @property
     def blocks(self) -> int:
-        """Attention blocks."""
-        return self.taps if self.stage is Stage.VLA else self.taps // 2
+        """Number of attention blocks."""
+        return self.taps if self.stage is TrainingStage.VLA else self.taps // 2
 
 
 def _layers_for(taps: int) -> str:
-    """The numbers of decoder layers that give so many taps."""
+    """Describe the numbers of decoder layers that give ``taps`` taps."""
     return f'{TAP_STRIDE * (taps - 1) + 1} to {TAP_STRIDE * taps} layers'
 
 
 class VlmMode(Enum):
-    """How much of the VLM learns."""
+    """Part of the VLM that is trained."""
 
     FROZEN = 'frozen'
     LORA = 'lora'
@@ -118,15 +120,15 @@ class VlmMode(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class VlmConfig:
-    """The vision-language backbone."""
+    """Configuration of the vision-language backbone."""
 
     name: str = 'Qwen/Qwen3-VL-2B-Instruct'
-    """Name on the hub, a local folder, or :data:`TINY_VLM`."""
+    """Hub name, local folder, or :data:`TINY_VLM`."""
     mode: VlmMode = VlmMode.FROZEN
     dtype: str = 'bfloat16'
     gradient_checkpointing: bool = False
     max_text_tokens: int = 2048
-    """A longer instruction is refused: it would cost seconds of inference."""
+    """Length above which an instruction is refused, because it would take seconds of inference [tokens]."""
 
     def __post_init__(self) -> None:
         if self.dtype not in ('bfloat16', 'float32'):
@@ -135,40 +137,40 @@ class VlmConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """The whole model."""
+    """Configuration of the whole model."""
 
     expert: ExpertConfig
     vlm: VlmConfig = field(default_factory=VlmConfig)
 
 
 def check_noise_scale(scale: float) -> None:
-    """Refuse a scale of the noise that plans start from which is no share.
+    """Check the scale of the initial noise.
 
     Raises:
-        ValueError: outside 0..1.
+        ValueError: the scale is outside 0..1.
     """
     if not 0.0 <= scale <= 1.0:
-        raise ValueError(f'noise_scale is {scale}; expected 0 (always the same plan) .. 1 (as it was learned)')
+        raise ValueError(f'noise_scale is {scale}; expected 0 (deterministic) .. 1 (as in training)')
 
 
-def expert_config_of(weights: Mapping[str, Any], *, denoising_steps: int = 20) -> ExpertConfig:
+def expert_config_from_weights(weights: Mapping[str, Any], *, denoising_steps: int = 20) -> ExpertConfig:
     """Read the sizes from an expert's state dict (names as in published checkpoints).
 
     Raises:
-        KeyError: a weight that fixes a size is absent.
+        KeyError: a weight that determines a size is absent.
     """
     stack = 'dp_head.traj_context_attn'
     width, vlm_width = weights['context_encoder.proj_input.weight'].shape
     taps = weights[f'{stack}.gate'].shape[0]
     head_dim = weights[f'{stack}.layers.0.attn.q_norm.weight'].shape[0]
     blocks = len({key.split('.')[3] for key in weights if key.startswith(f'{stack}.layers.')})
-    stage = Stage.VLA if blocks == taps else Stage.VA_PRIOR
+    stage = TrainingStage.VLA if blocks == taps else TrainingStage.VA_PRIOR
     return ExpertConfig(stage=stage, width=width, heads=width // head_dim, vlm_width=vlm_width,
                         taps=taps, denoising_steps=denoising_steps)
 
 
 def policy_config_to_dict(config: PolicyConfig) -> dict[str, Any]:
-    """Plain JSON types."""
+    """Convert a configuration to JSON types."""
     fields = asdict(config)
     fields['expert']['stage'] = config.expert.stage.value
     fields['expert']['prediction'] = config.expert.prediction.value
@@ -177,12 +179,12 @@ def policy_config_to_dict(config: PolicyConfig) -> dict[str, Any]:
 
 
 def policy_config_from_dict(fields: Mapping[str, Any]) -> PolicyConfig:
-    """The inverse of :func:`policy_config_to_dict`.
+    """Build a configuration from JSON types; the inverse of :func:`policy_config_to_dict`.
 
     Raises:
         TypeError, KeyError, ValueError: a field is missing, unknown or out of range.
     """
     expert, vlm = dict(fields['expert']), dict(fields['vlm'])
     expert['prediction'] = Prediction(expert.get('prediction', Prediction.NOISE.value))
-    return PolicyConfig(expert=ExpertConfig(**{**expert, 'stage': Stage(expert['stage'])}),
+    return PolicyConfig(expert=ExpertConfig(**{**expert, 'stage': TrainingStage(expert['stage'])}),
                         vlm=VlmConfig(**{**vlm, 'mode': VlmMode(vlm['mode'])}))

@@ -1,9 +1,8 @@
-"""Diffusion of action chunks: the schedule, the loss, and denoising by DDIM.
+"""Diffusion of action chunks: schedule, loss, and denoising by DDIM.
 
-``diffusers.DDIMScheduler`` with the constants of the released weights. Knows nothing of
-who predicts: that is a callable.
+``diffusers.DDIMScheduler`` has the constants of the released weights. The model is a callable.
 
-Letters: B batch, A arms, T horizon, K held steps; actions are (B, A, T, 10).
+Letters: B batch, A arms, T horizon, K prefix steps; actions are (B, A, T, 10).
 """
 
 from collections.abc import Callable
@@ -16,24 +15,25 @@ from torch import Tensor
 from apt_policy.model.config import Prediction
 
 POSITION_WEIGHT, ROTATION_WEIGHT, GRIPPER_WEIGHT = 30.0, 10.0, 10.0
+"""Weights of the loss terms."""
 
 Predictor = Callable[[Tensor, int], Tensor]
-"""From the noisy (B, A, T, 10) and the index of the denoising step to what the scheduler expects: noise, or actions."""
+"""Model: from noisy actions (B, A, T, 10) and the index of the denoising step to predicted noise or actions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Held:
-    """The head of a chunk that is decided already (real-time chunking)."""
+class ActionPrefix:
+    """Fixed prefix of a chunk (real-time chunking)."""
 
     actions: Tensor
     """(B, A, K, 10)."""
     arms: Tensor
-    """(B, A) bool; the other arms are free."""
+    """(B, A) bool, arms with a fixed prefix; the other arms are free."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loss:
-    """L1 errors on what is predicted, means over valid arms; scalars."""
+    """L1 errors of the prediction, means over valid arms; scalars."""
 
     position: Tensor
     rotation: Tensor
@@ -41,14 +41,14 @@ class Loss:
 
     @property
     def total(self) -> Tensor:
-        """What is minimised."""
+        """Weighted sum that is minimised."""
         return (POSITION_WEIGHT * self.position + ROTATION_WEIGHT * self.rotation
                 + GRIPPER_WEIGHT * self.gripper)
 
 
 def make_scheduler(train_steps: int, denoising_steps: int,
                    prediction: Prediction = Prediction.NOISE) -> DDIMScheduler:
-    """Squared cosine, no clipping; timesteps 95, 90 .. 0 for 20 of 100."""
+    """Build the scheduler: squared cosine, no clipping; timesteps 95, 90 .. 0 for 20 of 100 steps."""
     scheduler = DDIMScheduler(
         num_train_timesteps=train_steps, beta_schedule='squaredcos_cap_v2', prediction_type=prediction.value,
         clip_sample=False, set_alpha_to_one=True, steps_offset=0, timestep_spacing='leading')
@@ -57,29 +57,29 @@ def make_scheduler(train_steps: int, denoising_steps: int,
 
 
 def chunk_loss(predicted: Tensor, wanted: Tensor, valid_arms: Tensor) -> Loss:
-    """Of (B, A, T, 10) against (B, A, T, 10); absent arms do not count, (B, A)."""
+    """Compute the loss between (B, A, T, 10) tensors; arms that are False in (B, A) are ignored."""
     count = valid_arms.sum().clamp(min=1) * wanted.shape[2]
     error = ((predicted - wanted).abs() * valid_arms[..., None, None]).sum((0, 1, 2)) / count
     return Loss(position=error[:3].mean(), rotation=error[3:9].mean(), gripper=error[9])
 
 
 def denoise(predict: Predictor, noise: Tensor, scheduler: DDIMScheduler,
-            held: Held | None = None) -> Tensor:
-    """From (B, A, T, 10) noise to actions, eta 0; what is predicted is in the same units.
+            prefix: ActionPrefix | None = None) -> Tensor:
+    """Denoise (B, A, T, 10) noise to actions with eta 0; predictions are in the same units.
 
-    Held actions enter every step at that step's noise level, with their own noise, so what is
-    free is denoised around them; they leave unchanged.
+    The prefix is set at every step, at that step's noise level and with its own noise, so that the
+    free rest is denoised consistently with it; the result contains the prefix unchanged.
     """
     x = noise.float()
     for step, timestep in enumerate(scheduler.timesteps.tolist()):
-        if held is not None:
-            known = scheduler.add_noise(held.actions, noise[:, :, :held.actions.shape[2]].float(),
+        if prefix is not None:
+            known = scheduler.add_noise(prefix.actions, noise[:, :, :prefix.actions.shape[2]].float(),
                                         torch.tensor([timestep]))
-            x = _hold(x, known, held)
+            x = _insert_prefix(x, known, prefix)
         x = scheduler.step(predict(x, step), timestep, x, return_dict=False)[0]
-    return x if held is None else _hold(x, held.actions, held)
+    return x if prefix is None else _insert_prefix(x, prefix.actions, prefix)
 
 
-def _hold(x: Tensor, known: Tensor, held: Held) -> Tensor:
+def _insert_prefix(x: Tensor, known: Tensor, prefix: ActionPrefix) -> Tensor:
     head, tail = x.split([known.shape[2], x.shape[2] - known.shape[2]], dim=2)
-    return torch.cat([torch.where(held.arms[..., None, None], known, head), tail], dim=2)
+    return torch.cat([torch.where(prefix.arms[..., None, None], known, head), tail], dim=2)

@@ -1,8 +1,7 @@
-"""The APT action expert: predicts the noise in an action chunk, or the chunk itself, for both stages.
+"""APT action expert: predicts the noise in an action chunk, or the chunk itself, for both training stages.
 
-``observe`` does once per observation what does not depend on the noise; ``predict``
-does the rest. Parameter names are those of published checkpoints. Knows nothing of the
-VLM behind the features, of schedulers or of losses.
+``observe`` computes once per observation what does not depend on the noise; ``predict``
+computes the rest. Parameter names are those of published checkpoints.
 
 Letters: B batch, L vision-language (VL) tokens, N taps, A arms, H history states,
 T horizon, S = H + T, D width, d the VLM's width.
@@ -18,33 +17,33 @@ from apt_policy.model.actions import ACTION_SIZE, actions_to_noise, camera_from_
 from apt_policy.model.batch import RobotState, VlFeatures
 from apt_policy.model.config import MAX_ARMS, ExpertConfig
 from apt_policy.model.frames import centre, invert_pose, move_robot
-from apt_policy.model.fusion import GatedStack, Memory, Modulation
+from apt_policy.model.fusion import GatedStack, KVCache, Modulation
 from apt_policy.model.layers import NoiseLevelEmbedding, RmsNorm, mlp
 from apt_policy.model.scene import Scene, build_scene, vision_places
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Context:
-    """All that denoising needs of one batch of observations."""
+class Conditioning:
+    """Conditioning of the denoising on one batch of observations."""
 
     scene: Scene
-    memories: tuple[Memory, ...]
-    """Cached keys and values, one per block."""
+    kv_caches: tuple[KVCache, ...]
+    """Cached keys and values, one cache per block."""
     history: Tensor
     """(B, A, H, D) history tokens."""
     ee_in_reference: Tensor
-    """(B, A, 1, 3) where each end-effector is now, in its reference camera's frame [m]."""
+    """(B, A, 1, 3) present position of each end-effector in its reference camera's frame [m]."""
 
-    def repeated(self, samples: int) -> 'Context':
-        """Every observation ``samples`` times in a row; nothing is computed again."""
-        return Context(scene=self.scene.repeated(samples),
-                       memories=tuple(memory.repeated(samples) for memory in self.memories),
+    def repeated(self, samples: int) -> 'Conditioning':
+        """Repeat every observation ``samples`` times in a row; nothing is computed again."""
+        return Conditioning(scene=self.scene.repeated(samples),
+                       kv_caches=tuple(kv_cache.repeated(samples) for kv_cache in self.kv_caches),
                        history=self.history.repeat_interleave(samples, 0),
                        ee_in_reference=self.ee_in_reference.repeat_interleave(samples, 0))
 
 
 class ContextEncoder(nn.Module):
-    """From the VLM's channels to the expert's."""
+    """Projections from the VLM's channels to the expert's."""
 
     def __init__(self, config: ExpertConfig) -> None:
         super().__init__()
@@ -54,8 +53,8 @@ class ContextEncoder(nn.Module):
         nn.init.zeros_(self.proj_pe.weight)
         nn.init.zeros_(self.proj_pe.bias)
 
-    def start(self, features: VlFeatures) -> Tensor:
-        """The VL tokens (B, L, D) float32 that enter the stack."""
+    def embed(self, features: VlFeatures) -> Tensor:
+        """Embed the VL tokens (B, L, D) float32 for the first block."""
         dtype = self.proj_input.weight.dtype
         camera, place = vision_places(features)
         sample = torch.arange(len(camera), device=camera.device)[:, None]
@@ -64,13 +63,13 @@ class ContextEncoder(nn.Module):
         return tokens + spot.float() * features.is_vision[..., None]
 
     def highway(self, features: VlFeatures, tap: int) -> Tensor:
-        """What the stack may mix in of a tap, (B, L, D) float32."""
+        """Project the features of a tap, (B, L, D) float32, which the stack mixes in."""
         dtype = self.proj_input.weight.dtype
         return self.proj_vl[tap](features.hidden_states[tap].to(dtype)).float()
 
 
 class ActionHead(nn.Module):
-    """The diffusion head: tokens in, blocks, the prediction out."""
+    """Diffusion head: token embeddings, blocks, output projection."""
 
     def __init__(self, config: ExpertConfig) -> None:
         super().__init__()
@@ -89,37 +88,37 @@ class ActionHead(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are in."""
+        """Floating-point type of the weights."""
         return self.act_head.weight.dtype
 
-    def place(self, translation: Tensor, ee_in_reference: Tensor) -> Tensor:
-        """Tokens' absolute position: (B, A, K, 3) relative [m] to (B, A, K, D), without gradient."""
+    def absolute_position(self, translation: Tensor, ee_in_reference: Tensor) -> Tensor:
+        """Embed absolute positions of tokens: (B, A, K, 3) relative [m] to (B, A, K, D), without gradient."""
         return self.abs_pos_enc((translation + ee_in_reference).detach().to(self.dtype))
 
     def history_tokens(self, actions: Tensor, ee_in_reference: Tensor) -> Tensor:
-        """(B, A, H, 10) encoded history to (B, A, H, D); the gripper is withheld."""
+        """Embed encoded history (B, A, H, 10) to (B, A, H, D), without the gripper."""
         arms = self.arm_id_embed[:, :actions.shape[1]]
         return (self.hist_enc(actions[..., :-1].to(self.dtype))
-                + self.place(actions[..., :3], ee_in_reference) + arms).float()
+                + self.absolute_position(actions[..., :3], ee_in_reference) + arms).float()
 
     def future_tokens(self, noisy: Tensor, ee_in_reference: Tensor) -> Tensor:
-        """(B, A, T, 10) noisy actions [m, 1] to (B, A, T, D)."""
+        """Embed noisy actions (B, A, T, 10) [m, 1] to (B, A, T, D)."""
         arms = self.arm_id_embed[:, :noisy.shape[1]]
         of_noise = actions_to_noise(noisy, self._translation_noise).to(self.dtype)
-        return (self.traj_enc(of_noise) + self.place(noisy[..., :3], ee_in_reference) + arms).float()
+        return (self.traj_enc(of_noise) + self.absolute_position(noisy[..., :3], ee_in_reference) + arms).float()
 
     def modulate(self, level: Tensor) -> tuple[Modulation, ...]:
-        """What (B,) noise levels 0..99 do to the norms of action tokens."""
+        """Compute the modulation of the action tokens' norms for (B,) noise levels 0..99."""
         sinusoids, embed = self.denoising_time_embed
         return self.traj_context_attn.modulate(embed(sinusoids(level).to(self.dtype)))
 
-    def read(self, tokens: Tensor) -> Tensor:
-        """(..., D) future tokens to (..., 10) float32, in the units of noise."""
+    def decode_tokens(self, tokens: Tensor) -> Tensor:
+        """Project future tokens (..., D) to predictions (..., 10) float32, in the units of noise."""
         return self.act_head(self.final_norm(tokens)).float()
 
 
 class Expert(nn.Module):
-    """Context encoder and action head."""
+    """Action expert: context encoder and action head."""
 
     def __init__(self, config: ExpertConfig) -> None:
         super().__init__()
@@ -128,51 +127,57 @@ class Expert(nn.Module):
         self.dp_head = ActionHead(config)
 
     def local_robot(self, features: VlFeatures, robot: RobotState) -> RobotState:
-        """``robot`` in a frame centred on its valid cameras.
+        """Express ``robot`` in a frame centred on its valid cameras.
 
-        It only guards precision: the blocks depend on relative poses alone.
+        This only improves precision, because the blocks depend on relative poses alone.
         """
         world_from_local = centre(robot.world_from_camera, features.camera_valid)
         return move_robot(invert_pose(world_from_local), robot)
 
     def observe(self, features: VlFeatures, robot: RobotState, *, horizon: int,
-                history: Tensor | None = None) -> Context:
-        """Everything that is the same for all noise levels and all noise.
+                history: Tensor | None = None) -> Conditioning:
+        """Compute the conditioning, which is the same for all noise levels and all noise.
 
         Args:
-            features: what the VLM says of the sample.
+            features: features of the VLM.
             robot: poses in any common frame.
-            horizon: future states in a chunk (T).
-            history: (B, A, H, 10) encoded history in place of ``robot``'s own.
+            horizon: number of future states in a chunk (T).
+            history: (B, A, H, 10) encoded history; None encodes the history of ``robot``.
 
         Raises:
-            ValueError: sizes that this expert was not built for.
+            ValueError: the sizes do not fit this expert.
         """
         self._check(features, robot)
         robot = self.local_robot(features, robot)
         encoded = encode_states(robot.history, robot) if history is None else history
         ee_in_reference = camera_from_ee(robot)[..., None, :3, 3]
         scene = build_scene(features, robot, head_dim=self.config.head_dim, horizon=horizon)
-        memories = self.dp_head.traj_context_attn.remember(
-            self.context_encoder.start(features),
+        kv_caches = self.dp_head.traj_context_attn.prefill(
+            self.context_encoder.embed(features),
             lambda tap: self.context_encoder.highway(features, tap), scene)
-        return Context(scene=scene, ee_in_reference=ee_in_reference, memories=memories,
+        return Conditioning(scene=scene, ee_in_reference=ee_in_reference, kv_caches=kv_caches,
                        history=self.dp_head.history_tokens(encoded, ee_in_reference))
 
-    def predict(self, context: Context, noisy: Tensor, level: Tensor) -> Tensor:
-        """What ``config.prediction`` says of (B, A, T, 10) actions at (B,) noise levels 0..99.
+    def predict(self, conditioning: Conditioning, noisy: Tensor, level: Tensor) -> Tensor:
+        """Predict noise or actions (``config.prediction``) of noisy actions.
 
-        The same shape, float32, in the units of unit noise.
+        Args:
+            conditioning: output of :meth:`observe`.
+            noisy: (B, A, T, 10) noisy actions.
+            level: (B,) noise levels 0..99.
+
+        Returns:
+            (B, A, T, 10) float32, in units of noise.
         """
-        return self.denoise(context, noisy, self.dp_head.modulate(level))
+        return self.denoise(conditioning, noisy, self.dp_head.modulate(level))
 
-    def denoise(self, context: Context, noisy: Tensor, modulations: Sequence[Modulation]) -> Tensor:
-        """:meth:`predict` with the noise level's part already computed."""
+    def denoise(self, conditioning: Conditioning, noisy: Tensor, modulations: Sequence[Modulation]) -> Tensor:
+        """Predict with modulations that are already computed; see :meth:`predict`."""
         head = self.dp_head
-        tokens = torch.cat([context.history, head.future_tokens(noisy, context.ee_in_reference)], dim=2)
-        done = head.traj_context_attn.denoise(tokens.flatten(1, 2), modulations, context.memories,
-                                              context.scene)
-        return head.read(done.view_as(tokens)[:, :, context.history.shape[2]:])
+        tokens = torch.cat([conditioning.history, head.future_tokens(noisy, conditioning.ee_in_reference)], dim=2)
+        done = head.traj_context_attn.denoise(tokens.flatten(1, 2), modulations, conditioning.kv_caches,
+                                              conditioning.scene)
+        return head.decode_tokens(done.view_as(tokens)[:, :, conditioning.history.shape[2]:])
 
     def _check(self, features: VlFeatures, robot: RobotState) -> None:
         taps, *_, vlm_width = features.hidden_states.shape
@@ -182,4 +187,4 @@ class Expert(nn.Module):
                              'was trained with')
         arms = robot.valid_arms.shape[1]
         if arms > MAX_ARMS:
-            raise ValueError(f'{arms} arms; the expert has embeddings for {MAX_ARMS}')
+            raise ValueError(f'the robot has {arms} arms; the expert supports at most {MAX_ARMS}')

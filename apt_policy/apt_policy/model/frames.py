@@ -1,7 +1,6 @@
-"""Poses in torch: inverting, centring a scene, choosing reference cameras.
+"""Poses in torch: inversion, centring of a scene, choice of reference cameras.
 
-Poses are float32 whatever the network computes in: every function here switches
-autocast off. Nothing is known of tokens or of the network.
+Poses are always float32: the functions disable autocast.
 
 Letters: B batch, C cameras, A arms, K states of one arm.
 """
@@ -20,7 +19,7 @@ Function = TypeVar('Function', bound=Callable[..., object])
 
 
 def in_float32(function: Function) -> Function:
-    """Run ``function(tensor, ...)`` outside autocast."""
+    """Decorate ``function(tensor, ...)`` to run without autocast."""
     @wraps(function)
     def exact(first: Tensor, *args: object, **kwargs: object) -> object:
         with torch.autocast(device_type=first.device.type, enabled=False):
@@ -29,14 +28,14 @@ def in_float32(function: Function) -> Function:
 
 
 def invert_pose(pose: Tensor) -> Tensor:
-    """``a_from_b`` (..., 4, 4) of ``b_from_a``, by transposing the rotation."""
+    """Invert poses (..., 4, 4): ``a_from_b`` of ``b_from_a``, by transposing the rotation."""
     rotation = pose[..., :3, :3].transpose(-1, -2)
     translation = -(rotation * pose[..., None, :3, 3]).sum(-1)
     return make_pose(rotation, translation)
 
 
 def make_pose(rotation: Tensor, translation: Tensor) -> Tensor:
-    """(..., 4, 4) of (..., 3, 3) and (..., 3) [m]."""
+    """Assemble poses (..., 4, 4) from rotations (..., 3, 3) and translations (..., 3) [m]."""
     upper = torch.cat([rotation, translation[..., None]], dim=-1)
     lower = upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*upper.shape[:-2], 1, 4)
     return torch.cat([upper, lower], dim=-2)
@@ -44,11 +43,11 @@ def make_pose(rotation: Tensor, translation: Tensor) -> Tensor:
 
 @in_float32
 def centre(extrinsics: Tensor, valid: Tensor) -> Tensor:
-    """(B, 4, 4) ``world_from_local``: the origin moved to the mean of the valid cameras.
+    """Compute ``world_from_local`` (B, 4, 4) with its origin at the mean of the valid cameras.
 
     Args:
         extrinsics: (B, C, 4, 4) world_from_camera.
-        valid: (B, C); a sample without any keeps the world's origin.
+        valid: (B, C) bool; a sample without a valid camera keeps the world's origin.
     """
     count = valid.sum(-1, keepdim=True).clamp(min=1)
     origin = extrinsics[..., :3, 3].masked_fill(~valid[..., None], 0.0).sum(-2) / count
@@ -58,14 +57,14 @@ def centre(extrinsics: Tensor, valid: Tensor) -> Tensor:
 
 @in_float32
 def turn_randomly(world_from_local: Tensor, generator: torch.Generator | None) -> Tensor:
-    """The same origins with axes turned at random, uniform over rotations."""
+    """Rotate the axes of (B, 4, 4) poses at random, uniform over rotations; the origins are kept."""
     quaternion = torch.randn(len(world_from_local), 4, generator=generator, device=world_from_local.device)
     return make_pose(_rotation_of(quaternion), world_from_local[:, :3, 3])
 
 
 @in_float32
 def move_robot(local_from_world: Tensor, robot: RobotState) -> RobotState:
-    """Every pose of ``robot`` expressed in the frame of (B, 4, 4) ``local_from_world``."""
+    """Express every pose of ``robot`` in the local frame of ``local_from_world`` (B, 4, 4)."""
     move = local_from_world[:, None]
     return replace(robot, world_from_camera=move @ robot.world_from_camera.float(),
                    world_from_ee=move @ robot.world_from_ee.float(),
@@ -75,19 +74,22 @@ def move_robot(local_from_world: Tensor, robot: RobotState) -> RobotState:
 
 @in_float32
 def move_states(b_from_a: Tensor, states: Tensor) -> Tensor:
-    """(B, K, A, 17) states from frame a to frame b; the gripper stays."""
+    """Transform (B, K, A, 17) states from frame a to frame b; the gripper is unchanged."""
     poses = b_from_a[:, None, None] @ states[..., :16].float().unflatten(-1, (4, 4))
     return torch.cat([poses.flatten(-2), states[..., 16:].float()], dim=-1)
 
 
 def first_valid_reference(extrinsics: Tensor, valid: Tensor, candidates: Tensor, arms: Tensor) -> Tensor:
-    """(B, A, 4, 4) pose of each arm's first candidate camera that is valid: for inference.
+    """Select each arm's first valid candidate camera, for inference.
 
     Args:
         extrinsics: (B, C, 4, 4) world_from_camera.
-        valid: (B, C).
+        valid: (B, C) bool.
         candidates: (A, R) camera indices in order of preference, -1 for none.
-        arms: (B, A) bool; what an absent arm gets means nothing.
+        arms: (B, A) bool, present arms.
+
+    Returns:
+        (B, A, 4, 4) world_from_camera of the selected cameras; undefined for absent arms.
 
     Raises:
         ValueError: a present arm has no valid candidate.
@@ -98,7 +100,7 @@ def first_valid_reference(extrinsics: Tensor, valid: Tensor, candidates: Tensor,
 
 def random_valid_reference(extrinsics: Tensor, valid: Tensor, candidates: Tensor, arms: Tensor,
                            generator: torch.Generator | None = None) -> Tensor:
-    """Like :func:`first_valid_reference`, drawn among the valid candidates: for training."""
+    """Select a random valid candidate camera for each arm, for training; see :func:`first_valid_reference`."""
     preference = torch.rand(len(valid), *candidates.shape, generator=generator, device=valid.device)
     return _pick_reference(extrinsics, valid, candidates, arms, preference)
 
@@ -110,14 +112,14 @@ def _pick_reference(extrinsics: Tensor, valid: Tensor, candidates: Tensor, arms:
     if bool(stranded.any()):
         sample, arm = stranded.nonzero()[0].tolist()
         raise ValueError(f'sample {sample}, arm {arm}: none of its reference cameras '
-                         f'{candidates[arm].tolist()} has an image; an action needs one to be expressed in')
+                         f'{candidates[arm].tolist()} has an image, so its actions have no frame')
     best = preference.expand_as(usable).masked_fill(~usable, -torch.inf).argmax(-1)
     camera = candidates.clamp(min=0).expand(len(valid), -1, -1).gather(-1, best[..., None])[..., 0]
     return extrinsics[torch.arange(len(valid), device=valid.device)[:, None], camera]
 
 
 def _rotation_of(quaternion: Tensor) -> Tensor:
-    """(B, 3, 3) of (B, 4) in x, y, z, w, normalised here."""
+    """Return rotations (B, 3, 3) of quaternions (B, 4) in x, y, z, w order, which are normalised."""
     x, y, z, w = (quaternion / quaternion.norm(dim=-1, keepdim=True)).unbind(-1)
     rows = [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
             2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),

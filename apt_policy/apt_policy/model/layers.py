@@ -1,9 +1,9 @@
-"""The small layers of the expert: norms, noise-level embedding, MLPs.
+"""Layers of the expert: norms, noise-level embedding, MLPs.
 
-Parameter names are those of published checkpoints. Knows nothing of tokens' meaning.
+Parameter names are those of published checkpoints.
 
-Letters: B batch, n tokens, D width. Norms compute in float32 and answer in the dtype
-of their own parameters, so the stream itself may stay float32 around bf16 layers.
+Letters: B batch, n tokens, D width. Norms compute in float32 and return the dtype
+of their parameters, so tokens may stay float32 between bfloat16 layers.
 """
 
 import math
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 NORM_EPS = 1e-6
+"""Epsilon of all RMS norms, as in published weights."""
 
 
 class RmsNorm(nn.Module):
@@ -23,12 +24,12 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to the same shape."""
+        """Normalise (..., width)."""
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), NORM_EPS).to(self.weight.dtype)
 
 
-class Film(nn.Module):
-    """Scale and shift from the noise embedding; starts as the identity."""
+class FiLM(nn.Module):
+    """Feature-wise linear modulation by the noise embedding; initialised as the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -37,36 +38,36 @@ class Film(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, noise_embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D) to the factor ``1 + scale`` and the shift, each (B, 1, D) float32."""
+        """Map a noise embedding (B, D) to the factor ``1 + scale`` and the shift, each (B, 1, D) float32."""
         scale, shift = self.modulation(noise_embedding)[:, None].float().chunk(2, dim=-1)
         return 1.0 + scale, shift
 
 
-class FilmNorm(nn.Module):
-    """Plain RMS norm, then :class:`Film`: the norm of action tokens."""
+class FiLMNorm(nn.Module):
+    """RMS norm without weights, then :class:`FiLM`; the norm of action tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.film = Film(width)
+        self.film = FiLM(width)
 
     def forward(self, x: Tensor, modulation: tuple[Tensor, Tensor]) -> Tensor:
-        """(B, n, D) with what :class:`Film` returned."""
+        """Normalise and modulate (B, n, D) with the output of :class:`FiLM`."""
         factor, shift = modulation
         normed = F.rms_norm(x.float(), x.shape[-1:], eps=NORM_EPS)
         return torch.addcmul(shift, normed, factor).to(self.film.modulation.weight.dtype)
 
 
 class SplitNorm(nn.Module):
-    """One norm for vision-language tokens, another for action tokens."""
+    """Separate norms of vision-language and action tokens."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm_vl = RmsNorm(width)
-        self.norm_a = FilmNorm(width)
+        self.norm_a = FiLMNorm(width)
 
 
 class GatedFeedForward(nn.Module):
-    """``down(gelu_tanh(gate(x)) * up(x))``."""
+    """Gated MLP ``down(gelu_tanh(gate(x)) * up(x))``."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -75,26 +76,26 @@ class GatedFeedForward(nn.Module):
         self.down_proj = nn.Linear(2 * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) to the same shape."""
+        """Apply the MLP to (..., D)."""
         return self.down_proj(F.gelu(self.gate_proj(x), approximate='tanh') * self.up_proj(x))
 
 
 class NoiseLevelEmbedding(nn.Module):
-    """Sinusoids of the raw level, ``[sin, cos]``, frequencies ``1000 ** (-i / (D/2 - 1))``."""
+    """Sinusoidal embedding ``[sin, cos]`` of the noise level, frequencies ``1000 ** (-i / (D/2 - 1))``."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.waves = width // 2
 
     def forward(self, level: Tensor) -> Tensor:
-        """(B,) levels 0..99 to (B, D) float32."""
+        """Embed (B,) levels 0..99 to (B, D) float32."""
         ladder = torch.arange(self.waves, device=level.device, dtype=torch.float32)
         angles = level.float()[:, None] * torch.exp(ladder * (-math.log(1000.0) / (self.waves - 1)))
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def mlp(inputs: int, width: int, *, zero_last: bool = False) -> nn.Sequential:
-    """Linear, LayerNorm, exact GELU, Linear; ``zero_last`` makes it start silent."""
+    """Build an MLP: Linear, LayerNorm, exact GELU, Linear; ``zero_last`` initialises its output to zero."""
     last = nn.Linear(width, width)
     if zero_last:
         nn.init.zeros_(last.weight)

@@ -1,6 +1,6 @@
-"""From the suite's vocabulary (numpy, one observation) to the model's batch (torch, B = 1).
+"""Encoding of one observation (numpy) as the model's batch (torch, B = 1).
 
-Letters: C cameras, A arms, H history states, K committed steps, S image side.
+Letters: C cameras, A arms, H history states, K prefix steps, S image side.
 """
 
 import numpy as np
@@ -14,18 +14,18 @@ from apt_policy.core.policy_facts import PolicyFacts
 from apt_policy.core.sample import ArmState, Observation, View
 from apt_policy.model.actions import encode_states
 from apt_policy.model.batch import Images, RobotState
-from apt_policy.model.diffusion import Held
+from apt_policy.model.diffusion import ActionPrefix
 from apt_policy.model.frames import first_valid_reference
 
 ABSENT = np.concatenate([np.eye(4).ravel(), [0.0]])
-"""The state that stands in for an arm that is not there."""
+"""State of an absent arm: identity pose, gripper closed."""
 
 
-def images_of(observation: Observation) -> Images:
-    """What the cameras saw; an absent camera is black and masked.
+def encode_images(observation: Observation) -> Images:
+    """Encode images and instruction; an absent camera is black and masked.
 
     Raises:
-        ValueError: there is no camera at all.
+        ValueError: the observation has no image.
     """
     side = next((view.rgb.shape[0] for view in observation.views if view is not None), None)
     if side is None:
@@ -37,10 +37,15 @@ def images_of(observation: Observation) -> Images:
                   prompts=(observation.prompt,))
 
 
-def robot_of(observation: Observation, camera_valid: Tensor, candidates: Tensor) -> RobotState:
-    """Where cameras and arms are; ``candidates`` are :func:`reference_candidates`.
+def encode_robot_state(observation: Observation, camera_valid: Tensor, candidates: Tensor) -> RobotState:
+    """Encode the poses of cameras and arms.
 
-    A gap in an arm's past is filled with its next known state.
+    A gap in an arm's history is filled with its next known state.
+
+    Args:
+        observation: observation of the robot.
+        camera_valid: (1, C) bool, cameras with an image.
+        candidates: output of :func:`reference_candidates`.
 
     Raises:
         ValueError: a present arm has no valid reference camera.
@@ -55,16 +60,23 @@ def robot_of(observation: Observation, camera_valid: Tensor, candidates: Tensor)
         history=history, valid_arms=present)
 
 
-def held_of(world_from_ee: NDArray[np.float64], gripper: NDArray[np.float64], arms: NDArray[np.bool_],
-            robot: RobotState) -> Held:
-    """A committed head (K, A, 4, 4) and (K, A), for the observation behind ``robot``."""
+def encode_prefix(world_from_ee: NDArray[np.float64], gripper: NDArray[np.float64], arms: NDArray[np.bool_],
+            robot: RobotState) -> ActionPrefix:
+    """Encode a chunk's prefix as actions relative to ``robot``.
+
+    Args:
+        world_from_ee: (K, A, 4, 4) poses.
+        gripper: (K, A) openings.
+        arms: (A,) bool, arms with a prefix.
+        robot: encoded poses of the same observation.
+    """
     states = torch.from_numpy(pack_state(world_from_ee, gripper)).float().to(robot.history.device)
-    return Held(actions=encode_states(states[None], robot),
+    return ActionPrefix(actions=encode_states(states[None], robot),
                 arms=torch.from_numpy(arms)[None].to(robot.history.device))
 
 
 def reference_candidates(contract: RobotContract | PolicyFacts) -> Tensor:
-    """(A, R) indices of each arm's reference cameras, best first, -1 behind the last."""
+    """Return (A, R) indices of each arm's reference cameras, best first, padded with -1."""
     cameras = list(contract.cameras)
     rows = [[cameras.index(name) for name in arm.reference_cameras] for arm in contract.arms.values()]
     longest = max(map(len, rows))
@@ -72,7 +84,7 @@ def reference_candidates(contract: RobotContract | PolicyFacts) -> Tensor:
 
 
 def normalised_pixels(intrinsics: NDArray[np.float64], side: int) -> Tensor:
-    """(2, S, S) float32: x = (u - cx) / fx and y = (v - cy) / fy at the centre of every pixel."""
+    """Compute (2, S, S) float32 x = (u - cx) / fx and y = (v - cy) / fy at the centre of every pixel."""
     at = np.arange(side) + 0.5
     x = (at - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (at - intrinsics[1, 2]) / intrinsics[1, 1]
@@ -80,14 +92,14 @@ def normalised_pixels(intrinsics: NDArray[np.float64], side: int) -> Tensor:
 
 
 def absent_view(side: int) -> View:
-    """What stands in for a camera that is not there: nothing of it is seen."""
+    """Return the view of an absent camera: black and fully masked."""
     pinhole = np.array([[side, 0.0, side / 2], [0.0, side, side / 2], [0.0, 0.0, 1.0]])
     return View(rgb=np.zeros((side, side, 3), np.uint8), mask=np.zeros((side, side), np.bool_),
                 intrinsics=pinhole, world_from_camera=np.eye(4), stamp_ns=0)
 
 
 def blank_observation(contract: RobotContract | PolicyFacts) -> Observation:
-    """An invented observation of the contract's shapes: every camera black but valid, every arm at 0."""
+    """Return an observation of the contract's shapes: every image black and valid, every arm at the identity."""
     black = absent_view(contract.image_size)
     view = View(rgb=black.rgb, mask=~black.mask, intrinsics=black.intrinsics,
                 world_from_camera=np.eye(4), stamp_ns=0)
@@ -97,7 +109,7 @@ def blank_observation(contract: RobotContract | PolicyFacts) -> Observation:
 
 
 def _past_states(observation: Observation) -> NDArray[np.float64]:
-    """(H, A, 17)."""
+    """Return the history as states (H, A, 17)."""
     states = np.tile(ABSENT, (len(observation.history), len(observation.arms), 1))
     for arm in range(len(observation.arms)):
         known = ABSENT

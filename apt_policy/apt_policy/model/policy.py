@@ -1,22 +1,21 @@
-"""The whole policy: vision-language model, expert, loss and prediction.
+"""Policy: vision-language model, expert, loss and sampling.
 
-Joins the parts; each of them is described where it lives. Which camera serves as
-reference and what a checkpoint looks like is decided elsewhere.
-
-Letters: B batch, A arms, T horizon, K held steps.
+Letters: B batch, S samples of an observation, A arms, T horizon, K prefix steps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from apt_policy.model.actions import actions_to_noise, decode_actions, encode_states, noise_to_actions
 from apt_policy.model.batch import Images, RobotState, VlFeatures
-from apt_policy.model.config import PolicyConfig, Prediction
-from apt_policy.model.diffusion import Held, Loss, chunk_loss, make_scheduler
-from apt_policy.model.expert import Expert
+from apt_policy.model.config import PolicyConfig, Prediction, check_noise_scale
+from apt_policy.model.diffusion import ActionPrefix, Loss, chunk_loss, denoise, make_scheduler
+from apt_policy.model.expert import Conditioning, Expert
 from apt_policy.model.frames import centre, invert_pose, move_robot, move_states
+from apt_policy.model.fusion import preallocate
+from apt_policy.model.packed import can_pack, pack
 from apt_policy.model.perturb import (
     TURN_ONLY,
     Perturbation,
@@ -25,13 +24,12 @@ from apt_policy.model.perturb import (
     shake_history,
     turn_world,
 )
-from apt_policy.model.sampler import ActionSampler
 from apt_policy.model.vlm.bridge import VlmBridge
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingBatch:
-    """Samples with the answer."""
+    """Training samples with their future states."""
 
     images: Images
     robot: RobotState
@@ -40,7 +38,7 @@ class TrainingBatch:
 
 
 class Policy(nn.Module):
-    """``forward`` is the training step's loss, so that wrappers for many devices fit around it."""
+    """VLM and expert; ``forward`` is the training loss, so that wrappers for distributed training can be used."""
 
     def __init__(self, config: PolicyConfig, vlm: VlmBridge, expert: Expert | None = None) -> None:
         super().__init__()
@@ -51,59 +49,117 @@ class Policy(nn.Module):
                                          config.expert.prediction)
 
     def forward(self, batch: TrainingBatch, perturbation: Perturbation = TURN_ONLY,
-                generator: torch.Generator | None = None, draws: int = 1) -> Loss:
-        """Loss on noise of random levels; ``generator`` is on the batch's device.
+                generator: torch.Generator | None = None, noise_samples: int = 1) -> Loss:
+        """Compute the loss at random noise levels.
 
-        Several ``draws`` of noise for every observation share what the VLM and the expert's
-        vision-language half say of it.
+        Args:
+            batch: training samples.
+            perturbation: augmentation of the samples.
+            generator: random numbers, on the batch's device; None uses torch's global generator.
+            noise_samples: number of noise samples per observation, which share the output of the VLM and of the
+                expert's vision-language half.
         """
         images = batch.images
         if perturbation.camera_dropout > 0:
             images = drop_cameras(images, perturbation.camera_dropout, generator)
-        return self.loss(self.vlm(images), batch.robot, batch.future, perturbation, generator, draws)
+        return self.loss(self.vlm(images), batch.robot, batch.future, perturbation, generator, noise_samples)
 
     def loss(self, features: VlFeatures, robot: RobotState, future: Tensor,
              perturbation: Perturbation = TURN_ONLY,
-             generator: torch.Generator | None = None, draws: int = 1) -> Loss:
-        """The same from features that a frozen VLM gave before."""
+             generator: torch.Generator | None = None, noise_samples: int = 1) -> Loss:
+        """Compute the loss from features of a frozen VLM; see :meth:`forward`."""
         if perturbation.turn_world:
             robot, future = turn_world(robot, future, features.camera_valid, generator)
         if perturbation.noise.current_translation > 0:
             robot = shake_current(robot, perturbation.noise, generator)
         history = shake_history(encode_states(robot.history, robot), perturbation.noise, generator)
-        clean = encode_states(future, robot).repeat_interleave(draws, 0)
+        clean = encode_states(future, robot).repeat_interleave(noise_samples, 0)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         level = torch.randint(self.config.expert.train_steps, (len(clean),), generator=generator,
                               device=clean.device)
-        context = self.expert.observe(features, robot, horizon=clean.shape[2], history=history)
-        if draws > 1:
-            context = context.repeated(draws)
+        conditioning = self.expert.observe(features, robot, horizon=clean.shape[2], history=history)
+        if noise_samples > 1:
+            conditioning = conditioning.repeated(noise_samples)
         size = self.config.expert.translation_noise
         noisy = self._scheduler.add_noise(clean, noise_to_actions(noise, size), level)
-        predicted = self.expert.predict(context, noisy, level)
+        predicted = self.expert.predict(conditioning, noisy, level)
         of_noise = self.config.expert.prediction is Prediction.NOISE
         wanted = noise if of_noise else actions_to_noise(clean, size)
-        return chunk_loss(predicted, wanted, robot.valid_arms.repeat_interleave(draws, 0))
+        return chunk_loss(predicted, wanted, robot.valid_arms.repeat_interleave(noise_samples, 0))
 
-    def sampler(self, denoising_steps: int | None = None, *, noise_scale: float = 1.0) -> ActionSampler:
-        """For prediction with the weights as they are now."""
+    def sampler(self, denoising_steps: int | None = None, *, noise_scale: float = 1.0) -> 'ActionSampler':
+        """Create a sampler with the present weights."""
         return ActionSampler(self.expert, denoising_steps, noise_scale=noise_scale)
+
+
+class ActionSampler:
+    """Sampler of action chunks with fixed weights; create a new one after the weights change.
+
+    The modulations are computed once per schedule, the key-value caches once per observation
+    (:meth:`Expert.observe`), and only the action half runs at every step.
+    """
+
+    def __init__(self, expert: Expert, denoising_steps: int | None = None, *, noise_scale: float = 1.0) -> None:
+        """Compute everything that does not depend on an observation.
+
+        Args:
+            expert: expert with the weights to use.
+            denoising_steps: number of diffusion steps; None for the expert's.
+            noise_scale: scale of the initial noise, 0..1. At 1 actions are sampled from the learned distribution; at 0
+                sampling is deterministic and gives actions in its middle.
+
+        Raises:
+            ValueError: ``noise_scale`` is outside its range.
+        """
+        check_noise_scale(noise_scale)
+        self._noise_scale = noise_scale
+        steps = denoising_steps or expert.config.denoising_steps
+        self.scheduler = make_scheduler(expert.config.train_steps, steps, expert.config.prediction)
+        self._expert = pack(expert) if can_pack(expert) else expert
+        device = expert.dp_head.act_head.weight.device
+        with torch.inference_mode():
+            self._modulations = [expert.dp_head.modulate(level[None])
+                                 for level in self.scheduler.timesteps.to(device)]
+
+    @torch.inference_mode()
+    def observe(self, features: VlFeatures, robot: RobotState, *, horizon: int) -> Conditioning:
+        """Compute the conditioning of B observations, shared by all of their samples."""
+        return self._expert.observe(features, robot, horizon=horizon)
+
+    @torch.inference_mode()
+    def sample(self, conditioning: Conditioning, noise: Tensor, prefix: ActionPrefix | None = None) -> Tensor:
+        """Sample actions (B * S, A, T, 10) from unit noise of the same shape.
+
+        Args:
+            conditioning: output of :meth:`observe` for B observations.
+            noise: (B * S, A, T, 10) unit noise, the S samples of an observation in a row.
+            prefix: fixed prefix of the chunks; None samples freely.
+        """
+        observations, arms, history = conditioning.history.shape[:3]
+        if len(noise) != observations:
+            conditioning = conditioning.repeated(len(noise) // observations)
+        tokens = arms * (history + noise.shape[2])
+        conditioning = replace(conditioning, kv_caches=tuple(preallocate(m, tokens) for m in conditioning.kv_caches))
+        size, noise = self._expert.config.translation_noise, noise * self._noise_scale
+        return denoise(
+            lambda x, step: noise_to_actions(self._expert.denoise(conditioning, x, self._modulations[step]), size),
+            noise_to_actions(noise, size), self.scheduler, prefix)
 
 
 @torch.inference_mode()
 def predict_states(sampler: ActionSampler, features: VlFeatures, robot: RobotState, noise: Tensor,
-                   held: Held | None = None) -> Tensor:
-    """(B * S, T, A, 17) future states in the frame of ``robot``.
+                   prefix: ActionPrefix | None = None) -> Tensor:
+    """Sample future states (B * S, T, A, 17) in the frame of ``robot``.
 
     Args:
-        sampler: of the trained expert.
-        features: of B observations.
-        robot: where cameras and arms are.
+        sampler: sampler of the trained expert.
+        features: features of B observations.
+        robot: poses of cameras and arms.
         noise: (B * S, A, T, 10) unit noise, the S samples of an observation in a row.
-        held: what is decided already, for as many samples.
+        prefix: fixed prefix of the B * S chunks.
     """
-    context = sampler.observe(features, robot, horizon=noise.shape[2])
-    actions = sampler.sample(context, noise, held)
+    conditioning = sampler.observe(features, robot, horizon=noise.shape[2])
+    actions = sampler.sample(conditioning, noise, prefix)
     samples = len(noise) // len(robot.valid_arms)
     world_from_local = centre(robot.world_from_camera, features.camera_valid)
     local = move_robot(invert_pose(world_from_local), robot).repeated(samples)

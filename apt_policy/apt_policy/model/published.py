@@ -1,8 +1,4 @@
-"""The published file's own ways: names behind wrappers, numbers of numpy, a nameless running average.
-
-Plain functions over what was read; which file that is and how it becomes a checkpoint is
-``checkpoint``'s.
-"""
+"""Conversion of published files: prefixes of wrappers, pickled numpy numbers, unnamed running averages."""
 
 import pickle
 import re
@@ -14,53 +10,56 @@ import torch
 from torch import Tensor
 
 WRAPPERS = ('module', '_orig_mod')
-"""Parts of a name that DistributedDataParallel and torch.compile put in."""
+"""Parts of a weight's name that DistributedDataParallel and torch.compile insert."""
 VLM_PART = re.compile(r'(?:^|\.)((?:language_model|visual)\..*)')
-"""Where a name of the VLM's own begins; before it stands whatever held the VLM, such as ``vlm._qwen.model.``."""
+"""Pattern of the VLM's own part of a name, after the attributes that contained the VLM (``vlm._qwen.model.``)."""
 LANGUAGE_HEAD = re.compile(r'(?:^|\.)lm_head\.')
 _NUMBER = re.compile(r'[<>|=]?(?:[biufc]\d+|[US]\d+)')
 
 
 def expert_names(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the expert's weights as the expert does, without what wrappers put in.
+    """Remove wrapper prefixes from the names of the expert's weights.
 
     Raises:
-        ValueError: two of them would have one name.
+        ValueError: two weights would have the same name.
     """
     return _renamed(weights, _unwrapped)
 
 
 def vlm_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Name the VLM's weights from ``language_model.`` or ``visual.`` on; others keep their name.
+    """Shorten the names of the VLM's weights to the part from ``language_model.`` or ``visual.`` on; keep others.
 
     Raises:
-        ValueError: two of them would have one name.
+        ValueError: two weights would have the same name.
     """
     return _renamed(weights, _vlm_name)
 
 
 def averaged_weights(ema: Any, weights: Mapping[str, Tensor],
                      vlm_weights: Mapping[str, Tensor] | None) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """Put the running average in place of the expert's weights, and of the VLM's where it has them too.
+    """Replace the expert's weights, and the VLM's if they are averaged too, by the running average.
 
     Args:
-        ema: the file's ``ema``: ``shadow_params``, one tensor for each trained parameter, the VLM's before the
+        ema: the file's ``ema``: ``shadow_params``, one tensor per trained parameter, the VLM's before the
             expert's, each in the order of the weights; or the expert's averages by name.
-        weights: the expert's, by its own names.
-        vlm_weights: the VLM's, where it learned.
+        weights: state dict of the expert.
+        vlm_weights: state dict of a tuned VLM, else None.
+
+    Returns:
+        The averaged weights of the expert, and of the VLM or None.
 
     Raises:
-        ValueError: it does not fit the weights.
+        ValueError: the average does not fit the weights.
     """
     if isinstance(ema, Mapping) and 'shadow_params' not in ema:
         named = expert_names(ema)
         if set(named) != set(weights) or _shapes(named.values()) != _shapes(weights[name] for name in named):
             raise ValueError(f"'ema' holds {_shortened(sorted(map(str, ema)))}; expected shadow_params, or averages of "
-                             "'weights' under their names")
+                             "'weights' by name")
         return named, None if vlm_weights is None else dict(vlm_weights)
     shadow = list(ema['shadow_params']) if isinstance(ema, Mapping) else []
     tuned = vlm_weights or {}
-    # A head that shares its tensor with the embeddings stands in the state dict and is no parameter of its own.
+    # A language head that shares its tensor with the embeddings is in the state dict, but is not a parameter.
     for leading in ([], [name for name in tuned if not LANGUAGE_HEAD.search(name)], list(tuned)):
         expected = [*(tuned[name] for name in leading), *weights.values()]
         if _shapes(shadow) == _shapes(expected):
@@ -71,9 +70,9 @@ def averaged_weights(ema: Any, weights: Mapping[str, Tensor],
 
 
 def numpy_numbers() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What ``torch.serialization.safe_globals`` needs to read numbers and texts that numpy pickled.
+    """Return the safe globals with which torch.load reads pickled numpy numbers and strings.
 
-    Nothing of numpy's own unpickling runs: a type is remembered by its code, and a number is made from its bytes.
+    Numpy's unpickling is not used: a type is stored as its code, and a number is built from its bytes.
     """
     # numpy 1 pickles under the first of the two names, numpy 2 under the second.
     return [(_NumpyType, 'numpy.dtype'), (_number, 'numpy.core.multiarray.scalar'),
@@ -81,7 +80,7 @@ def numpy_numbers() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]
 
 
 class _NumpyType:
-    """Stands in for ``numpy.dtype`` while a file is read."""
+    """Substitute of ``numpy.dtype`` during unpickling."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if not isinstance(code, str) or not _NUMBER.fullmatch(code):
@@ -89,7 +88,7 @@ class _NumpyType:
         self.code = code
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        # (version, byte order, ...); the rest describes records, which are not read.
+        # (version, byte order, ...); the rest describes structured types, which are not supported.
         if state[1] in ('<', '>'):
             self.code = state[1] + self.code.lstrip('<>|=')
 
@@ -106,8 +105,8 @@ def _renamed(weights: Mapping[str, Any], rename: Callable[[str], str]) -> dict[s
     for key in weights:
         name = rename(key)
         if name in origin:
-            raise ValueError(f'{origin[name]!r} and {key!r} are both {name!r} without the prefixes of their wrappers; '
-                             'save the model once, under one name')
+            raise ValueError(f'{origin[name]!r} and {key!r} are both {name!r} without wrapper prefixes; '
+                             'save the model without duplicates')
         origin[name] = key
     return {name: weights[key] for name, key in origin.items()}
 

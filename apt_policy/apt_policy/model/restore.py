@@ -1,7 +1,4 @@
-"""From a checkpoint to a working policy and back: every weight accounted for by name.
-
-What the files look like is ``checkpoint``'s, how a prior becomes a VLA ``stages``'.
-"""
+"""Building a policy from a checkpoint and saving it; every weight is matched by name."""
 
 import logging
 import re
@@ -23,15 +20,15 @@ from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
 log = logging.getLogger(__name__)
 
 UNUSED_NORM = 'language_model.norm.'
-"""Behind the last decoder layer."""
+"""Norm after the last decoder layer, which is not used."""
 DECODER_LAYER = re.compile(r'^language_model\.layers\.(\d+)\.')
 
 
 def build_expert(checkpoint: Checkpoint) -> Expert:
-    """The expert with the checkpoint's weights, on the CPU.
+    """Build the expert with the checkpoint's weights, on the CPU.
 
     Raises:
-        CheckpointError: naming weights that are missing, unexpected or of another shape.
+        CheckpointError: weights are missing, unexpected or of another shape; the message names them.
     """
     expert = Expert(checkpoint.expert)
     load_weights(expert, checkpoint.weights, source=checkpoint.source)
@@ -39,16 +36,16 @@ def build_expert(checkpoint: Checkpoint) -> Expert:
 
 
 def build_policy(checkpoint: Checkpoint, *, device: torch.device, vlm: VlmConfig | None = None) -> Policy:
-    """The whole policy.
+    """Build the whole policy.
 
     Args:
-        checkpoint: as read.
-        device: where it will run.
-        vlm: over which VLM; needed where the checkpoint does not say (a published file), and
-            otherwise only to find it elsewhere. Whether it learned is the checkpoint's to say.
+        checkpoint: checkpoint that was read.
+        device: device of the policy.
+        vlm: configuration of the VLM; None for the checkpoint's, or the default for a published file. Its ``mode`` is
+            ignored in favour of the checkpoint's.
 
     Raises:
-        CheckpointError: weights do not fit, or the VLM is not the one trained with.
+        CheckpointError: weights do not fit, or the VLM is not the one of the training.
         VlmError: the VLM cannot be loaded.
     """
     expert = build_expert(checkpoint)
@@ -66,31 +63,31 @@ def build_policy(checkpoint: Checkpoint, *, device: torch.device, vlm: VlmConfig
 
 def save_policy(folder: str | Path, policy: Policy, *, contract: Mapping[str, Any], iteration: int,
                 git_revision: str) -> None:
-    """Write ``policy`` as a checkpoint folder, see :func:`save_checkpoint`."""
+    """Save ``policy`` as a checkpoint folder; see :func:`save_checkpoint`."""
     save_checkpoint(folder, weights=policy.expert.state_dict(), vlm_weights=vlm_weights(policy.vlm),
                     config=policy.config, contract=contract, iteration=iteration, git_revision=git_revision)
 
 
 def vlm_weights(bridge: VlmBridge) -> dict[str, Tensor] | None:
-    """The VLM's weights that nobody else has; None where it is frozen and downloadable."""
+    """Return the VLM's weights that a checkpoint must contain; None if it is frozen and downloadable."""
     weights = dict(bridge.model.state_dict())
     if bridge.config.mode is VlmMode.LORA:
         return {key: value for key, value in weights.items() if 'lora_' in key}
-    # A random VLM cannot be downloaded: it travels along.
+    # The tiny VLM has random weights and cannot be downloaded, so it is saved.
     ours = bridge.config.mode is VlmMode.FULL or bridge.config.name == TINY_VLM
     return weights if ours else None
 
 
 def load_vlm_weights(bridge: VlmBridge, weights: Mapping[str, Tensor], *, source: str) -> None:
-    """Put tuned weights into the VLM; what it never runs (layers behind the last tap) is passed over.
+    """Load tuned weights into the VLM; weights of unused layers (after the last tap) are ignored.
 
     Raises:
-        CheckpointError: naming weights that are missing, unexpected, of another shape, or twice there.
+        CheckpointError: weights are missing, unexpected, of another shape, or duplicate; the message names them.
     """
     try:
         given = vlm_names(weights)
     except ValueError as error:
-        raise CheckpointError(f'the VLM weights of {source} cannot be told apart: {error}') from error
+        raise CheckpointError(f'the VLM weights of {source} are ambiguous: {error}') from error
     used = {key: value for key, value in given.items() if not _never_run(key, bridge.decoder_layers)}
     expected = bridge.model.state_dict()
     if any('lora_' in key for key in used):
@@ -100,10 +97,10 @@ def load_vlm_weights(bridge: VlmBridge, weights: Mapping[str, Tensor], *, source
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
-    """Put ``weights`` into ``module``, all of them and nothing else.
+    """Load ``weights`` into ``module``; the names must match exactly.
 
     Raises:
-        CheckpointError: naming weights that are missing, unexpected or of another shape.
+        CheckpointError: weights are missing, unexpected or of another shape; the message names them.
     """
     _check_weights(module.state_dict(), weights, source=source)
     _copy(module, weights)
@@ -115,7 +112,7 @@ def _check_weights(expected: Mapping[str, Tensor], got: Mapping[str, Tensor], *,
                  for key in sorted(set(expected) & set(got)) if expected[key].shape != got[key].shape]
     if problems:
         raise CheckpointError(f'{source} does not fit the model:\n  ' + '\n  '.join(problems)
-                              + '\nUse a checkpoint of this stage and size, made over the same VLM')
+                              + '\nUse a checkpoint of this stage and size, trained over the same VLM')
 
 
 def _lines(what: str, keys: Iterable[str]) -> list[str]:
@@ -139,7 +136,7 @@ def _mode(checkpoint: Checkpoint) -> VlmMode:
 
 
 def _never_run(key: str, layers: int) -> bool:
-    """Whether a weight lies behind the last of ``layers`` decoder layers that are run."""
+    """Return whether a weight belongs to a decoder layer after the first ``layers``, or to the unused head."""
     layer = DECODER_LAYER.match(key)
     behind = layer is not None and int(layer.group(1)) >= layers
     return behind or key.startswith(UNUSED_NORM) or LANGUAGE_HEAD.search(key) is not None

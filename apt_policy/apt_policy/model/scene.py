@@ -1,7 +1,6 @@
-"""What the blocks need to know of an observation besides its features.
+"""Attention masks and position encodings of an observation, computed once from modality, poses and masks.
 
-Which token sees which, where tokens stand (1-D and in space): tables made once per
-observation, from modality, poses and masks. No parameter is involved.
+There are no parameters here.
 
 Letters: B batch, L vision-language (VL) tokens, A arms, S = H + T tokens of an arm
 (history, then future), n = A * S action tokens, C cameras, V vision tokens per camera.
@@ -19,45 +18,52 @@ from apt_policy.model.batch import LANGUAGE, VISION, RobotState, VlFeatures
 
 
 class BlockKind(Enum):
-    """The two kinds of block: position encoding and mask go together."""
+    """Kind of a block, which determines its position encoding and mask."""
 
     READING = 'reading'
-    """New in the VLA: RoPE, every valid token seen."""
+    """Block that is new in the VLA: RoPE, attention to every valid token."""
     INHERITED = 'inherited'
-    """The prior's: PRoPE, "dilated" mask that keeps language apart from vision and action."""
+    """Block of the prior: PRoPE, mask that separates language from vision and action ("dilated")."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
-    """Tables of one batch of observations."""
+    """Masks and position encodings of one batch of observations."""
 
     vl_rope: Rope
     vl_prope: Prope
     action_rope: Rope
     action_prope: Prope
     vl_allowed: Mapping[BlockKind, Tensor]
-    """(B, L or 1, L) bool: VL tokens that a VL row sees; it never sees actions."""
+    """(B, L or 1, L) bool: VL tokens that a VL token attends to; it never attends to actions."""
     vl_columns: Mapping[BlockKind, Tensor]
-    """(B, L) bool: VL tokens that action rows see."""
+    """(B, L) bool: VL tokens that action tokens attend to."""
     action_columns: Tensor
-    """(B, n) bool: action tokens of present arms, seen by all action rows."""
+    """(B, n) bool: action tokens of present arms, which all action tokens attend to."""
 
     def repeated(self, samples: int) -> 'Scene':
-        """What actions need, every observation ``samples`` times in a row."""
+        """Repeat the encodings of action tokens, every observation ``samples`` times in a row."""
         return replace(self, action_rope=self.action_rope.repeated(samples),
                        action_prope=self.action_prope.repeated(samples))
 
     def vl_encoding(self, kind: BlockKind) -> PositionEncoding:
-        """Of VL tokens in a block of ``kind``."""
+        """Return the position encoding of VL tokens in a block of ``kind``."""
         return self.vl_rope if kind is BlockKind.READING else self.vl_prope
 
     def action_encoding(self, kind: BlockKind) -> PositionEncoding:
-        """Of action tokens in a block of ``kind``."""
+        """Return the position encoding of action tokens in a block of ``kind``."""
         return self.action_rope if kind is BlockKind.READING else self.action_prope
 
 
 def build_scene(features: VlFeatures, robot: RobotState, *, head_dim: int, horizon: int) -> Scene:
-    """Make the tables; poses of ``robot`` should already be centred near the origin."""
+    """Build the scene; poses of ``robot`` should already be centred near the origin.
+
+    Args:
+        features: features of the VLM.
+        robot: poses of cameras and arms.
+        head_dim: channels of a head (d).
+        horizon: number of future states in a chunk (T).
+    """
     valid, modality, positions = features.attention_mask, features.modality, features.positions
     arms, steps = robot.valid_arms.shape[1], robot.history.shape[1] + horizon
     times = positions[:, -1:] + 1 + torch.arange(steps, device=positions.device)
@@ -74,12 +80,12 @@ def build_scene(features: VlFeatures, robot: RobotState, *, head_dim: int, horiz
 
 
 def vl_visibility(scene: Scene) -> dict[BlockKind, Visibility]:
-    """What VL rows see, ready for attention."""
+    """Build the attention masks of VL tokens by block kind."""
     return {kind: visibility(allowed) for kind, allowed in scene.vl_allowed.items()}
 
 
 def vision_poses(features: VlFeatures, world_from_camera: Tensor) -> Tensor:
-    """(B, L, 4, 4): its camera's pose at every vision token, the identity elsewhere."""
+    """Return (B, L, 4, 4) camera poses of vision tokens; the identity for other tokens."""
     camera, _ = vision_places(features)
     poses = world_from_camera.float().take_along_dim(camera[..., None, None], dim=1)
     identity = torch.eye(4, device=poses.device)
@@ -87,7 +93,7 @@ def vision_poses(features: VlFeatures, world_from_camera: Tensor) -> Tensor:
 
 
 def vision_places(features: VlFeatures) -> tuple[Tensor, Tensor]:
-    """(B, L) camera index and (B, L) index within that camera; meaningless off vision tokens.
+    """Return (B, L) camera indices and (B, L) indices within the camera; undefined for other than vision tokens.
 
     Vision tokens belong to the valid cameras in order.
     """

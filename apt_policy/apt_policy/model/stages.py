@@ -1,7 +1,4 @@
-"""From the VA prior to the VLA: which weight becomes which, every one accounted for.
-
-Knows key names only; nothing of training.
-"""
+"""Transfer of weights from the VA prior to the VLA, by name."""
 
 import re
 from collections.abc import Mapping
@@ -11,44 +8,45 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from apt_policy.model.config import Stage
+from apt_policy.core.errors import UserError
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.expert import Expert
 
 BLOCK = re.compile(r'^(dp_head\.traj_context_attn\.layers\.)(\d+)(\..+)$')
 
 
 class Transfer(Enum):
-    """How much of the prior goes on."""
+    """Part of the prior that is transferred."""
 
     ALL = 'all'
-    """The blocks, and everything else by name."""
+    """All weights: the blocks, and everything else by name."""
     BLOCKS_ONLY = 'blocks_only'
-    """The released code's way: the blocks; all else starts afresh."""
+    """Only the blocks, as in the released code; all other weights are initialised."""
 
 
-class TransferError(ValueError):
-    """Prior and VLA do not fit; the message names the weights."""
+class TransferError(UserError, ValueError):
+    """Error of a prior that does not fit the VLA; the message names the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
-    """What became of every weight of the VLA."""
+class TransferReport:
+    """Origin of every weight of the VLA after a transfer."""
 
     copied: Mapping[str, str]
-    """Target to source."""
+    """Source name by target name."""
     new: tuple[str, ...]
-    """Targets that keep their fresh values."""
+    """Targets that keep their initial values."""
 
 
-def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer = Transfer.ALL) -> Ledger:
-    """Start ``vla`` from a prior's state dict: block i becomes block 2 i + 1.
+def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer = Transfer.ALL) -> TransferReport:
+    """Initialise ``vla`` from a prior's state dict: block i becomes block 2 i + 1.
 
     Raises:
-        TransferError: a weight that should be copied is missing or of another shape, a weight of
-            the prior has no place, or ``vla`` is no VLA.
+        TransferError: a weight to copy is missing or of another shape, a weight of the prior is
+            unknown to the VLA, or ``vla`` is not a VLA.
     """
-    if vla.config.stage is not Stage.VLA:
-        raise TransferError(f'the target is a {vla.config.stage.value}; a prior is the start of a VLA')
+    if vla.config.stage is not TrainingStage.VLA:
+        raise TransferError(f'the target is a {vla.config.stage.value}; only a VLA can start from a prior')
     targets = vla.state_dict()
     sources = {key: _source(key) for key in targets}
     wanted = {key: source for key, source in sources.items()
@@ -57,7 +55,7 @@ def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer 
     problems += [f'{key}: shape {tuple(targets[key].shape)}, the prior has {tuple(prior[source].shape)}'
                  for key, source in wanted.items()
                  if source in prior and prior[source].shape != targets[key].shape]
-    problems += [f'{key} of the prior has no place in the VLA'
+    problems += [f'{key} of the prior does not exist in the VLA'
                  for key in sorted(set(prior) - set(filter(None, sources.values())))]
     if problems:
         raise TransferError(f'the prior does not fit this VLA, {len(problems)} weights differ:\n  '
@@ -66,11 +64,11 @@ def transfer_prior(prior: Mapping[str, Tensor], vla: Expert, transfer: Transfer 
     with torch.no_grad():
         for key, source in wanted.items():
             targets[key].copy_(prior[source])
-    return Ledger(copied=wanted, new=tuple(key for key in targets if key not in wanted))
+    return TransferReport(copied=wanted, new=tuple(key for key in targets if key not in wanted))
 
 
 def _source(key: str) -> str | None:
-    """The prior's name for a weight of the VLA; None for the blocks that are new."""
+    """Return the prior's name of a VLA weight; None for a new block."""
     match = BLOCK.match(key)
     if match is None:
         return key

@@ -24,9 +24,9 @@ class Callbacks:
             self._executor.spin()
         except ExternalShutdownException:
             pass
-        # Whatever it is must end the program, not just this thread.
+        # Any failure must end the program, not only this thread.
         except BaseException as error:
-            # rclpy 7.1.6 reads attributes of what a shutdown beside it has put away; those of a node are a failure.
+            # During a shutdown rclpy 7.1.6 reads attributes of destroyed entities; other AttributeErrors are failures.
             if self._is_ending and isinstance(error, AttributeError) and _raised_by_rclpy(error):
                 return
             self._failure = error

@@ -1,8 +1,4 @@
-"""What the policy says: targets, plans, status and plan markers as messages.
-
-It turns values of the core and of inference into ``apt_msgs`` and RViz markers; who
-publishes them, and when, it does not know.
-"""
+"""Encoding of targets, chunks, status and plan markers as ``apt_msgs`` messages and RViz markers."""
 
 from collections.abc import Sequence
 
@@ -19,24 +15,27 @@ from apt_policy.inference.loop import LoopStatus
 from apt_policy.ros import encode
 from apt_policy.ros.stamps import to_duration
 
+# Sizes and colours of the RViz markers.
 _LINE_WIDTH_M = 0.006
-_BEAD_M = 0.012
+_SPHERE_M = 0.012
 _OPEN = (0.15, 0.75, 0.35)
 _CLOSED = (0.85, 0.20, 0.15)
 
 
 def end_effector_target(*, stamp_ns: int, arm: str, frame: str, base_from_ee: NDArray[np.float64],
                         gripper: float, sequence: int, epoch: int) -> EndEffectorTarget:
-    """One arm's target (4, 4) in the frame of its base, gripper 0 closed .. 1 open."""
+    """Encode one arm's target (4, 4) in the frame of its base, gripper 0 closed .. 1 open."""
     return EndEffectorTarget(header=encode.header(stamp_ns, frame), arm=arm, pose=encode.pose(base_from_ee),
                              gripper=float(gripper), sequence=sequence, epoch=epoch)
 
 
 def action_chunk(chunk: Chunk, *, arms: Sequence[str], world_frame: str) -> ActionChunk:
-    """A whole plan; arms that were absent are left out.
+    """Encode a chunk; absent arms are omitted.
 
     Args:
-        arms: names in the contract's order.
+        chunk: planned chunk.
+        arms: arm names in the contract's order.
+        world_frame: name of the world frame.
     """
     trajectories = [
         ArmTrajectory(arm=name, poses=encode.poses(chunk.world_from_ee[:, index]),
@@ -50,10 +49,13 @@ def action_chunk(chunk: Chunk, *, arms: Sequence[str], world_frame: str) -> Acti
 
 def policy_status(status: LoopStatus, streams: Sequence[StreamReport], *, stamp_ns: int,
                   detail: str) -> PolicyStatus:
-    """The loop and its inputs at one instant.
+    """Encode the status of the loop and its inputs.
 
     Args:
-        detail: what the user reads beside the hold reason.
+        status: status of the loop.
+        streams: reports of all streams.
+        stamp_ns: stamp of the header [ns].
+        detail: sentence for the user beside the hold reason.
     """
     counts = status.counts
     return PolicyStatus(
@@ -65,13 +67,13 @@ def policy_status(status: LoopStatus, streams: Sequence[StreamReport], *, stamp_
 
 
 def stream_age(report: StreamReport) -> StreamAge:
-    """How one stream compares with the contract."""
+    """Encode the report of one stream."""
     return StreamAge(stream=report.stream, age=report.age_s, max_age=report.max_age_s, rate=report.rate_hz,
                      expected_rate=report.expected_hz, ok=report.ok)
 
 
 def plan_markers(chunk: Chunk, *, arms: Sequence[str], world_frame: str) -> MarkerArray:
-    """A plan for RViz: a line along each arm's path, beads at its states, green open, red closed."""
+    """Encode a chunk for RViz: a line along each arm's path and a sphere per state, green open, red closed."""
     markers = []
     for index, name in enumerate(arms):
         if not chunk.valid_arms[index]:
@@ -80,7 +82,7 @@ def plan_markers(chunk: Chunk, *, arms: Sequence[str], world_frame: str) -> Mark
         colors = [_gripper_color(opening) for opening in chunk.gripper[:, index]]
         lifetime = to_duration(chunk.step_ns * len(points))
         for kind, space, size in ((Marker.LINE_STRIP, 'path', _LINE_WIDTH_M),
-                                  (Marker.SPHERE_LIST, 'states', _BEAD_M)):
+                                  (Marker.SPHERE_LIST, 'states', _SPHERE_M)):
             marker = Marker(header=encode.header(chunk.stamp_ns, world_frame), ns=f'{name}/{space}', id=0,
                             type=kind, action=Marker.ADD, scale=Vector3(x=size, y=size, z=size),
                             points=points, colors=colors, lifetime=lifetime)

@@ -1,8 +1,4 @@
-"""Subscriptions to what the robot says, stored in the assembler and nowhere else.
-
-Callbacks store a reference and return. Which streams exist is the contract's matter,
-whether they suffice the assembler's.
-"""
+"""Subscriptions to the robot's streams, which store messages in the assembler."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,37 +12,41 @@ from apt_policy.core.align import ObservationAssembler
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.stream_spec import StreamKind, StreamSpec
 from apt_policy.core.stream_table import StreamTable
-from apt_policy.ros.notes import Notes
 from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.qos import deadline_events, profile, subscribe
+from apt_policy.ros.stream_warnings import StreamWarnings
 from apt_policy.ros.transforms import TOPICS as TF_TOPICS
 
 
 class RobotInputs:
-    """Feeds one assembler from one node's subscriptions."""
+    """Subscriptions of one node that fill one assembler."""
 
     def __init__(self, node: Node, contract: RobotContract, params: PolicyParams,
-                 assembler: ObservationAssembler, notes: Notes) -> None:
+                 assembler: ObservationAssembler, warnings: StreamWarnings) -> None:
         """Subscribe to the cameras in use and to every arm.
 
         Args:
-            notes: told of missed deadlines.
+            node: node of the subscriptions.
+            contract: robot contract.
+            params: parameters of the policy node.
+            assembler: receiver of the messages.
+            warnings: receiver of missed deadlines.
         """
         self._node = node
         self._streams = StreamTable(contract)
         self._assembler = assembler
-        self._notes = notes
+        self._warnings = warnings
         self._topics: dict[str, tuple[str, ...]] = dict.fromkeys(assembler.transform_streams, TF_TOPICS)
         self.subscriptions: list[Subscription] = []
-        """Of this node, for whoever checks their other ends."""
+        """Own subscriptions, for the QoS monitor."""
         for name in params.cameras or contract.cameras:
             self._listen_to_camera(name, params)
         for name in contract.arms:
             self._listen_to_arm(name, params)
 
-    def notes_about(self, stream: str | None) -> tuple[str, ...]:
-        """What is known of the topics behind the stream of a hold; nothing for a hold without one."""
-        return () if stream is None else self._notes.about(self._topics.get(stream, ()))
+    def warnings_for(self, stream: str | None) -> tuple[str, ...]:
+        """Return the warnings about the topics of a hold's stream; empty without a stream."""
+        return () if stream is None else self._warnings.active(self._topics.get(stream, ()))
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -67,7 +67,7 @@ class RobotInputs:
 
         quality = profile(image.role, reliability=params.image_reliability, deadline_s=params.image_deadline_s)
         self._subscribe(image, store_image, quality, params.image_deadline_s)
-        # Best effort hears every publisher; calibration comes with each image or latched.
+        # Best effort matches every publisher; calibration is published with each image or latched.
         self._subscribe(info, store_info)
         self._topics[name] = (self._resolved(image.topic), self._resolved(info.topic))
 
@@ -83,11 +83,11 @@ class RobotInputs:
 
     def _subscribe(self, stream: StreamSpec, store: Callable[[Any], None], quality: QoSProfile | None = None,
                    deadline_s: float = 0.0) -> None:
-        events = deadline_events(self._resolved(stream.topic), self._notes.momentary, deadline_s=deadline_s)
+        events = deadline_events(self._resolved(stream.topic), self._warnings.report_transient, deadline_s=deadline_s)
         self.subscriptions.append(subscribe(self._node, stream, store, quality=quality, events=events))
 
     def _arrival_clock(self, name: str, params: PolicyParams) -> Callable[[], int]:
-        """When a message arrived [ns]; reading the clock is worth it only where that counts."""
+        """Return a function that gives the time of arrival [ns], or 0 for streams that use header stamps."""
         clock = self._node.get_clock()
         if name in params.stamp_on_receipt:
             return lambda: int(clock.now().nanoseconds)

@@ -1,7 +1,4 @@
-"""Publishers of what the policy decides: targets, plans, the active prompt.
-
-It publishes what it is given, at once, and knows nothing of why.
-"""
+"""Publishers of the policy: targets, chunks, the active prompt."""
 
 from collections.abc import Iterator
 
@@ -21,10 +18,16 @@ from apt_policy.ros.qos import advertise, no_events
 
 
 class PolicyOutputs:
-    """The topics of one configured policy."""
+    """Publishers of one configured policy."""
 
     def __init__(self, node: Node, contract: RobotContract, sequence: Iterator[int]) -> None:
-        """Advertise every topic; ``sequence`` numbers the targets and outlives a reconfiguration."""
+        """Advertise every topic.
+
+        Args:
+            node: node of the publishers.
+            contract: robot contract.
+            sequence: sequence numbers of targets, which continue over a reconfiguration.
+        """
         self._node = node
         self._contract = contract
         self._arms = tuple(contract.arms)
@@ -33,7 +36,7 @@ class PolicyOutputs:
             [invert_pose(arm.world_from_base.matrix) for arm in contract.arms.values()])
         self._sequence = sequence
         self.publishers: list[Publisher] = []
-        """Of this node, for whoever checks their other ends."""
+        """Own publishers, for the QoS monitor."""
         streams = StreamTable(contract)
         self._poses, self._grippers, self._targets = (
             [self._advertise(streams.find(kind, arm)) for arm in self._arms]
@@ -44,11 +47,11 @@ class PolicyOutputs:
 
     @property
     def target_publishers(self) -> tuple[Publisher, ...]:
-        """Those whose topics must have no other publisher."""
+        """Publishers of targets, whose topics must have no other publisher."""
         return *self._poses, *self._grippers, *self._targets
 
     def send_target(self, target: Target) -> None:
-        """One control tick's target, to every arm that it is valid for, in the frame of its base."""
+        """Publish the target of one control tick for every valid arm, in the frame of its base."""
         base_from_ee = self._base_from_world @ target.world_from_ee
         sequence = next(self._sequence)
         for index in np.flatnonzero(target.valid_arms):
@@ -61,25 +64,25 @@ class PolicyOutputs:
             self._grippers[index].publish(Float64(data=message.gripper))
 
     def send_chunk(self, chunk: Chunk) -> None:
-        """A whole plan, if somebody listens: encoding it takes time from the control tick."""
+        """Publish a chunk if it has a subscriber; encoding it takes time of the control tick."""
         if self._chunks.get_subscription_count() == 0:
             return
         self._chunks.publish(encode_policy.action_chunk(
             chunk, arms=self._arms, world_frame=self._contract.world_frame))
 
     def send_markers(self, chunk: Chunk) -> None:
-        """The same plan for RViz, likewise."""
+        """Publish a chunk as RViz markers if they have a subscriber."""
         if self._markers.get_subscription_count() == 0:
             return
         self._markers.publish(encode_policy.plan_markers(
             chunk, arms=self._arms, world_frame=self._contract.world_frame))
 
     def send_prompt(self, prompt: str) -> None:
-        """The instruction that is followed now, empty for none; late subscribers get it too."""
+        """Publish the active instruction, empty for none; the topic is latched."""
         self._prompt.publish(String(data=prompt))
 
     def close(self) -> None:
-        """Withdraw every topic."""
+        """Remove all publishers."""
         for publisher in self.publishers:
             self._node.destroy_publisher(publisher)
         self.publishers = []

@@ -1,9 +1,8 @@
-"""A node's parameters, declared once from one frozen dataclass.
+"""ROS parameters of a node, declared from one frozen dataclass.
 
-Each field carries its description, range and when it may change (:func:`parameter`);
-:class:`ParameterSet` declares them on a node, checks what the user gave, at start and
-later, and keeps the current values as an instance of the dataclass. It knows no
-particular node.
+Each field has a description, a range and a mutability (:func:`parameter`);
+:class:`ParameterSet` declares the parameters on a node, checks values at start and
+later, and provides the present values as an instance of the dataclass.
 """
 
 import dataclasses
@@ -18,17 +17,19 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from apt_policy.core.errors import UserError
+
 P = TypeVar('P')
-# Declared by rclpy itself, some of them only after the node's constructor.
+# Parameters of rclpy itself, some of which are declared only after the node's constructor.
 _OF_RCLPY = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
 
 
-class ParameterError(ValueError):
-    """Parameters that cannot be used; the message names each one and its fix."""
+class ParameterError(UserError, ValueError):
+    """Error of invalid parameters; the message names each one and the fix."""
 
 
-class Change(Enum):
-    """When a parameter may be changed."""
+class Mutability(Enum):
+    """Time at which a parameter may be changed."""
 
     NEVER = 'at start only'
     UNCONFIGURED = 'while unconfigured'
@@ -36,8 +37,8 @@ class Change(Enum):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
-    """One parameter as the field of the dataclass describes it."""
+class ParameterSpec:
+    """Specification of one parameter, from a field of the dataclass."""
 
     name: str
     kind: Any
@@ -46,34 +47,38 @@ class Spec:
     description: str
     lower: float | None
     upper: float | None
-    change: Change
+    mutability: Mutability
     required: bool
 
 
 def parameter(default: Any, description: str, *, lower: float | None = None, upper: float | None = None,
-              change: Change = Change.UNCONFIGURED, required: bool = False) -> Any:
-    """A field of a parameter dataclass.
+              mutability: Mutability = Mutability.UNCONFIGURED, required: bool = False) -> Any:
+    """Define a field of a parameter dataclass.
 
     Args:
-        lower, upper: inclusive range of a number; give both or neither.
-        required: an empty string is refused.
+        default: default value.
+        description: text for ``ros2 param describe`` and the documentation.
+        lower: lower end of a number's inclusive range; give both ends or neither.
+        upper: upper end of the range.
+        mutability: time at which the parameter may be changed.
+        required: True to refuse an empty string.
     """
     return dataclasses.field(default=default, metadata={
-        'description': description, 'lower': lower, 'upper': upper, 'change': change, 'required': required})
+        'description': description, 'lower': lower, 'upper': upper, 'mutability': mutability, 'required': required})
 
 
-def specs(cls: type[Any]) -> tuple[Spec, ...]:
-    """The parameters that a dataclass declares, in its order."""
+def parameter_specs(cls: type[Any]) -> tuple[ParameterSpec, ...]:
+    """Return the specifications of a dataclass's parameters, in its order."""
     kinds = get_type_hints(cls)
-    return tuple(Spec(name=f.name, kind=kinds[f.name], default=f.default, **f.metadata)
+    return tuple(ParameterSpec(name=f.name, kind=kinds[f.name], default=f.default, **f.metadata)
                  for f in dataclasses.fields(cls))
 
 
-def read_value(spec: Spec, raw: Any) -> Any:
-    """What ROS holds, as the dataclass's type; the inverse of :func:`ros_value`.
+def read_value(spec: ParameterSpec, raw: Any) -> Any:
+    """Convert a ROS parameter's value to the dataclass's type; the inverse of :func:`ros_value`.
 
     Raises:
-        ParameterError: wrong type, out of range, or not one of the choices.
+        ParameterError: the value has a wrong type, is out of range, or is not one of the choices.
     """
     value = _typed(spec, raw)
     if spec.required and value == '':
@@ -84,21 +89,21 @@ def read_value(spec: Spec, raw: Any) -> Any:
     return value
 
 
-def ros_value(spec: Spec, value: Any) -> Any:
-    """A field's value in the types that ROS parameters have; the inverse of :func:`read_value`."""
+def ros_value(spec: ParameterSpec, value: Any) -> Any:
+    """Convert a field's value to a type of ROS parameters; the inverse of :func:`read_value`."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple):
-        # rclpy takes an empty list for bytes; ROS writes "no strings" as one empty string.
+        # rclpy takes an empty list for bytes, so "no strings" is one empty string.
         return list(value) or ['']
     return float(value) if spec.kind is float else value
 
 
 class ParameterSet(Generic[P]):
-    """The parameters of one node.
+    """Parameters of one node.
 
-    :attr:`values` is always a consistent instance: a set of changes is taken whole or
-    refused whole, with the reason as the service's answer.
+    :attr:`values` is always a consistent instance: a set of changes is accepted or
+    refused as a whole, with the reason in the service's response.
     """
 
     def __init__(self, node: Node, cls: type[P], *,
@@ -106,26 +111,28 @@ class ParameterSet(Generic[P]):
         """Declare every field on ``node``.
 
         Args:
-            is_configured: asked when a parameter with :attr:`Change.UNCONFIGURED` is set.
+            node: node of the parameters.
+            cls: parameter dataclass.
+            is_configured: called when a parameter with :attr:`Mutability.UNCONFIGURED` is set.
 
         Raises:
-            ParameterError: naming every override that is unknown, mistyped or out of range.
+            ParameterError: overrides are unknown, of a wrong type or out of range; the message names each one.
         """
         self._cls = cls
-        self._specs = {spec.name: spec for spec in specs(cls)}
+        self._specs = {spec.name: spec for spec in parameter_specs(cls)}
         self._is_configured = is_configured
-        # The only place where rclpy keeps overrides that nobody declared.
+        # The only place where rclpy keeps undeclared overrides.
         overrides: dict[str, Parameter] = node._parameter_overrides  # type: ignore[attr-defined]
         self.values: P = _from_overrides(cls, tuple(self._specs.values()), overrides, node)
         for spec in self._specs.values():
             node.declare_parameter(spec.name, ros_value(spec, getattr(self.values, spec.name)),
                                    descriptor(spec), ignore_override=True)
         node.add_on_set_parameters_callback(self._check)
-        node.add_post_set_parameters_callback(self._take)
+        node.add_post_set_parameters_callback(self._apply)
 
     def _changed(self, parameters: Sequence[Parameter]) -> P:
         mine = [(self._specs[p.name], p.value) for p in parameters if p.name in self._specs]
-        locked = [spec.name for spec, _ in mine if spec.change is Change.UNCONFIGURED]
+        locked = [spec.name for spec, _ in mine if spec.mutability is Mutability.UNCONFIGURED]
         if locked and self._is_configured():
             raise ParameterError(f'{", ".join(locked)} can change only while the node is unconfigured: '
                                  'deactivate and clean it up first')
@@ -139,15 +146,15 @@ class ParameterSet(Generic[P]):
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    def _take(self, parameters: Sequence[Parameter]) -> None:
+    def _apply(self, parameters: Sequence[Parameter]) -> None:
         self.values = self._changed(parameters)
 
 
-def descriptor(spec: Spec) -> ParameterDescriptor:
-    """What ``ros2 param describe`` shows, and the bounds that rclpy enforces."""
+def descriptor(spec: ParameterSpec) -> ParameterDescriptor:
+    """Build the descriptor: the text of ``ros2 param describe`` and the range that rclpy enforces."""
     described = ParameterDescriptor(
-        description=f'{spec.description} (changes {spec.change.value})',
-        additional_constraints=_choices(spec.kind), read_only=spec.change is Change.NEVER)
+        description=f'{spec.description} (changes {spec.mutability.value})',
+        additional_constraints=_choices(spec.kind), read_only=spec.mutability is Mutability.NEVER)
     if spec.lower is not None and spec.upper is not None:
         if spec.kind is int:
             described.integer_range = [IntegerRange(from_value=int(spec.lower), to_value=int(spec.upper))]
@@ -158,17 +165,17 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
 
 
 def markdown_table(cls: type[Any]) -> str:
-    """The parameters of a dataclass as a Markdown table, for the documentation."""
+    """Format the parameters of a dataclass as a Markdown table for the documentation."""
     lines = ['| parameter | type | default | range | changes | meaning |', '|---|---|---|---|---|---|']
-    for spec in specs(cls):
+    for spec in parameter_specs(cls):
         default = 'required' if spec.required else f'`{json.dumps(ros_value(spec, spec.default))}`'
         span = _choices(spec.kind) if spec.lower is None else f'{spec.lower} .. {spec.upper}'
-        lines.append(f'| `{spec.name}` | {_type_name(spec.kind)} | {default} | {span} | {spec.change.value} '
+        lines.append(f'| `{spec.name}` | {_type_name(spec.kind)} | {default} | {span} | {spec.mutability.value} '
                      f'| {spec.description} |')
     return '\n'.join(lines) + '\n'
 
 
-def _from_overrides(cls: type[P], known: Sequence[Spec], overrides: dict[str, Parameter], node: Node) -> P:
+def _from_overrides(cls: type[P], known: Sequence[ParameterSpec], overrides: dict[str, Parameter], node: Node) -> P:
     problems = [_unknown(name, known) for name in overrides
                 if name not in {spec.name for spec in known}
                 and not name.startswith(_OF_RCLPY) and not node.has_parameter(name)]
@@ -198,14 +205,14 @@ def _fields(values: Any) -> dict[str, Any]:
     return {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
 
 
-def _unknown(name: str, known: Sequence[Spec]) -> str:
+def _unknown(name: str, known: Sequence[ParameterSpec]) -> str:
     names = [spec.name for spec in known]
     close = difflib.get_close_matches(name, names, n=1)
     return f'there is no parameter {name!r}; ' + (
         f'did you mean {close[0]!r}?' if close else f'the parameters are {", ".join(names)}')
 
 
-def _typed(spec: Spec, raw: Any) -> Any:
+def _typed(spec: ParameterSpec, raw: Any) -> Any:
     kind = spec.kind
     if isinstance(kind, type) and issubclass(kind, Enum):
         try:

@@ -1,7 +1,6 @@
-"""Everything that exists between configure and cleanup, put together: streams to loop, loop to worker.
+"""Pipeline of a configured policy: assembler, policy loop, worker and observer thread.
 
-It owns the worker and the thread that makes observations; publishing, services and
-lifecycle are the node's. No rclpy here but what parameters and transforms bring.
+It exists between configure and cleanup. Publishing, services and lifecycle are the node's.
 """
 
 import threading
@@ -15,34 +14,37 @@ from apt_policy.core.streams import TimeBase
 from apt_policy.core.transforms import TransformSource
 from apt_policy.inference.loop import PolicyLoop
 from apt_policy.inference.ports import Clock, PlannerFactory
-from apt_policy.inference.report import LoopSettings
+from apt_policy.inference.report import LoopConfig
 from apt_policy.inference.session import RunSession
-from apt_policy.inference.worker.worker import Worker, WorkerError, WorkerSettings
-from apt_policy.inference.worker.workers import start_worker
+from apt_policy.inference.worker.process_worker import start_worker
+from apt_policy.inference.worker.worker import Worker, WorkerConfig, WorkerError
 from apt_policy.ros.policy_params import PolicyParams
 
 _POLL_S = 0.05
 _CLOSE_S = 2.0
 
 
-class Interrupted(Exception):
-    """The node is told to end while it still configures."""
+class ConfigureAborted(Exception):
+    """Signal that the node shuts down while it is being configured."""
 
 
 class Pipeline:
-    """Built inactive, disabled, with a planner that still warms up: call :meth:`warm_up`."""
+    """Assembler, loop, worker and observer thread of one policy; inactive and disabled until :meth:`warm_up`."""
 
     def __init__(self, *, contract: RobotContract, params: PolicyParams, transforms: TransformSource,
                  clock: Clock, factory: PlannerFactory, report: Callable[[str], None]) -> None:
-        """Put it together and start the worker.
+        """Build the pipeline and start the worker.
 
         Args:
-            clock: of the stamps.
-            factory: makes the planner, in the worker.
-            report: told of what went wrong where nobody waits for an answer.
+            contract: robot contract.
+            params: parameters of the policy node.
+            transforms: source of TF frames.
+            clock: clock of the stamps.
+            factory: planner factory, called in the worker.
+            report: receiver of errors of the observer thread.
 
         Raises:
-            ValueError: a camera or arm that the contract lacks.
+            ValueError: a camera or arm is not in the contract.
         """
         self.contract = contract
         self.assembler = ObservationAssembler(
@@ -53,7 +55,7 @@ class Pipeline:
         self._worker = _start_worker(contract, params, factory)
         self.loop = PolicyLoop(
             source=self.assembler, worker=self._worker, safety=safety, arms=tuple(contract.arms),
-            settings=LoopSettings(mode=params.chunk_mode, blend_s=params.blend_s,
+            config=LoopConfig(mode=params.chunk_mode, blend_s=params.blend_s,
                                   ensemble_size=params.ensemble_size,
                                   replan_period_s=params.replan_period_s,
                                   dead_man_timeout_s=params.dead_man_timeout_s or None))
@@ -61,14 +63,14 @@ class Pipeline:
         self._observer = _Observer(self.loop, clock, report)
 
     def warm_up(self, keep_waiting: Callable[[], bool]) -> None:
-        """Wait until the planner is ready.
+        """Wait until the planner is ready, then start the observer thread.
 
         Args:
-            keep_waiting: asked every 50 ms; False ends the wait.
+            keep_waiting: called every 50 ms; False ends the wait.
 
         Raises:
-            WorkerError: the planner cannot be made ready; its own message.
-            Interrupted: ``keep_waiting`` said so.
+            WorkerError: the planner could not be built or warmed up; the message is the planner's.
+            ConfigureAborted: ``keep_waiting`` returned False.
         """
         failures: list[WorkerError] = []
         waiter = threading.Thread(target=_warm_up, args=(self._worker, failures), name='apt_warm_up',
@@ -76,25 +78,25 @@ class Pipeline:
         waiter.start()
         while waiter.is_alive():
             if not keep_waiting():
-                raise Interrupted
+                raise ConfigureAborted
             waiter.join(_POLL_S)
         if failures:
             raise failures[0]
         self._observer.start()
 
     def observe_soon(self) -> None:
-        """Have the observer thread look whether a plan is wanted."""
+        """Wake the observer thread, which makes an observation if a chunk is needed."""
         self._observer.wake()
 
     def close(self) -> None:
-        """Stop the arms, then the threads, then the worker; nothing is left behind."""
+        """Stop the arms, then the observer thread, then the worker."""
         self.loop.deactivate()
         self._observer.stop()
         self._worker.close(_CLOSE_S)
 
 
 class _Observer:
-    """Makes observations in a thread of its own: decoding images would delay the control tick."""
+    """Observer thread; decoding images in the control timer's thread would delay the control tick."""
 
     def __init__(self, loop: PolicyLoop, clock: Clock, report: Callable[[str], None]) -> None:
         self._loop = loop
@@ -125,8 +127,8 @@ class _Observer:
             try:
                 self._loop.observe(self._clock.now_ns())
             except Exception:
-                # A defect of ours: without this thread the arms would hold, and nobody would know why.
-                self._report(f'an observation could not be made:\n{traceback.format_exc()}')
+                # A defect. Without a report the arms would hold without a visible reason.
+                self._report(f'making an observation failed:\n{traceback.format_exc()}')
 
 
 def _warm_up(worker: Worker, failures: list[WorkerError]) -> None:
@@ -139,6 +141,6 @@ def _warm_up(worker: Worker, failures: list[WorkerError]) -> None:
 def _start_worker(contract: RobotContract, params: PolicyParams, factory: PlannerFactory) -> Worker:
     return start_worker(
         params.worker, factory, cameras=len(contract.cameras), image_size=contract.image_size,
-        settings=WorkerSettings(
+        config=WorkerConfig(
             start_timeout_s=params.start_timeout_s, plan_timeout_s=params.inference_timeout_s,
             torch_threads=params.inference_threads or None, nice=params.worker_nice))

@@ -1,7 +1,4 @@
-"""Endpoints of a node for streams of the table: message class, quality of service, and who says so when ends disagree.
-
-It knows no topic names and decides nothing about what a missing stream means.
-"""
+"""Publishers and subscriptions for streams of the table: message class, QoS profile and event callbacks."""
 
 import importlib
 from collections.abc import Callable
@@ -14,21 +11,22 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.subscription import Subscription
 
-from apt_policy.core.stream_spec import QUALITIES, Reliability, Role, StreamSpec
+from apt_policy.core.stream_spec import ROLE_QOS, Reliability, Role, StreamSpec
 
 _RELIABILITY = {Reliability.BEST_EFFORT: ReliabilityPolicy.BEST_EFFORT,
                 Reliability.RELIABLE: ReliabilityPolicy.RELIABLE}
 
 
 def profile(role: Role, *, reliability: Reliability | None = None, deadline_s: float = 0.0) -> QoSProfile:
-    """The profile of a topic with this role.
+    """Build the QoS profile of a role.
 
     Args:
-        reliability: in place of the role's own.
-        deadline_s: longest gap between two messages [s]; 0 asks for none. A subscription
-            that asks for one hears only publishers that offer one.
+        role: purpose of the topic.
+        reliability: reliability; None for the role's.
+        deadline_s: longest time between two messages [s]; 0 for none. A subscription with a
+            deadline only matches publishers that offer one.
     """
-    chosen = QUALITIES[role]
+    chosen = ROLE_QOS[role]
     quality = QoSProfile(
         depth=chosen.depth,
         reliability=_RELIABILITY[reliability or chosen.reliability],
@@ -39,17 +37,21 @@ def profile(role: Role, *, reliability: Reliability | None = None, deadline_s: f
 
 
 def message_class(type_name: str) -> Any:
-    """The Python class of a message type such as ``sensor_msgs/msg/Image``."""
+    """Import the class of a message type such as ``sensor_msgs/msg/Image``."""
     package, _, name = type_name.split('/')
     return getattr(importlib.import_module(f'{package}.msg'), name)
 
 
 def subscribe(node: Node, stream: StreamSpec, callback: Callable[[Any], None], *, quality: QoSProfile | None = None,
               events: SubscriptionEventCallbacks | None = None) -> Subscription:
-    """Listen to a stream.
+    """Subscribe to a stream.
 
     Args:
-        quality: in place of the stream's own.
+        node: node of the subscription.
+        stream: stream to subscribe to.
+        callback: receiver of the messages.
+        quality: QoS profile; None for the stream's.
+        events: event callbacks.
     """
     return node.create_subscription(message_class(stream.type_name), stream.topic, callback,
                                     quality or profile(stream.role), event_callbacks=events)
@@ -57,10 +59,13 @@ def subscribe(node: Node, stream: StreamSpec, callback: Callable[[Any], None], *
 
 def advertise(node: Node, stream: StreamSpec, *, quality: QoSProfile | None = None,
               events: PublisherEventCallbacks | None = None) -> Publisher:
-    """Offer to publish a stream.
+    """Create the publisher of a stream.
 
     Args:
-        quality: in place of the stream's own.
+        node: node of the publisher.
+        stream: stream to publish.
+        quality: QoS profile; None for the stream's.
+        events: event callbacks.
     """
     return node.create_publisher(message_class(stream.type_name), stream.topic, quality or profile(stream.role),
                                  event_callbacks=events)
@@ -68,13 +73,14 @@ def advertise(node: Node, stream: StreamSpec, *, quality: QoSProfile | None = No
 
 def subscription_events(topic: str, report: Callable[[str, str], None], *,
                         deadline_s: float = 0.0) -> SubscriptionEventCallbacks:
-    """Callbacks that turn what the middleware notices about a subscription into words.
+    """Create callbacks that report the middleware's events of a subscription as sentences.
 
-    Each event costs the executor as much as a subscription, so only those that can come are asked for.
+    Each event handler costs the executor as much as a subscription, so only events that can occur are handled.
 
     Args:
-        report: given the topic and one sentence, whenever a publisher cannot be heard or is late.
-        deadline_s: of the subscription's profile.
+        topic: topic of the subscription.
+        report: called with the topic and one sentence when a publisher is incompatible or late.
+        deadline_s: deadline of the subscription's profile [s].
     """
     def incompatible(event: Any) -> None:
         policy = str(qos_policy_name_from_kind(event.last_policy_kind))
@@ -88,18 +94,18 @@ def subscription_events(topic: str, report: Callable[[str, str], None], *,
 
 def deadline_events(topic: str, report: Callable[[str, str], None], *,
                     deadline_s: float) -> SubscriptionEventCallbacks:
-    """The same for a node that looks for publishers it cannot hear in the graph (``ros.watch``)."""
+    """Create callbacks for missed deadlines only, for a node whose QosMonitor finds incompatible publishers."""
     return SubscriptionEventCallbacks(
         deadline=_late(topic, report) if deadline_s > 0.0 else None, use_default_callbacks=False)
 
 
 def no_events() -> PublisherEventCallbacks:
-    """For publishers of a node that looks for those who cannot hear it in the graph."""
+    """Create empty callbacks, for a node whose QosMonitor finds incompatible subscriptions."""
     return PublisherEventCallbacks(use_default_callbacks=False)
 
 
 def remedy(policy: str) -> str:
-    """What to do about two ends that differ in ``policy``."""
+    """Return the remedy for two endpoints that differ in ``policy``."""
     remedies = {
         'RELIABILITY': 'make the publisher reliable or the subscriber best effort',
         'DURABILITY': 'make the publisher transient local or the subscriber volatile',

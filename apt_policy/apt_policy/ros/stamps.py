@@ -1,7 +1,4 @@
-"""Times between ROS messages and integers of nanoseconds.
-
-It knows the messages' two fields and nothing of clocks.
-"""
+"""Conversion between ROS time messages and integer nanoseconds."""
 
 from builtin_interfaces.msg import Duration, Time
 
@@ -9,22 +6,22 @@ NS_PER_S = 1_000_000_000
 
 
 def to_time(stamp_ns: int) -> Time:
-    """A stamp in nanoseconds as a message; the inverse of :func:`from_time`."""
+    """Convert a stamp [ns] to a message; the inverse of :func:`from_time`."""
     sec, nanosec = divmod(int(stamp_ns), NS_PER_S)
     return Time(sec=sec, nanosec=nanosec)
 
 
 def from_time(stamp: Time) -> int:
-    """A message's stamp [ns]."""
+    """Convert a message to a stamp [ns]."""
     return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
 
 
 def to_duration(duration_ns: int) -> Duration:
-    """A span in nanoseconds as a message; the inverse of :func:`from_duration`."""
+    """Convert a duration [ns] to a message; the inverse of :func:`from_duration`."""
     sec, nanosec = divmod(int(duration_ns), NS_PER_S)
     return Duration(sec=sec, nanosec=nanosec)
 
 
 def from_duration(duration: Duration) -> int:
-    """A message's span [ns]."""
+    """Convert a message to a duration [ns]."""
     return int(duration.sec) * NS_PER_S + int(duration.nanosec)

@@ -1,7 +1,4 @@
-"""What the node tells about itself: status, diagnostics, and one log line per hold.
-
-It reads the loop and the streams and writes messages; it decides nothing.
-"""
+"""Reports of the policy node: status, diagnostics, and one log line per hold."""
 
 import math
 import os
@@ -20,34 +17,35 @@ from apt_policy.ros import encode, encode_policy
 from apt_policy.ros.qos import advertise, no_events
 
 _OK, _WARN, _ERROR = 0, 1, 2
+# Time within which a hold for the same cause is not logged again.
 _REPEAT_S = 1.0
 _QUIET = (HoldReason.NONE, HoldReason.INACTIVE, HoldReason.DISABLED, HoldReason.NO_PROMPT)
-"""Holds that an operator wants."""
+"""Holds that are no errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """What there is to tell at one instant."""
+class StatusReport:
+    """Report of the node at one instant."""
 
     hold: Hold
-    """As the user is to see it."""
+    """Hold with explanations for the user."""
     status: LoopStatus | None
-    """None while there is no configured policy."""
+    """Status of the loop; None while unconfigured."""
     streams: Sequence[StreamReport] = ()
 
 
 class StatusPublisher:
-    """Publishes ``apt/status`` and ``/diagnostics``, in every state of the node."""
+    """Publisher of ``apt/status`` and ``/diagnostics``, in every state of the node."""
 
     def __init__(self, node: Node) -> None:
-        """Advertise both."""
+        """Create both publishers."""
         self._node = node
         self._status, self._diagnostics = (
             advertise(node, FIXED_STREAMS[kind], events=no_events())
             for kind in (StreamKind.STATUS, StreamKind.DIAGNOSTICS))
 
-    def send_status(self, report: Report) -> None:
-        """One ``apt/status``."""
+    def send_status(self, report: StatusReport) -> None:
+        """Publish ``apt/status``."""
         now_ns = self._node.get_clock().now().nanoseconds
         if report.status is None:
             self._status.publish(PolicyStatus(
@@ -59,15 +57,15 @@ class StatusPublisher:
                 replace(report.status, hold=report.hold), report.streams, stamp_ns=now_ns,
                 detail=report.hold.detail))
 
-    def send_diagnostics(self, report: Report) -> None:
-        """One ``/diagnostics``: the policy, and each stream beside the contract."""
+    def send_diagnostics(self, report: StatusReport) -> None:
+        """Publish ``/diagnostics``: the policy, and each stream against the contract."""
         name = self._node.get_fully_qualified_name()
         rows = [_policy_row(name, report), *(_stream_row(name, stream) for stream in report.streams)]
         self._diagnostics.publish(encode.diagnostics(self._node.get_clock().now().nanoseconds, name, rows))
 
 
 class HoldLog:
-    """One log line per hold, and none for a flicker between causes already told."""
+    """Log of holds: one line per hold, without repeats while the reason alternates between known causes."""
 
     def __init__(self, node: Node, clock: Clock | None = None) -> None:
         """Log through ``node``."""
@@ -75,17 +73,17 @@ class HoldLog:
         self._clock = clock or SteadyClock()
         self._told_ns: dict[tuple[HoldReason, str | None, str], int] = {}
 
-    def tell(self, hold: Hold) -> None:
-        """``hold`` began; reason NONE tells that targets flow."""
+    def log_hold(self, hold: Hold) -> None:
+        """Log the start of a hold; reason NONE logs that targets are published."""
         now_ns = self._clock.now_ns()
-        # Another fault of the same stream is news; how old a stale one is, is not.
+        # Another fault of the same stream is logged; another age of a stale stream is not.
         fault = hold.detail if hold.reason is HoldReason.BAD_INPUT else ''
         cause = (hold.reason, hold.stream, fault)
         if now_ns - self._told_ns.get(cause, -10**12) < _REPEAT_S * 1e9:
             return
         self._told_ns[cause] = now_ns
         if hold.reason is HoldReason.NONE:
-            self._logger.info('targets flow')
+            self._logger.info('publishing targets')
         elif hold.reason in _QUIET:
             self._logger.info(f'hold {hold.reason.name}: {hold.detail}')
         else:
@@ -93,8 +91,8 @@ class HoldLog:
 
 
 def slow_streams(streams: Sequence[StreamReport]) -> dict[str, str]:
-    """A sentence per stream that comes, but at less than the contract's rate."""
-    return {s.stream: f'{s.stream} comes at {s.rate_hz:.1f} Hz, the contract says {s.expected_hz:g}: '
+    """Describe the streams that are slower than the contract's rate, one sentence by stream name."""
+    return {s.stream: f'{s.stream} arrives at {s.rate_hz:.1f} Hz, the contract says {s.expected_hz:g}: '
                       f'messages are missing{_transport_hint()}'
             for s in streams if not s.ok and 0.0 <= s.age_s <= s.max_age_s}
 
@@ -106,7 +104,7 @@ def _transport_hint() -> str:
             'profile: source scripts/env.sh')
 
 
-def _policy_row(name: str, report: Report) -> tuple[str, int, str, dict[str, str]]:
+def _policy_row(name: str, report: StatusReport) -> tuple[str, int, str, dict[str, str]]:
     level = _OK if report.hold.reason in _QUIET else _ERROR
     message = report.hold.reason.name + (f': {report.hold.detail}' if report.hold.detail else '')
     if report.status is None:
@@ -128,7 +126,7 @@ def _stream_row(name: str, stream: StreamReport) -> tuple[str, int, str, dict[st
     if stream.ok:
         level, message = _OK, 'ok'
     elif stream.age_s < 0:
-        level, message = _ERROR, 'nothing came yet'
+        level, message = _ERROR, 'no message yet'
     elif stream.age_s > stream.max_age_s:
         level, message = _ERROR, 'too old'
     else:

@@ -1,7 +1,7 @@
-"""Where frames stand, as /tf and /tf_static say: tf2_ros where ROS has it, else the suite's own buffer.
+"""Listeners of /tf and /tf_static: tf2_ros if installed, else the suite's own buffer.
 
-Both stand behind ``core.transforms.TransformSource`` and pass the same tests. Nothing here
-waits: a transform is there or the look-up says why not.
+Both implement ``core.transforms.TransformSource`` and pass the same tests. A look-up never
+waits: it returns a transform or raises an error with the reason.
 """
 
 import importlib.util
@@ -32,21 +32,21 @@ from apt_policy.ros.qos import subscribe, subscription_events
 _STREAMS = FIXED_STREAMS[StreamKind.TRANSFORMS], FIXED_STREAMS[StreamKind.STATIC_TRANSFORMS]
 TOPICS = tuple(stream.topic for stream in _STREAMS)
 
-Report = Callable[[str, str], None]
+ReportProblem = Callable[[str, str], None]
 
 
-class TransformFeed(TransformSource, Protocol):
-    """A source of transforms that listens to a node's topics."""
+class TransformListener(TransformSource, Protocol):
+    """Transform source that subscribes to a node's topics."""
 
     def close(self) -> None:
-        """Stop listening."""
+        """Remove the subscriptions."""
 
 
-class OwnTransforms:
-    """``core.transforms.TransformBuffer``, fed by two subscriptions."""
+class BufferListener:
+    """Listener that fills ``core.transforms.TransformBuffer`` from two subscriptions."""
 
-    def __init__(self, node: Node, report: Report) -> None:
-        """Listen through ``node``; ``report`` is given the topic and a sentence per refused transform."""
+    def __init__(self, node: Node, report: ReportProblem) -> None:
+        """Subscribe with ``node``; ``report`` is called with the topic and a sentence per refused transform."""
         self._node = node
         self._report = report
         self._buffer = TransformBuffer()
@@ -55,17 +55,17 @@ class OwnTransforms:
         self.clear = self._buffer.clear
         stores = self._buffer.set_transform, self._buffer.set_static_transform
         self._subscriptions = [
-            subscribe(node, stream, partial(self._take, stream.topic, store),
+            subscribe(node, stream, partial(self._insert, stream.topic, store),
                       events=subscription_events(stream.topic, report))
             for stream, store in zip(_STREAMS, stores, strict=True)]
 
     def close(self) -> None:
-        """Stop listening."""
+        """Remove the subscriptions."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
 
-    def _take(self, topic: str, store: Callable[[StampedTransform], None], message: TFMessage) -> None:
+    def _insert(self, topic: str, store: Callable[[StampedTransform], None], message: TFMessage) -> None:
         for transform in message.transforms:
             try:
                 store(decode_transform(transform))
@@ -73,11 +73,11 @@ class OwnTransforms:
                 self._report(topic, f'{topic}: {error}')
 
 
-class Tf2Transforms:
-    """The buffer and listener of tf2_ros."""
+class Tf2Listener:
+    """Buffer and listener of tf2_ros."""
 
-    def __init__(self, node: Node, report: Report) -> None:
-        """Listen through ``node``; tf2 itself logs what it refuses."""
+    def __init__(self, node: Node, report: ReportProblem) -> None:
+        """Subscribe with ``node``; tf2 itself logs refused transforms, so ``report`` is not used."""
         del report
         import tf2_ros
         self._tf2: Any = tf2_ros
@@ -85,25 +85,25 @@ class Tf2Transforms:
         self._listener: Any = tf2_ros.TransformListener(self._buffer, node)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> NDArray[np.float64]:
-        """``target_from_source`` (4, 4) at ``stamp_ns`` or LATEST; raises TransformError."""
+        """Return ``target_from_source`` (4, 4) at ``stamp_ns`` or LATEST; raises TransformError."""
         from rclpy.time import Time
-        found = self._asked(self._buffer.lookup_transform_core, target, source, Time(nanoseconds=stamp_ns))
+        found = self._query(self._buffer.lookup_transform_core, target, source, Time(nanoseconds=stamp_ns))
         link = decode_transform(found)
         return pose_from_quaternion(link.translation, link.quaternion_xyzw)
 
     def latest_common_ns(self, target: str, source: str) -> int:
-        """Newest instant known along the whole path, 0 if all of it is static; raises TransformError."""
-        return int(self._asked(self._buffer.get_latest_common_time, target, source).nanoseconds)
+        """Return the newest common instant of the path [ns], 0 if it is static; raises TransformError."""
+        return int(self._query(self._buffer.get_latest_common_time, target, source).nanoseconds)
 
     def clear(self) -> None:
-        """Forget everything but static frames."""
+        """Drop all but static frames."""
         self._buffer.clear()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Remove the subscriptions."""
         self._listener.unregister()
 
-    def _asked(self, question: Callable[..., Any], target: str, source: str, *more: Any) -> Any:
+    def _query(self, question: Callable[..., Any], target: str, source: str, *more: Any) -> Any:
         kinds: dict[type[Exception], type[TransformError]] = {
             self._tf2.LookupException: UnknownFrameError,
             self._tf2.ConnectivityException: UnconnectedError,
@@ -115,15 +115,15 @@ class Tf2Transforms:
             raise kind(f'transform {target} <- {source}: {error}') from error
 
 
-def implementations() -> dict[str, Callable[[Node, Report], TransformFeed]]:
-    """Every implementation that this machine can run, the preferred one first."""
-    feeds: dict[str, Callable[[Node, Report], TransformFeed]] = {}
+def available_listeners() -> dict[str, Callable[[Node, ReportProblem], TransformListener]]:
+    """Return the installed implementations by name, the preferred one first."""
+    feeds: dict[str, Callable[[Node, ReportProblem], TransformListener]] = {}
     if importlib.util.find_spec('tf2_ros') is not None:
-        feeds['tf2_ros'] = Tf2Transforms
-    feeds['own'] = OwnTransforms
+        feeds['tf2_ros'] = Tf2Listener
+    feeds['own'] = BufferListener
     return feeds
 
 
-def listen(node: Node, report: Report) -> TransformFeed:
-    """The best implementation present."""
-    return next(iter(implementations().values()))(node, report)
+def create_transform_listener(node: Node, report: ReportProblem) -> TransformListener:
+    """Create the preferred implementation."""
+    return next(iter(available_listeners().values()))(node, report)

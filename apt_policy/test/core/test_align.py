@@ -126,11 +126,11 @@ def test_cameras_that_are_switched_off_leave_their_place_empty(robot, aloha):
 
 
 def test_wrong_names_are_refused_at_construction_beside_the_valid_ones(aloha):
-    with pytest.raises(ValueError, match="cameras has 'cam_top'; the contract knows cam_high, cam_low"):
+    with pytest.raises(ValueError, match="cameras has 'cam_top', .* not define; it has cam_high, cam_low"):
         ObservationAssembler(aloha, TransformBuffer(), cameras=['cam_top', 'cam_high'])
-    with pytest.raises(ValueError, match=r"time_bases has 'leg'; the contract knows .*cam_high.*left, right"):
+    with pytest.raises(ValueError, match=r"time_bases has 'leg', .* it has .*cam_high.*left, right"):
         ObservationAssembler(aloha, TransformBuffer(), time_bases={'leg': TimeBase.RECEIVE})
-    with pytest.raises(ValueError, match=r"cam_low leave arm 'left' without .* add one of cam_left_wrist"):
+    with pytest.raises(ValueError, match=r"no camera of cam_low is .* arm 'left'; add one of cam_left_wrist"):
         ObservationAssembler(aloha, TransformBuffer(), cameras=['cam_low'])
 
 
@@ -161,7 +161,7 @@ def test_wrist_images_that_tf_cannot_keep_up_with_are_a_hold_that_says_by_how_mu
         robot.say_images(stamp)
     _hold(robot.assembler.snapshot(robot.ns(1.8), ''), HoldReason.STALE_STREAM,
           'cam_left_wrist_color_optical_frame: 0.300 s older',
-          'no image within 0.25 s')
+          'no image of the last 0.25 s')
 
 
 def test_bad_input_is_a_hold_that_names_stream_and_fault(robot):

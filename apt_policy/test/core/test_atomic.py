@@ -14,8 +14,8 @@ from apt_policy.core.atomic import (
     PartialFolder,
     atomic_file,
     atomic_folder,
-    previous_of,
-    remove_rests_of,
+    backup_path,
+    remove_partials_of,
     write_text,
 )
 
@@ -167,7 +167,7 @@ def test_a_writer_that_wrote_nothing_spoils_nothing(file, folder):
 
 
 def test_a_folder_that_is_there_is_not_written_over_unasked(folder):
-    refused = pytest.raises(FileExistsError, match=r'not written over; choose another name.*bag')
+    refused = pytest.raises(FileExistsError, match=r'is not overwritten; choose another name.*bag')
     with refused, atomic_folder(folder, overwrite=False) as path:
         path.mkdir()
     assert names(folder.parent) == ['bag', 'bag/old']
@@ -326,7 +326,7 @@ def test_rests_of_a_process_are_found_by_its_number(tmp_path):
     for name in (rest('a.h5'), rest('b', thread=5), rest('c', pid=5), 'd'):
         (tmp_path / name).touch()
     (tmp_path / rest('bag') / 'bag').mkdir(parents=True)
-    remove_rests_of(OTHER_PID, tmp_path)
+    remove_partials_of(OTHER_PID, tmp_path)
     assert names(tmp_path) == [rest('c', pid=5), 'd']
 
 
@@ -341,28 +341,28 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(folder):
 
 def test_an_older_folder_that_was_left_aside_goes_when_the_newer_one_is_in_place(folder):
     """As after a loss of power between two renamings."""
-    folder.rename(previous_of(folder))
+    folder.rename(backup_path(folder))
     with atomic_folder(folder, overwrite=True) as path:
         path.mkdir()
     assert names(folder.parent) == ['bag']
 
 
 def test_the_only_good_folder_is_back_in_its_place_when_the_next_writer_begins(folder):
-    folder.rename(previous_of(folder))
+    folder.rename(backup_path(folder))
     with pytest.raises(OSError, match='full'):
         fail_in_a_folder(folder)
     assert names(folder.parent) == ['bag', 'bag/old']
 
 
 def test_the_only_good_folder_is_not_written_over_unasked_where_it_was_left_aside(folder):
-    folder.rename(previous_of(folder))
-    with pytest.raises(FileExistsError, match='not written over'), atomic_folder(folder, overwrite=False) as path:
+    folder.rename(backup_path(folder))
+    with pytest.raises(FileExistsError, match='is not overwritten'), atomic_folder(folder, overwrite=False) as path:
         path.mkdir()
     assert names(folder.parent) == ['bag', 'bag/old']
 
 
 def test_a_folder_that_was_left_aside_is_not_removed_unasked(folder):
-    folder.rename(previous_of(folder))
+    folder.rename(backup_path(folder))
     folder.mkdir()
     with atomic_folder(folder, overwrite=False) as path:
         path.mkdir()

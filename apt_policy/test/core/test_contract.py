@@ -44,7 +44,7 @@ def test_a_contract_survives_the_way_through_json(aloha):
     ('cameras.cam_high.ee_from_camera', {'translation': [0, 0, 0]},
      'cameras.cam_high has both world_from_camera and ee_from_camera'),
     ('cameras.cam_high.world_from_camera', {'translation': [0, 0, 0], 'quaternion_xyzw': [0, 0, 1, 1]},
-     'quaternion_xyzw has length 1.4142; a rotation needs 1')])
+     'quaternion_xyzw has length 1.4142; expected a unit quaternion')])
 def test_a_wrong_field_is_refused_by_name(path, value, message, change):
     with pytest.raises(ContractError, match=r'test is not a robot contract:\n(.|\n)*' + message):
         change({path: value})

@@ -29,8 +29,8 @@ while time.monotonic() < end:
 """
 WORKING = """
 import signal, time
-from apt_policy.core.stop import heed_parent_only
-stop = heed_parent_only()
+from apt_policy.core.stop import ignore_interrupts
+stop = ignore_interrupts()
 print('ready', flush=True)
 while not stop.wait(0.05):
     pass

@@ -13,7 +13,7 @@ def stream() -> Stream[str]:
     """Three values, a second apart from the epoch: 1000, 1010, 1020 ms."""
     stream: Stream[str] = Stream(3)
     for place, value in enumerate('abc'):
-        assert stream.add((1000 + 10 * place) * MS, value) is Arrival.STORED
+        assert stream.push((1000 + 10 * place) * MS, value) is Arrival.STORED
     return stream
 
 
@@ -31,24 +31,24 @@ def test_an_instant_stands_between_its_neighbours(at_ms, before, after, stream):
 
 
 def test_only_the_last_values_are_kept(stream):
-    stream.add(1030 * MS, 'd')
+    stream.push(1030 * MS, 'd')
     assert [entry.value for entry in stream.until(2000 * MS)] == ['d', 'c', 'b']
 
 
 @pytest.mark.parametrize('stamp_ms', [1020, 1015, 1020 - JUMP_NS // MS])
 def test_a_value_that_was_overtaken_is_refused(stamp_ms, stream):
-    assert stream.add(stamp_ms * MS, 'late') is Arrival.OUT_OF_ORDER
+    assert stream.push(stamp_ms * MS, 'late') is Arrival.OUT_OF_ORDER
     assert [entry.value for entry in stream.until(2000 * MS)] == ['c', 'b', 'a']
 
 
 def test_a_jump_back_forgets_everything_before_and_goes_on_from_there(stream):
-    assert stream.add(1019 * MS - JUMP_NS, 'new') is Arrival.CLOCK_JUMP
+    assert stream.push(1019 * MS - JUMP_NS, 'new') is Arrival.CLOCK_JUMP
     assert [entry.value for entry in stream.until(5000 * MS)] == ['new']
-    assert stream.add(1030 * MS - JUMP_NS, 'next') is Arrival.STORED
+    assert stream.push(1030 * MS - JUMP_NS, 'next') is Arrival.STORED
 
 
 def test_a_stamp_of_zero_is_refused_and_counted(stream):
-    assert stream.add(0, 'unstamped') is Arrival.UNSTAMPED
+    assert stream.push(0, 'unstamped') is Arrival.UNSTAMPED
     assert stream.unstamped == 1
     assert stream.newest_ns == 1020 * MS
 
@@ -58,19 +58,19 @@ def test_the_rate_is_that_of_the_last_seconds(rate):
     stream: Stream[int] = Stream(4)
     stamps = (np.arange(0, 6, 1 / rate) * 1e9 + 1e9).astype(int)
     for stamp in stamps:
-        stream.add(int(stamp), 0)
+        stream.push(int(stamp), 0)
     assert stream.rate_hz(int(stamps[-1])) == pytest.approx(rate, abs=0.5)
 
 
 def test_the_rate_is_known_soon_after_the_first_message_and_falls_when_messages_stop():
     stream: Stream[int] = Stream(4)
     for place in range(10):
-        stream.add((1000 + 100 * place) * MS, 0)
+        stream.push((1000 + 100 * place) * MS, 0)
     assert stream.rate_hz(1900 * MS) == pytest.approx(10.0)
     assert stream.rate_hz(3500 * MS) == pytest.approx(2.0)
     assert stream.rate_hz(9000 * MS) == 0.0
     for place in range(10):
-        stream.add((9000 + 100 * place) * MS, 0)
+        stream.push((9000 + 100 * place) * MS, 0)
     assert stream.rate_hz(9900 * MS) == pytest.approx(10.0)
 
 
@@ -80,7 +80,7 @@ def test_a_report_says_whether_age_and_rate_are_as_expected():
     assert silent.age_s == -1.0
     assert not silent.ok
     for place in range(30):
-        stream.add((1000 + 100 * place) * MS, 0)
+        stream.push((1000 + 100 * place) * MS, 0)
     fresh = stream.report('cam', 3950 * MS, max_age_s=0.2, expected_hz=10.0)
     assert fresh.ok
     assert fresh.age_s == pytest.approx(0.05)

@@ -10,11 +10,11 @@ from apt_policy.core.contract import contract_from_dict
 from apt_policy.core.safety import SafetyFilter
 from apt_policy.core.sample import ArmState, Chunk, Hold, Observation, View
 from apt_policy.core.streams import StreamReport
-from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.hover_planner import HoverPlanner
 from apt_policy.inference.loop import PolicyLoop
-from apt_policy.inference.ports import Planned, Request
-from apt_policy.inference.report import LoopSettings
-from apt_policy.inference.worker.worker import WorkerState, answer
+from apt_policy.inference.ports import PlannedChunk, PlanRequest
+from apt_policy.inference.report import LoopConfig
+from apt_policy.inference.worker.worker import WorkerState, run_plan
 
 STEP_NS = 100_000_000
 SIZE = 16
@@ -38,14 +38,14 @@ def make_observation(*, stamp_ns=0, arms=None, prompt='wave', seed=None, cameras
 
 
 def make_planned(poses, gripper=None, *, stamp_ns=0, epoch=0, step_ns=STEP_NS, valid=(True, True),
-                 arms=None, committed=None):
+                 arms=None, prefix=None):
     """A plan of (T, A, 4, 4) poses, made from ``arms`` (both at the origin if None)."""
     poses = np.asarray(poses, dtype=float)
     gripper = np.zeros(poses.shape[:2]) if gripper is None else np.asarray(gripper, dtype=float)
     observation = make_observation(stamp_ns=stamp_ns, arms=arms)
     chunk = Chunk(stamp_ns=stamp_ns, step_ns=step_ns, world_from_ee=poses, gripper=gripper,
                   valid_arms=np.array(valid), epoch=epoch, prompt='wave', inference_s=0.1)
-    return Planned(request=Request(observation=observation, epoch=epoch, committed=committed), chunk=chunk)
+    return PlannedChunk(request=PlanRequest(observation=observation, epoch=epoch, prefix=prefix), chunk=chunk)
 
 
 def random_walk(rng, rows=8, arms=2, start=None):
@@ -127,7 +127,7 @@ class HandWorker:
         self.state = WorkerState.BUSY
 
     def finish(self, outcome=None):
-        self.outcomes.append(outcome or answer(self.planner, self.request))
+        self.outcomes.append(outcome or run_plan(self.planner, self.request))
         self.state = WorkerState.IDLE
 
     def poll(self):
@@ -151,7 +151,7 @@ class Rig:
         self.worker = worker or HandWorker(planner or HoverPlanner(horizon=8))
         self.safety = SafetyFilter(contract_from_dict(CONTRACT, source='the test'))
         self.loop = PolicyLoop(source=self.source, worker=self.worker, safety=self.safety,
-                               arms=('left', 'right'), settings=LoopSettings(**settings), steady=self.steady)
+                               arms=('left', 'right'), config=LoopConfig(**settings), steady=self.steady)
         self.now_ns = 1_000_000_000
 
     def tick(self):

@@ -34,7 +34,7 @@ def test_a_plan_is_interpolated_like_scipy_between_its_rows(make, mode):
                     for opening in (0.2, 0.9))
     poses, gripper = make.walk(rng, start=present[0].world_from_ee)
     executor = ChunkExecutor(mode=mode)
-    assert executor.add(make.planned(poses, gripper, arms=present), now_ns=0)
+    assert executor.add_chunk(make.planned(poses, gripper, arms=present), now_ns=0)
     times = np.arange(9) * make.step_ns
     for now_ns in (0, 33 * MS, 100 * MS, 250 * MS, 799 * MS, 800 * MS):
         target = executor.target(now_ns)
@@ -51,7 +51,7 @@ def test_a_plan_is_interpolated_like_scipy_between_its_rows(make, mode):
 
 def test_steps_that_passed_during_inference_are_skipped_and_none_is_replayed(make):
     executor = ChunkExecutor(blend_s=0.0)
-    executor.add(make.planned(_line(make)), now_ns=430 * MS)
+    executor.add_chunk(make.planned(_line(make)), now_ns=430 * MS)
     poses, _ = _run(executor, 430 * MS, 800 * MS)
     np.testing.assert_allclose(poses[:, 0, 0, 3], np.arange(430, 801, 20) / 1000, atol=1e-12)
 
@@ -59,7 +59,7 @@ def test_steps_that_passed_during_inference_are_skipped_and_none_is_replayed(mak
 def test_nothing_planned_and_plan_over_are_different_holds(make):
     executor = ChunkExecutor()
     assert executor.target(0).reason is HoldReason.NO_CHUNK
-    executor.add(make.planned(_line(make)), now_ns=0)
+    executor.add_chunk(make.planned(_line(make)), now_ns=0)
     assert isinstance(executor.target(800 * MS), Target)
     over = executor.target(1300 * MS)
     assert over.reason is HoldReason.CHUNK_EXPIRED and '0.50 s' in over.detail
@@ -68,9 +68,9 @@ def test_nothing_planned_and_plan_over_are_different_holds(make):
 def test_a_chunk_of_another_epoch_is_dropped(make):
     executor = ChunkExecutor()
     executor.clear(5)
-    assert not executor.add(make.planned(_line(make), epoch=4), now_ns=0)
-    assert not executor.add(make.planned(_line(make), epoch=6), now_ns=0)
-    assert executor.add(make.planned(_line(make), epoch=5), now_ns=0)
+    assert not executor.add_chunk(make.planned(_line(make), epoch=4), now_ns=0)
+    assert not executor.add_chunk(make.planned(_line(make), epoch=6), now_ns=0)
+    assert executor.add_chunk(make.planned(_line(make), epoch=5), now_ns=0)
     assert executor.target(0).epoch == 5
     executor.clear(6)
     assert executor.target(0).reason is HoldReason.NO_CHUNK
@@ -79,10 +79,10 @@ def test_a_chunk_of_another_epoch_is_dropped(make):
 @pytest.mark.parametrize('mode', ChunkMode)
 def test_a_late_older_chunk_never_replaces_a_newer(make, mode):
     executor = ChunkExecutor(mode=mode, blend_s=0.0)
-    executor.add(make.planned(_line(make, y=0.2), stamp_ns=200 * MS), now_ns=300 * MS)
+    executor.add_chunk(make.planned(_line(make, y=0.2), stamp_ns=200 * MS), now_ns=300 * MS)
     before = executor.target(400 * MS).world_from_ee
-    assert not executor.add(make.planned(_line(make), stamp_ns=100 * MS), now_ns=310 * MS)
-    assert not executor.add(make.planned(_line(make), stamp_ns=200 * MS), now_ns=310 * MS)
+    assert not executor.add_chunk(make.planned(_line(make), stamp_ns=100 * MS), now_ns=310 * MS)
+    assert not executor.add_chunk(make.planned(_line(make), stamp_ns=200 * MS), now_ns=310 * MS)
     np.testing.assert_array_equal(executor.target(400 * MS).world_from_ee, before)
 
 
@@ -91,32 +91,32 @@ def test_a_late_older_chunk_never_replaces_a_newer(make, mode):
 def test_no_step_at_a_chunk_boundary_is_much_larger_than_the_motion_itself(make, mode, inference_ms):
     rng = np.random.default_rng(1)
     executor = ChunkExecutor(mode=mode, blend_s=0.2)
-    origin = Poses.of_arms(make.observation().arms)
+    origin = Poses.from_arm_states(make.observation().arms)
     poses, waiting = [], None
     for now_ns in range(0, 2000 * MS, TICK_NS):
         if waiting is not None and now_ns >= waiting.chunk.stamp_ns + inference_ms * MS:
             first = not poses
-            assert executor.add(waiting, now_ns=now_ns)
+            assert executor.add_chunk(waiting, now_ns=now_ns)
             if first:
-                executor.rejoin(origin, now_ns=now_ns)
+                executor.blend_from(origin, now_ns=now_ns)
             waiting = None
         if waiting is None:
             # Every plan is wrong by up to 5 cm and 0.3 rad in its own way.
             offset = make.pose(*rng.uniform(-0.05, 0.05, 3), rotvec=rng.uniform(-0.17, 0.17, 3))
             due_s = now_ns / 1e9 + 0.1 * np.arange(1, 13)
             rows = np.array([[make.pose(z=0.2 * due) @ offset] * 2 for due in due_s])
-            committed = executor.committed(now_ns, delay_ns=inference_ms * MS)
-            if committed is not None:
-                head = len(committed.gripper)
-                rows[:head] = committed.world_from_ee
+            prefix = executor.committed_prefix(now_ns, delay_ns=inference_ms * MS)
+            if prefix is not None:
+                head = len(prefix.gripper)
+                rows[:head] = prefix.world_from_ee
                 share = np.minimum(np.arange(1, len(rows) - head + 1) / 4, 1.0)[:, None]
                 rows[head:] = interpolate_pose(rows[head - 1] @ make.pose(z=0.02), rows[head:], share)
             present = (ArmState(world_from_ee=make.pose(z=0.2 * now_ns / 1e9), gripper=0.0),) * 2
-            waiting = make.planned(rows, stamp_ns=now_ns, committed=committed, arms=present)
+            waiting = make.planned(rows, stamp_ns=now_ns, prefix=prefix, arms=present)
         target = executor.target(now_ns)
         if isinstance(target, Target):
             poses.append(target.world_from_ee)
-    moved, turned = _largest_steps(np.array([origin.marked()[0][0], *poses]))
+    moved, turned = _largest_steps(np.array([origin.to_matrices()[0][0], *poses]))
     # The motion itself makes 4 mm a tick. Plans differ by 0.17 m and 0.6 rad at most, and a smoothstep
     # over 0.2 s passes on at most 0.15 of that a tick.
     assert moved < 0.004 + 0.15 * 0.17 and turned < 0.15 * 0.6
@@ -126,18 +126,18 @@ def test_no_step_at_a_chunk_boundary_is_much_larger_than_the_motion_itself(make,
 def test_a_boundary_without_blending_would_jump(make):
     """The bound of the test above can fail."""
     executor = ChunkExecutor(blend_s=0.0)
-    executor.add(make.planned(_line(make)), now_ns=0)
+    executor.add_chunk(make.planned(_line(make)), now_ns=0)
     before = executor.target(180 * MS)
-    executor.add(make.planned(_line(make, y=0.1), stamp_ns=10 * MS), now_ns=200 * MS)
+    executor.add_chunk(make.planned(_line(make, y=0.1), stamp_ns=10 * MS), now_ns=200 * MS)
     step = executor.target(200 * MS).world_from_ee - before.world_from_ee
     assert np.linalg.norm(step[0, :3, 3]) > 0.09
 
 
 def test_blending_starts_where_the_arm_was_and_ends_on_the_new_plan(make):
     executor = ChunkExecutor(blend_s=0.2)
-    executor.add(make.planned(_line(make)), now_ns=0)
+    executor.add_chunk(make.planned(_line(make)), now_ns=0)
     was = executor.target(300 * MS).world_from_ee
-    executor.add(make.planned(_line(make, y=0.1), stamp_ns=200 * MS), now_ns=300 * MS)
+    executor.add_chunk(make.planned(_line(make, y=0.1), stamp_ns=200 * MS), now_ns=300 * MS)
     np.testing.assert_allclose(executor.target(300 * MS).world_from_ee, was, atol=1e-12)
     half = executor.target(400 * MS).world_from_ee
     np.testing.assert_allclose(half[0, :3, 3], [(0.4 + 0.2) / 2, 0.05, 0], atol=1e-9)
@@ -148,8 +148,8 @@ def test_blending_starts_where_the_arm_was_and_ends_on_the_new_plan(make):
 def test_the_first_chunk_blends_in_from_where_the_arms_stand(make):
     standing = (ArmState(world_from_ee=make.pose(y=-0.05, rotvec=(0, 0, 0.2)), gripper=1.0),) * 2
     executor = ChunkExecutor(blend_s=0.2)
-    executor.add(make.planned(_line(make, step=0.01)), now_ns=200 * MS)
-    executor.rejoin(Poses.of_arms(standing), now_ns=200 * MS)
+    executor.add_chunk(make.planned(_line(make, step=0.01)), now_ns=200 * MS)
+    executor.blend_from(Poses.from_arm_states(standing), now_ns=200 * MS)
     poses, gripper = _run(executor, 200 * MS, 440 * MS)
     np.testing.assert_allclose(poses[0, 0], standing[0].world_from_ee, atol=1e-12)
     assert gripper[0, 0] == 1.0 and gripper[-1, 0] == 0.0
@@ -163,7 +163,7 @@ def test_the_ensemble_is_the_weighted_mean_of_the_newest_chunks(make):
     executor = ChunkExecutor(mode=ChunkMode.TEMPORAL_ENSEMBLE, blend_s=0.0, ensemble_size=3)
     plans = [make.planned(*make.walk(rng, rows=12), stamp_ns=k * make.step_ns) for k in range(5)]
     for plan in plans:
-        executor.add(plan, now_ns=plan.chunk.stamp_ns)
+        executor.add_chunk(plan, now_ns=plan.chunk.stamp_ns)
     now_ns = 7 * make.step_ns
     target = executor.target(now_ns)
     rows = [(plan.chunk, 7 - k - 1) for k, plan in enumerate(plans)][-3:]
@@ -181,8 +181,8 @@ def test_the_ensemble_is_the_weighted_mean_of_the_newest_chunks(make):
 
 def test_a_chunk_of_the_ensemble_that_ends_is_faded_out(make):
     executor = ChunkExecutor(mode=ChunkMode.TEMPORAL_ENSEMBLE, blend_s=0.1, ensemble_size=2)
-    executor.add(make.planned(_line(make, rows=4, step=0.0, y=0.5)), now_ns=0)
-    executor.add(make.planned(_line(make, rows=9, step=0.0), stamp_ns=100 * MS), now_ns=100 * MS)
+    executor.add_chunk(make.planned(_line(make, rows=4, step=0.0, y=0.5)), now_ns=0)
+    executor.add_chunk(make.planned(_line(make, rows=9, step=0.0), stamp_ns=100 * MS), now_ns=100 * MS)
     poses, _ = _run(executor, 100 * MS, 900 * MS)
     assert poses[14, 0, 1, 3] == pytest.approx(0.5 * 0.1 / 1.1)
     assert poses[-1, 0, 1, 3] == 0.0
@@ -192,16 +192,16 @@ def test_a_chunk_of_the_ensemble_that_ends_is_faded_out(make):
 @pytest.mark.parametrize('mode', [ChunkMode.NEWEST_BLEND, ChunkMode.TEMPORAL_ENSEMBLE])
 def test_only_real_time_chunking_commits(make, mode):
     executor = ChunkExecutor(mode=mode)
-    executor.add(make.planned(_line(make)), now_ns=0)
-    assert executor.committed(100 * MS, delay_ns=200 * MS) is None
+    executor.add_chunk(make.planned(_line(make)), now_ns=0)
+    assert executor.committed_prefix(100 * MS, delay_ns=200 * MS) is None
 
 
 def test_the_committed_head_is_what_will_be_executed_at_the_next_chunks_rows(make):
     executor = ChunkExecutor(mode=ChunkMode.REAL_TIME)
-    assert executor.committed(0, delay_ns=200 * MS) is None
+    assert executor.committed_prefix(0, delay_ns=200 * MS) is None
     rng = np.random.default_rng(3)
-    executor.add(make.planned(*make.walk(rng)), now_ns=0)
-    head = executor.committed(130 * MS, delay_ns=250 * MS)
+    executor.add_chunk(make.planned(*make.walk(rng)), now_ns=0)
+    head = executor.committed_prefix(130 * MS, delay_ns=250 * MS)
     assert head.gripper.shape == (3, 2) and head.valid_arms.all()
     for row in range(3):
         due = executor.target((130 + 100 * (row + 1)) * MS)
@@ -211,18 +211,18 @@ def test_the_committed_head_is_what_will_be_executed_at_the_next_chunks_rows(mak
 
 def test_no_more_is_committed_than_is_planned(make):
     executor = ChunkExecutor(mode=ChunkMode.REAL_TIME)
-    executor.add(make.planned(_line(make)), now_ns=0)
-    assert len(executor.committed(0, delay_ns=5000 * MS).gripper) == 7
-    assert len(executor.committed(550 * MS, delay_ns=5000 * MS).gripper) == 2
-    assert executor.committed(760 * MS, delay_ns=5000 * MS) is None
+    executor.add_chunk(make.planned(_line(make)), now_ns=0)
+    assert len(executor.committed_prefix(0, delay_ns=5000 * MS).gripper) == 7
+    assert len(executor.committed_prefix(550 * MS, delay_ns=5000 * MS).gripper) == 2
+    assert executor.committed_prefix(760 * MS, delay_ns=5000 * MS) is None
 
 
 def test_the_committed_head_is_executed_whatever_the_new_chunk_says_there(make):
     executor = ChunkExecutor(mode=ChunkMode.REAL_TIME, blend_s=0.1)
-    executor.add(make.planned(_line(make)), now_ns=0)
-    head = executor.committed(100 * MS, delay_ns=200 * MS)
+    executor.add_chunk(make.planned(_line(make)), now_ns=0)
+    head = executor.committed_prefix(100 * MS, delay_ns=200 * MS)
     fixed, _ = _run(executor, 260 * MS, 300 * MS)
-    executor.add(make.planned(_line(make, y=0.1), stamp_ns=100 * MS, committed=head), now_ns=260 * MS)
+    executor.add_chunk(make.planned(_line(make, y=0.1), stamp_ns=100 * MS, prefix=head), now_ns=260 * MS)
     poses, _ = _run(executor, 260 * MS, 600 * MS)
     np.testing.assert_allclose(poses[:3], fixed, atol=1e-12)
     assert poses[4, 0, 1, 3] > 0.01 and poses[-1, 0, 1, 3] == pytest.approx(0.1)
@@ -233,15 +233,15 @@ def test_an_absent_arm_is_not_moved_and_its_target_is_marked(make):
     poses = np.array(_line(make))
     poses[:, 1] = np.nan
     executor = ChunkExecutor(mode=ChunkMode.TEMPORAL_ENSEMBLE, blend_s=0.0)
-    executor.add(make.planned(poses, valid=(True, False), arms=one), now_ns=0)
+    executor.add_chunk(make.planned(poses, valid=(True, False), arms=one), now_ns=0)
     target = executor.target(100 * MS)
     assert target.valid_arms.tolist() == [True, False]
     np.testing.assert_allclose(target.world_from_ee[0], make.pose(x=0.1), atol=1e-12)
     assert np.isnan(target.world_from_ee[1]).all() and np.isnan(target.gripper[1])
-    executor.add(make.planned(poses, stamp_ns=20 * MS, valid=(True, False), arms=one), now_ns=100 * MS)
+    executor.add_chunk(make.planned(poses, stamp_ns=20 * MS, valid=(True, False), arms=one), now_ns=100 * MS)
     assert np.isnan(executor.target(100 * MS).world_from_ee[1]).all()
     # It comes back: the older chunks have no say in it, the present arm is still an average.
-    executor.add(make.planned(_line(make, y=0.1), stamp_ns=50 * MS), now_ns=100 * MS)
+    executor.add_chunk(make.planned(_line(make, y=0.1), stamp_ns=50 * MS), now_ns=100 * MS)
     target = executor.target(200 * MS)
     assert target.valid_arms.all()
     assert target.world_from_ee[1, 1, 3] == pytest.approx(0.1)

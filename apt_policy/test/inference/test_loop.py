@@ -11,9 +11,9 @@ import pytest
 
 from apt_policy.core.sample import ArmState, Hold, HoldReason, Target
 from apt_policy.inference.chunking import ChunkMode
-from apt_policy.inference.fakes import Fault, HoverPlanner
-from apt_policy.inference.ports import Failure
-from apt_policy.inference.report import ChunkTaken, HoldChanged, PlannerFailed, PromptChanged
+from apt_policy.inference.hover_planner import Fault, HoverPlanner
+from apt_policy.inference.ports import PlanFailure
+from apt_policy.inference.report import ChunkAccepted, HoldChanged, PlannerFailed, PromptChanged
 from apt_policy.inference.worker.process_worker import ProcessWorker
 from apt_policy.inference.worker.thread_worker import ThreadWorker
 from apt_policy.inference.worker.worker import WorkerState
@@ -49,7 +49,7 @@ def test_each_missing_condition_has_its_reason_in_turn(rig):
 def test_targets_follow_the_plan_of_the_planner(rig):
     rig = rig(planner=HoverPlanner(horizon=8, radius_m=0.02), blend_s=0.1).moving()
     targets = [rig.tick() for _ in range(20)]
-    chunk = next(e.planned.chunk for e in rig.loop.drain_events() if isinstance(e, ChunkTaken))
+    chunk = next(e.planned.chunk for e in rig.loop.drain_events() if isinstance(e, ChunkAccepted))
     for target in targets[10:]:
         due = np.interp(target.due_ns, chunk.due_ns, chunk.world_from_ee[:, 0, 1, 3])
         assert target.world_from_ee[0, 1, 3] == pytest.approx(due, abs=1e-9)
@@ -124,7 +124,7 @@ def test_plans_are_made_no_more_often_than_asked_but_at_once_after_a_new_prompt(
 @pytest.mark.parametrize(('text', 'words'), [
     ('', 'empty'), (' \t\n ', 'empty'), ('x' * 10_240, '10240 bytes; the limit is 2048'),
     ('\u00e4' * 1025, '2050 bytes'),
-    ('wave\x00', 'U\\+0000 at character 4'), ('a\x1b[31m', 'U\\+001B'), ('a\udcff', 'U\\+DCFF')])
+    ('wave\x00', 'U\\+0000 at index 4'), ('a\x1b[31m', 'U\\+001B'), ('a\udcff', 'U\\+DCFF')])
 def test_a_bad_prompt_is_refused_and_the_present_one_stays(rig, text, words):
     rig = rig().moving()
     epoch = rig.loop.status().epoch
@@ -224,7 +224,7 @@ def test_a_plan_for_an_absent_arm_is_refused(rig, make):
 def test_the_first_fault_stays_on_record_and_is_told_once(rig):
     rig = rig().moving()
     rig.loop.drain_events()
-    rig.worker.finish(Failure(message='out of memory'))
+    rig.worker.finish(PlanFailure(message='out of memory'))
     assert rig.reason() is HoldReason.INFERENCE_FAILED
     rig.loop.second_publishers(('apt/left/target',))
     rig.loop.clock_jumped('by 5 s')
@@ -342,7 +342,7 @@ def test_the_arms_move_only_while_the_dead_man_switch_is_pressed(rig):
 
 def test_a_dead_planner_cannot_be_enabled_and_says_why(rig):
     rig = rig().moving()
-    rig.worker.finish(Failure(message='the planner process was ended by SIGKILL'))
+    rig.worker.finish(PlanFailure(message='the planner process was ended by SIGKILL'))
     rig.worker.state = WorkerState.DEAD
     assert rig.reason() is HoldReason.INFERENCE_FAILED
     refused = rig.loop.enable(True)
@@ -353,10 +353,10 @@ def test_a_dead_planner_cannot_be_enabled_and_says_why(rig):
 
 def test_a_reset_without_a_planner_is_refused_with_what_happened_to_it(rig):
     rig = rig().moving()
-    rig.worker.finish(Failure(message='the planner process was ended by SIGKILL'))
+    rig.worker.finish(PlanFailure(message='the planner process was ended by SIGKILL'))
     rig.worker.state = WorkerState.DEAD
     refused = rig.loop.reset()
-    assert not refused.accepted and 'SIGKILL' in refused.message and 'configure it again' in refused.message
+    assert not refused.accepted and 'SIGKILL' in refused.message and 'configure the node again' in refused.message
     assert rig.reason() is HoldReason.INFERENCE_FAILED
     assert not rig.loop.reset().accepted
     assert rig.loop.status().fault is not None, 'a refusal changes nothing'
@@ -383,13 +383,13 @@ def test_latency_counts_from_the_observation_to_the_first_target(rig):
 def test_real_time_chunking_commits_what_inference_usually_takes(rig):
     rig = rig(planner=HoverPlanner(horizon=8, radius_m=0.05), mode=ChunkMode.REAL_TIME).ready()
     rig.observe()
-    assert rig.worker.request.committed is None
+    assert rig.worker.request.prefix is None
     for _ in range(7):
         rig.tick()
     rig.worker.finish()
     rig.tick()
     rig.observe()
-    assert len(rig.worker.request.committed.gripper) == 2
+    assert len(rig.worker.request.prefix.gripper) == 2
 
 
 def test_a_planner_process_that_is_killed_stops_the_arms_and_nothing_else(rig):

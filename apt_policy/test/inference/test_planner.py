@@ -11,18 +11,18 @@ from scipy.spatial.transform import Rotation
 
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.core.images import letterbox
+from apt_policy.core.prompt import PromptError
 from apt_policy.core.sample import ArmState, Chunk, Observation, View
 from apt_policy.inference.planner import PlanError, load_planner, pick_dtype
-from apt_policy.inference.planner_settings import PlannerSettings
-from apt_policy.inference.ports import Committed
+from apt_policy.inference.planner_config import PlannerConfig
+from apt_policy.inference.ports import ChunkPrefix
 from apt_policy.model.checkpoint import CheckpointError, read_checkpoint
-from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, Stage, VlmConfig
+from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, TrainingStage, VlmConfig
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import save_policy
 from apt_policy.model.vlm.bridge import build_bridge
 from apt_policy.model.vlm.load import VlmError
-from apt_policy.model.vlm.prompt import PromptError
 
 CONFIG = Path(__file__).resolve().parents[3] / 'apt_bringup' / 'config' / 'aloha_sim.yaml'
 STEP_NS = 100_000_000
@@ -60,7 +60,7 @@ def observation(contract) -> Observation:
 def trained(contract, tmp_path_factory) -> Path:
     """A checkpoint with random numbers everywhere, as if it had learned something."""
     bridge = build_bridge(VlmConfig(name=TINY_VLM, dtype='float32'), torch.device('cpu'))
-    config = ExpertConfig(stage=Stage.VLA, width=32, heads=2, vlm_width=bridge.width, taps=bridge.taps)
+    config = ExpertConfig(stage=TrainingStage.VLA, width=32, heads=2, vlm_width=bridge.width, taps=bridge.taps)
     expert, random = Expert(config), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in expert.parameters():
@@ -75,7 +75,7 @@ def trained(contract, tmp_path_factory) -> Path:
 def make_planner(contract, trained):
     def make(**settings):
         usual = {'checkpoint': str(trained), 'device': 'cpu', 'denoising_steps': 5}
-        return load_planner(PlannerSettings(**{**usual, **settings}), contract)
+        return load_planner(PlannerConfig(**{**usual, **settings}), contract)
     return make
 
 
@@ -84,8 +84,8 @@ def planner(make_planner):
     return make_planner()
 
 
-def plan(planner, observation, *, epoch=1, committed=None) -> Chunk:
-    return planner.plan(observation, epoch=epoch, committed=committed)
+def plan(planner, observation, *, epoch=1, prefix=None) -> Chunk:
+    return planner.plan(observation, epoch=epoch, prefix=prefix)
 
 
 def test_a_plan_is_a_chunk_of_world_poses(planner, observation):
@@ -126,7 +126,7 @@ def test_less_noise_leaves_plans_nearer_to_the_middle(make_planner, observation)
 @pytest.mark.parametrize('scale', [-0.1, 1.1, float('nan')])
 def test_a_scale_of_noise_that_cannot_be_is_named(scale):
     with pytest.raises(ValueError, match=rf'noise_scale is {scale}; expected 0 '):
-        PlannerSettings(noise_scale=scale)
+        PlannerConfig(noise_scale=scale)
 
 
 def test_warming_up_does_not_change_the_first_plan(make_planner, observation):
@@ -136,12 +136,12 @@ def test_warming_up_does_not_change_the_first_plan(make_planner, observation):
 
 
 def test_committed_rows_are_kept_for_present_arms_and_planned_around(make_planner, observation):
-    committed = Committed(world_from_ee=np.stack([[pose(k, (0.1, 0.5, 0.2 + 0.01 * k))] * 2 for k in range(3)]),
+    prefix = ChunkPrefix(world_from_ee=np.stack([[pose(k, (0.1, 0.5, 0.2 + 0.01 * k))] * 2 for k in range(3)]),
                           gripper=np.full((3, 2), 0.25), valid_arms=np.array([True, False]))
-    free, held = plan(make_planner(), observation), plan(make_planner(), observation, committed=committed)
-    assert np.allclose(held.world_from_ee[:3, 0], committed.world_from_ee[:, 0], atol=1e-5)
+    free, held = plan(make_planner(), observation), plan(make_planner(), observation, prefix=prefix)
+    assert np.allclose(held.world_from_ee[:3, 0], prefix.world_from_ee[:, 0], atol=1e-5)
     assert np.allclose(held.gripper[:3, 0], 0.25, atol=1e-5)
-    assert not np.allclose(held.world_from_ee[:3, 1], committed.world_from_ee[:, 1], atol=1e-2)
+    assert not np.allclose(held.world_from_ee[:3, 1], prefix.world_from_ee[:, 1], atol=1e-2)
     assert not np.allclose(held.gripper[3:], free.gripper[3:], atol=1e-4)
 
 
@@ -167,9 +167,9 @@ def test_a_gap_in_the_past_is_bridged(contract, make_planner, trained, observati
     remembers = replace(contract, history=3)
     facts = remembers.policy_facts()
     assert facts['history'] == 3
-    planner = load_planner(PlannerSettings(device='cpu'), remembers)
+    planner = load_planner(PlannerConfig(device='cpu'), remembers)
     history = ((None, observation.arms[1]), (None, None), observation.arms)
-    chunk = planner.plan(replace(observation, history=history), epoch=1, committed=None)
+    chunk = planner.plan(replace(observation, history=history), epoch=1, prefix=None)
     assert np.isfinite(chunk.world_from_ee).all()
 
 
@@ -179,7 +179,7 @@ def test_a_gap_in_the_past_is_bridged(contract, make_planner, trained, observati
     (lambda o: replace(o, views=(None, *o.views[1:2], None, o.views[3])),
      'left: none of its reference cameras cam_left_wrist, cam_high has an image'),
     (lambda o: replace(o, views=(replace(o.views[0], rgb=np.zeros((32, 32, 3), np.uint8)), *o.views[1:])),
-     r'cam_high shows \(32, 32, 3\), expected \(64, 64, 3\)'),
+     r'the image of cam_high has shape \(32, 32, 3\), expected \(64, 64, 3\)'),
 ])
 def test_an_observation_that_cannot_be_planned_from_says_why(planner, observation, change, message):
     with pytest.raises(PlanError, match=message):
@@ -194,7 +194,7 @@ def test_an_instruction_that_is_too_long_says_so_and_the_next_one_works(planner,
 
 def test_a_checkpoint_of_another_robot_is_refused(contract, trained):
     with pytest.raises(CheckpointError, match='horizon: checkpoint has 32, robot has 8'):
-        load_planner(PlannerSettings(checkpoint=str(trained), device='cpu'), replace(contract, horizon=8))
+        load_planner(PlannerConfig(checkpoint=str(trained), device='cpu'), replace(contract, horizon=8))
 
 
 @pytest.mark.parametrize(('settings', 'error', 'message'), [
@@ -209,7 +209,7 @@ def test_settings_that_cannot_be_met_say_why(make_planner, settings, error, mess
 
 def test_an_image_size_that_the_encoder_cannot_take_is_refused_at_load(contract):
     with pytest.raises(ValueError, match='images are 100 px wide; .* set image_size in the robot contract'):
-        load_planner(PlannerSettings(device='cpu'), replace(contract, image_size=100))
+        load_planner(PlannerConfig(device='cpu'), replace(contract, image_size=100))
 
 
 def test_bfloat16_plans_near_float32(make_planner, observation):
@@ -235,7 +235,7 @@ def test_the_shipped_weights_stay_float32_on_a_gpu_and_published_ones_are_bfloat
 
 
 def test_auto_is_the_default_and_changes_no_bit_on_a_cpu(make_planner, observation):
-    assert PlannerSettings().dtype == 'auto'
+    assert PlannerConfig().dtype == 'auto'
     usual, exact = (plan(make_planner(**more), observation) for more in ({}, {'dtype': 'float32'}))
     assert np.array_equal(usual.world_from_ee, exact.world_from_ee) and np.array_equal(usual.gripper, exact.gripper)
 
@@ -250,8 +250,8 @@ def test_several_plans_of_one_observation_are_as_many_draws_of_the_same_noise(ma
 
 
 def test_averages_without_a_checkpoint_are_refused(contract):
-    with pytest.raises(ValueError, match='use_ema is true and there is no checkpoint'):
-        load_planner(PlannerSettings(device='cpu', use_ema=True), contract)
+    with pytest.raises(ValueError, match='use_ema is true but no checkpoint'):
+        load_planner(PlannerConfig(device='cpu', use_ema=True), contract)
 
 
 def test_averages_that_the_checkpoint_lacks_are_asked_for_in_vain(make_planner):
@@ -260,18 +260,18 @@ def test_averages_that_the_checkpoint_lacks_are_asked_for_in_vain(make_planner):
 
 
 def test_settings_travel_to_a_worker_process():
-    settings = PlannerSettings(seed=3)
+    settings = PlannerConfig(seed=3)
     assert pickle.loads(pickle.dumps(settings)) == settings
     assert pickle.loads(pickle.dumps(load_planner)) is load_planner
 
 
 @pytest.fixture(scope='module')
 def untrained(contract):
-    return load_planner(PlannerSettings(device='cpu'), contract)
+    return load_planner(PlannerConfig(device='cpu'), contract)
 
 
 def test_an_untrained_policy_says_so(contract, caplog):
-    load_planner(PlannerSettings(device='cpu'), contract)
+    load_planner(PlannerConfig(device='cpu'), contract)
     assert 'UNTRAINED' in caplog.text
 
 

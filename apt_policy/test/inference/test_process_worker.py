@@ -13,32 +13,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apt_policy.inference.fakes import Fault, HoverPlanner
-from apt_policy.inference.ports import Committed, Failure, Planned, Request
+from apt_policy.inference.hover_planner import Fault, HoverPlanner
+from apt_policy.inference.ports import ChunkPrefix, PlanFailure, PlannedChunk, PlanRequest
 from apt_policy.inference.worker.child import threads_beside_control
 from apt_policy.inference.worker.process_worker import ProcessWorker
 from apt_policy.inference.worker.shared_frames import SharedFrames, block_size
-from apt_policy.inference.worker.worker import WorkerSettings, WorkerState
+from apt_policy.inference.worker.worker import WorkerConfig, WorkerState
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 ECHO = """
 import os
-from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.hover_planner import HoverPlanner
 
 
 class EchoPlanner(HoverPlanner):
     # Tells what it received in place of poses, and how its process is set up.
 
-    def plan(self, observation, *, epoch, committed):
-        chunk = super().plan(observation, epoch=epoch, committed=None)
+    def plan(self, observation, *, epoch, prefix):
+        chunk = super().plan(observation, epoch=epoch, prefix=None)
         chunk.world_from_ee[0, 0] = observation.views[0].rgb.sum()
         chunk.world_from_ee[0, 1] = observation.views[1].mask.sum()
         chunk.world_from_ee[1, 0] = int(os.environ['OMP_NUM_THREADS'])
         chunk.world_from_ee[1, 1] = os.nice(0)
-        if committed is not None:
-            chunk.world_from_ee[2:4] = committed.world_from_ee
+        if prefix is not None:
+            chunk.world_from_ee[2:4] = prefix.world_from_ee
         return chunk
 """
 
@@ -58,7 +58,7 @@ def started():
 
     def start(planner=HoverPlanner, *, image_size=16, settings=None, **arguments):
         worker = ProcessWorker(functools.partial(planner, horizon=4, **arguments), cameras=2,
-                               image_size=image_size, settings=WorkerSettings(**(settings or {})))
+                               image_size=image_size, config=WorkerConfig(**(settings or {})))
         workers.append(worker)
         worker.warm_up()
         return worker
@@ -94,19 +94,19 @@ def wait_until_gone(pid, limit_s=10.0):
 def test_images_and_the_committed_head_arrive_whole(started, make, echo_planner):
     worker = started(echo_planner, settings={'torch_threads': 3, 'nice': 4})
     observation = make.observation(seed=4)
-    committed = Committed(world_from_ee=np.arange(64.0).reshape(2, 2, 4, 4), gripper=np.zeros((2, 2)),
+    prefix = ChunkPrefix(world_from_ee=np.arange(64.0).reshape(2, 2, 4, 4), gripper=np.zeros((2, 2)),
                           valid_arms=np.ones(2, bool))
-    worker.submit(Request(observation=observation, epoch=0, committed=committed))
+    worker.submit(PlanRequest(observation=observation, epoch=0, prefix=prefix))
     told = next_outcome(worker).chunk.world_from_ee
     assert told[0, 0, 0, 0] == observation.views[0].rgb.sum()
     assert told[0, 1, 0, 0] == observation.views[1].mask.sum()
     assert told[1, 0, 0, 0] == 3 and told[1, 1, 0, 0] == os.nice(0) + 4
-    np.testing.assert_array_equal(told[2:4], committed.world_from_ee)
+    np.testing.assert_array_equal(told[2:4], prefix.world_from_ee)
 
 
 def test_a_core_is_left_to_the_control_tick(started, make, echo_planner):
     worker = started(echo_planner)
-    worker.submit(Request(observation=make.observation(), epoch=0))
+    worker.submit(PlanRequest(observation=make.observation(), epoch=0))
     threads = next_outcome(worker).chunk.world_from_ee[1, 0, 0, 0]
     assert threads == threads_beside_control() == max(1, len(os.sched_getaffinity(0)) - 1)
 
@@ -127,7 +127,7 @@ def test_an_observation_without_its_images_is_restored_and_no_pixel_is_pickled(m
 
 def test_an_image_of_another_size_is_a_failure_that_names_both(started, make):
     worker = started(image_size=32)
-    worker.submit(Request(observation=make.observation(), epoch=0))
+    worker.submit(PlanRequest(observation=make.observation(), epoch=0))
     failure = next_outcome(worker)
     assert '(16, 16, 3)' in failure.message and '(32, 32, 3)' in failure.message
     assert worker.state is WorkerState.IDLE
@@ -137,17 +137,17 @@ def test_an_image_of_another_size_is_a_failure_that_names_both(started, make):
 def test_a_killed_planner_is_reported_once(started, make, busy):
     worker = started(delay_s=30.0)
     if busy:
-        worker.submit(Request(observation=make.observation(), epoch=0))
+        worker.submit(PlanRequest(observation=make.observation(), epoch=0))
         time.sleep(0.05)
     os.kill(worker.pid, signal.SIGKILL)
     failure = next_outcome(worker)
-    assert isinstance(failure, Failure) and 'SIGKILL' in failure.message and 'memory' in failure.message
+    assert isinstance(failure, PlanFailure) and 'SIGKILL' in failure.message and 'memory' in failure.message
     assert worker.state is WorkerState.DEAD and worker.poll() is None
 
 
 def test_a_planner_that_ends_its_process_is_reported_with_the_exit_code(started, make):
     worker = started(fault=Fault.EXITS)
-    worker.submit(Request(observation=make.observation(), epoch=0))
+    worker.submit(PlanRequest(observation=make.observation(), epoch=0))
     assert next_outcome(worker).message == 'the planner process ended with exit code 3'
     assert worker.state is WorkerState.DEAD
 
@@ -158,11 +158,11 @@ def test_a_lost_planner_is_started_again_as_often_as_told(started, make, fault):
     pids = []
     for _ in range(2):
         pids.append(worker.pid)
-        request = Request(observation=make.observation(), epoch=0)
+        request = PlanRequest(observation=make.observation(), epoch=0)
         worker.submit(request)
-        assert isinstance(next_outcome(worker), Planned)
+        assert isinstance(next_outcome(worker), PlannedChunk)
         worker.submit(request)
-        assert isinstance(next_outcome(worker), Failure)
+        assert isinstance(next_outcome(worker), PlanFailure)
         wait_until_gone(pids[-1])
     assert pids[0] != pids[1] and worker.state is WorkerState.DEAD
 
@@ -170,7 +170,7 @@ def test_a_lost_planner_is_started_again_as_often_as_told(started, make, fault):
 @pytest.mark.parametrize('frozen', [False, True])
 def test_a_hung_planner_is_killed_even_if_its_process_cannot_act(started, make, frozen):
     worker = started(fault=Fault.HANGS, settings={'plan_timeout_s': 0.2})
-    worker.submit(Request(observation=make.observation(), epoch=0))
+    worker.submit(PlanRequest(observation=make.observation(), epoch=0))
     if frozen:
         os.kill(worker.pid, signal.SIGSTOP)
     assert 'hangs' in next_outcome(worker).message
@@ -179,7 +179,7 @@ def test_a_hung_planner_is_killed_even_if_its_process_cannot_act(started, make, 
 
 def test_ctrl_c_is_the_parents_matter(started, make):
     worker = started(delay_s=0.2)
-    worker.submit(Request(observation=make.observation(stamp_ns=9), epoch=0))
+    worker.submit(PlanRequest(observation=make.observation(stamp_ns=9), epoch=0))
     time.sleep(0.05)
     os.kill(worker.pid, signal.SIGINT)
     assert next_outcome(worker).chunk.stamp_ns == 9
@@ -189,8 +189,8 @@ CTRL_C = """
 import functools, signal, time
 import numpy as np
 from apt_policy.core.sample import ArmState, Observation
-from apt_policy.inference.fakes import HoverPlanner
-from apt_policy.inference.ports import Planned, Request
+from apt_policy.inference.hover_planner import HoverPlanner
+from apt_policy.inference.ports import PlannedChunk, PlanRequest
 from apt_policy.inference.worker.process_worker import ProcessWorker
 
 if __name__ == '__main__':
@@ -199,13 +199,13 @@ if __name__ == '__main__':
     worker = ProcessWorker(functools.partial(HoverPlanner, horizon=4, delay_s=0.5), cameras=1, image_size=8)
     {warm_up}
     arms = (ArmState(world_from_ee=np.eye(4), gripper=0.0),)
-    worker.submit(Request(observation=Observation(stamp_ns=0, prompt='', views=(), history=(arms,)), epoch=0))
+    worker.submit(PlanRequest(observation=Observation(stamp_ns=0, prompt='', views=(), history=(arms,)), epoch=0))
     print('ready', flush=True)
     while not asked:
         time.sleep(0.01)
     while (outcome := worker.poll()) is None:
         time.sleep(0.01)
-    print('planned' if isinstance(outcome, Planned) else outcome, flush=True)
+    print('planned' if isinstance(outcome, PlannedChunk) else outcome, flush=True)
     worker.close()
 """
 
@@ -226,7 +226,7 @@ def test_ctrl_c_to_the_whole_group_leaves_the_first_planner_of_a_program_to_its_
 
 def test_closing_leaves_no_process(started, make):
     worker = started(delay_s=30.0)
-    worker.submit(Request(observation=make.observation(), epoch=0))
+    worker.submit(PlanRequest(observation=make.observation(), epoch=0))
     time.sleep(0.05)
     worker.close(0.1)
     wait_until_gone(worker.pid)
@@ -235,14 +235,14 @@ def test_closing_leaves_no_process(started, make):
 PARENT = """
 import functools, sys, time
 from apt_policy.core.sample import Observation
-from apt_policy.inference.fakes import HoverPlanner
-from apt_policy.inference.ports import Request
+from apt_policy.inference.hover_planner import HoverPlanner
+from apt_policy.inference.ports import PlanRequest
 from apt_policy.inference.worker.process_worker import ProcessWorker
 
 if __name__ == '__main__':
     worker = ProcessWorker(functools.partial(HoverPlanner, delay_s=60.0), cameras=1, image_size=8)
     {warm_up}
-    worker.submit(Request(observation=Observation(stamp_ns=0, prompt='', views=(), history=((),)), epoch=0))
+    worker.submit(PlanRequest(observation=Observation(stamp_ns=0, prompt='', views=(), history=((),)), epoch=0))
     print(worker.pid, flush=True)
     time.sleep(60)
 """

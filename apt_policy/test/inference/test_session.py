@@ -3,8 +3,8 @@ import math
 import pytest
 
 from apt_policy.core.sample import HoldReason
-from apt_policy.inference.ports import Failure
-from apt_policy.inference.session import Finished, Progress, RunSession, Termination
+from apt_policy.inference.ports import PlanFailure
+from apt_policy.inference.session import RunProgress, RunResult, RunSession, Termination
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_goal_is_refused_while_a_fault_is_on_record_or_another_run_is_on(run):
     second = session.begin('sit', max_duration_s=1.0, now_ns=rig.now_ns)
     assert not second.accepted and 'another run' in second.message
     assert rig.loop.status().prompt == 'wave'
-    rig.worker.finish(Failure(message='out of memory'))
+    rig.worker.finish(PlanFailure(message='out of memory'))
     rig.tick()
     session.update(rig.now_ns)
     third = session.begin('sit', max_duration_s=1.0, now_ns=rig.now_ns)
@@ -58,7 +58,7 @@ def test_feedback_counts_from_the_begin(run):
     for _ in range(4):
         rig.tick()
     progress = session.update(rig.now_ns)
-    assert isinstance(progress, Progress) and progress.hold_reason is HoldReason.NONE
+    assert isinstance(progress, RunProgress) and progress.hold_reason is HoldReason.NONE
     assert progress.elapsed_s == pytest.approx(0.1) and progress.targets_sent == 5
 
 
@@ -69,7 +69,7 @@ def test_a_cancel_stops_the_arms_at_the_next_tick_and_the_next_goal_needs_no_ope
     assert session.update(rig.now_ns).termination is Termination.CANCELED
     assert session.update(rig.now_ns) is None
     assert session.begin('sit', max_duration_s=1.0, now_ns=rig.now_ns).accepted
-    assert isinstance(session.update(rig.now_ns), Progress)
+    assert isinstance(session.update(rig.now_ns), RunProgress)
 
 
 def test_a_run_whose_client_is_gone_stops_the_arms_at_the_next_tick_and_says_so(run):
@@ -80,14 +80,14 @@ def test_a_run_whose_client_is_gone_stops_the_arms_at_the_next_tick_and_says_so(
     end = session.update(rig.now_ns)
     assert end.termination is Termination.CLIENT_GONE and end.message == 'the client is gone'
     assert session.begin('sit', max_duration_s=1.0, now_ns=rig.now_ns).accepted
-    assert isinstance(session.update(rig.now_ns), Progress)
+    assert isinstance(session.update(rig.now_ns), RunProgress)
 
 
 def test_time_up_stops_the_arms(run):
     rig, session = run
-    while isinstance(end := session.update(rig.now_ns), Progress):
+    while isinstance(end := session.update(rig.now_ns), RunProgress):
         rig.tick()
-    assert end == Finished(termination=Termination.TIME_UP, message='1 s are over', elapsed_s=1.0)
+    assert end == RunResult(termination=Termination.TIME_UP, message='the time limit of 1 s is over', elapsed_s=1.0)
     assert rig.reason() is HoldReason.NO_PROMPT
 
 
@@ -97,13 +97,13 @@ def test_no_limit_means_no_limit(rig):
     rig.loop.enable(True)
     session = RunSession(rig.loop)
     session.begin('wave', max_duration_s=0.0, now_ns=0)
-    assert isinstance(session.update(10**15), Progress)
+    assert isinstance(session.update(10**15), RunProgress)
 
 
 @pytest.mark.parametrize(('interfere', 'termination', 'words'), [
     (lambda rig: rig.loop.enable(False), Termination.DISABLED, 'disabled'),
     (lambda rig: rig.loop.deactivate(), Termination.DEACTIVATED, 'deactivated'),
-    (lambda rig: rig.worker.finish(Failure(message='out of memory')), Termination.FAILED, 'out of memory'),
+    (lambda rig: rig.worker.finish(PlanFailure(message='out of memory')), Termination.FAILED, 'out of memory'),
     (lambda rig: rig.loop.second_publishers(('apt/left/target',)), Termination.FAILED, 'SECOND_PUBLISHER'),
     (lambda rig: rig.loop.clock_jumped('by 5 s'), Termination.FAILED, 'by 5 s'),
     (lambda rig: rig.loop.reset(), Termination.CANCELED, 'reset'),
@@ -113,7 +113,7 @@ def test_whoever_interferes_ends_the_run(run, interfere, termination, words):
     interfere(rig)
     rig.tick()
     end = session.update(rig.now_ns)
-    assert isinstance(end, Finished) and end.termination is termination and words in end.message
+    assert isinstance(end, RunResult) and end.termination is termination and words in end.message
     assert session.update(rig.now_ns) is None
 
 

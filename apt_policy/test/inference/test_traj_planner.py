@@ -15,14 +15,14 @@ from apt_policy import TrajPlanner
 from apt_policy.core.contract import load_contract
 from apt_policy.core.images import letterbox
 from apt_policy.core.policy_facts import policy_facts_from_dict
+from apt_policy.core.prompt import PromptError
 from apt_policy.core.sample import ArmState, Observation, View
 from apt_policy.inference.chunking import ensemble_weights
 from apt_policy.inference.obs_frame import FrameError, read_obs_frame
 from apt_policy.inference.planner import PlanError, load_planner
-from apt_policy.inference.planner_settings import PlannerSettings
-from apt_policy.inference.prompt import PromptError
-from apt_policy.model.checkpoint import CheckpointError, average_of
-from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, Stage, VlmConfig
+from apt_policy.inference.planner_config import PlannerConfig
+from apt_policy.model.checkpoint import CheckpointError, ema_path
+from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, TrainingStage, VlmConfig
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import save_policy
@@ -44,7 +44,7 @@ def contract():
 def policy():
     """Random numbers everywhere, as if it had learned something."""
     bridge = build_bridge(VlmConfig(name=TINY_VLM, dtype='float32'), torch.device('cpu'))
-    config = ExpertConfig(stage=Stage.VLA, width=32, heads=2, vlm_width=bridge.width, taps=bridge.taps)
+    config = ExpertConfig(stage=TrainingStage.VLA, width=32, heads=2, vlm_width=bridge.width, taps=bridge.taps)
     expert, random = Expert(config), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in expert.parameters():
@@ -138,8 +138,8 @@ def test_a_plan_is_the_nodes_plan_for_the_same_images_and_states(planner, contra
     # Two steps of 0.1 s back stands the first frame, between them is the middle of both.
     between = frame_at(contract, 3.1, shift=0.25)
     chunk, other = (
-        load_planner(PlannerSettings(checkpoint=str(trained), **QUICK), contract).plan(
-            observation_of(second, contract, past), epoch=0, committed=None)
+        load_planner(PlannerConfig(checkpoint=str(trained), **QUICK), contract).plan(
+            observation_of(second, contract, past), epoch=0, prefix=None)
         for past in ((first, between, second), (between, first, second)))
     assert np.allclose(action.future_ee_poses[0], chunk.world_from_ee, rtol=0, atol=4e-6)
     assert not np.allclose(other.world_from_ee, chunk.world_from_ee, rtol=0, atol=2e-5), 'the past counts'
@@ -150,8 +150,8 @@ def test_a_plan_is_the_nodes_plan_for_the_same_images_and_states(planner, contra
 def test_before_the_first_frame_the_past_is_that_frame(planner, contract, trained):
     frame = frame_at(contract, 3.0)
     action = planner.add_obs_frame(frame).get_action()
-    node = load_planner(PlannerSettings(checkpoint=str(trained), **QUICK), contract)
-    chunk = node.plan(observation_of(frame, contract, (frame,) * 3), epoch=0, committed=None)
+    node = load_planner(PlannerConfig(checkpoint=str(trained), **QUICK), contract)
+    chunk = node.plan(observation_of(frame, contract, (frame,) * 3), epoch=0, prefix=None)
     assert np.allclose(action.future_ee_poses[0], chunk.world_from_ee, atol=1e-5)
 
 
@@ -209,7 +209,7 @@ def test_averaged_weights_are_planned_with_where_asked_for(trained, policy, cont
     save_policy(tmp_path / 'run', policy, contract=contract.policy_facts(), iteration=3, git_revision='')
     for parameter in policy.expert.parameters():
         parameter.data.mul_(0.5)
-    save_policy(average_of(tmp_path / 'run'), policy, contract=contract.policy_facts(), iteration=3, git_revision='')
+    save_policy(ema_path(tmp_path / 'run'), policy, contract=contract.policy_facts(), iteration=3, git_revision='')
     for parameter in policy.expert.parameters():
         parameter.data.mul_(2.0)
     frame = frame_at(contract, 3.0)
@@ -225,7 +225,7 @@ def test_averaged_weights_are_planned_with_where_asked_for(trained, policy, cont
 def test_a_published_file_needs_a_contract_and_says_so(policy, contract, tmp_path):
     path = tmp_path / 'ckpt_latest.pt'
     torch.save({'weights': policy.expert.state_dict()}, path)
-    with pytest.raises(CheckpointError, match=r'does not say which cameras .* \(no .cameras.\); give contract='):
+    with pytest.raises(CheckpointError, match=r'does not contain the cameras .* \(no .cameras.\); give contract='):
         TrajPlanner(path, vlm=TINY_VLM, **QUICK)
     planner = TrajPlanner(path, vlm=TINY_VLM, contract=ROOT / 'config' / 'aloha.yaml', **QUICK)
     assert planner.arms == ('left', 'right') and planner.cameras == tuple(contract.cameras)
@@ -251,7 +251,7 @@ def test_nothing_is_planned_before_there_is_a_frame_and_an_instruction(trained, 
 
 def test_time_runs_forwards_within_an_episode_and_starts_over_with_the_next(planner, contract):
     planner.add_obs_frame(frame_at(contract, 3.0))
-    with pytest.raises(FrameError, match=r'timestamp is 3.0 s, that of the last frame was 3.0 s; .*, reset\(\)'):
+    with pytest.raises(FrameError, match=r'timestamp is 3.0 s, that of the last frame was 3.0 s; .*reset\(\) between'):
         planner.add_obs_frame(frame_at(contract, 3.0))
     planner.reset().add_obs_frame(frame_at(contract, 0.0)).get_action()
 
@@ -272,22 +272,22 @@ def in_camera(part, **values):
 
 
 @pytest.mark.parametrize(('damage', 'message'), [
-    (without('cam_high'), 'the frame has no cam_high; it has timestamp, .* saw nothing is given as None'),
+    (without('cam_high'), 'the frame has no cam_high; it has timestamp, .* Give None for a camera without image'),
     (without('gripper'), 'the frame has no gripper'),
     (lambda frame: frame.update(timestamp='now'), "timestamp is 'now'; expected numbers"),
     (lambda frame: frame.update(ee_pose=np.eye(4)), r'ee_pose has shape \(4, 4\); expected .* shape \(2, 4, 4\)'),
     (lambda frame: frame['ee_pose'].__setitem__((0, 0, 3), np.nan), 'ee_pose .* is not finite'),
-    (lambda frame: frame['ee_pose'].__imul__(2), 'ee_pose is no rigid transform'),
+    (lambda frame: frame['ee_pose'].__imul__(2), 'ee_pose is not a rigid transform'),
     (lambda frame: frame.update(gripper=0.5), r'gripper has shape \(\); expected finite numbers of shape \(2,\)'),
     (lambda frame: frame.update(cam_high=3), "cam_high: AttributeError: .*expected {'camera'"),
     (lambda frame: frame['cam_high'].pop('data'), "cam_high: KeyError: 'data'; expected {'camera'"),
-    (lambda frame: frame['cam_high'].update(model='fisheye'), "cam_high: model is 'fisheye'; only a 'pinhole'"),
+    (lambda frame: frame['cam_high'].update(model='fisheye'), "cam_high: model is 'fisheye'; only 'pinhole'"),
     (in_camera('data', color=np.zeros((480, 640, 3))), r'cam_high: color is float64 \(480, 640, 3\); expected uint8'),
     (in_camera('data', color=np.zeros((3, 480, 640), np.uint8)), r'color is uint8 \(3, 480, 640\); expected uint8'),
     (in_camera('camera', width=320), 'cam_high: color is 640 x 480 px, camera says 320 x 480'),
     (in_camera('camera', K=np.zeros(9)), 'cam_high: K is .*; expected fx, fy > 0'),
     (in_camera('camera', K=np.eye(4)), r'cam_high: K has shape \(4, 4\)'),
-    (in_camera('data', wcT=np.zeros((4, 4))), 'cam_high: wcT is no rigid transform'),
+    (in_camera('data', wcT=np.zeros((4, 4))), 'cam_high: wcT is not a rigid transform'),
 ])
 def test_a_frame_that_cannot_be_planned_from_says_which_key_is_wrong(contract, damage, message):
     frame = frame_at(contract, 3.0)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from apt_policy.core.contract import RobotContract, load_contract
 from apt_policy.model.batch import Images, RobotState, VlFeatures
-from apt_policy.model.config import TINY_VLM, ExpertConfig, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import TINY_VLM, ExpertConfig, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.expert import Expert
 from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
 
@@ -37,7 +37,18 @@ def _same_random_numbers_every_time():
 @pytest.fixture(scope='session')
 def vectors() -> ModuleType:
     """The module that reads golden vectors and holds experts against them."""
-    spec = importlib.util.spec_from_file_location('golden_vectors', Path(__file__).with_name('golden_vectors.py'))
+    return _load('golden_vectors')
+
+
+@pytest.fixture(scope='session')
+def uncached() -> ModuleType:
+    """The expert without a cache, written from the formulas."""
+    return _load('uncached_expert')
+
+
+def _load(name: str) -> ModuleType:
+    """Import a module of this folder, which is in no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f'{name}.py'))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Dataclasses look up the module that they are defined in.
@@ -118,7 +129,7 @@ def random_expert() -> Callable[..., Expert]:
     return make
 
 
-def small(stage: Stage = Stage.VLA, **sizes: int) -> ExpertConfig:
+def small(stage: TrainingStage = TrainingStage.VLA, **sizes: int) -> ExpertConfig:
     return ExpertConfig(**{'stage': stage, 'width': 32, 'heads': 2, 'vlm_width': 24, 'taps': 4, **sizes})
 
 

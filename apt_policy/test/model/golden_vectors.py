@@ -17,9 +17,8 @@ from apt_policy.model.actions import encode_states
 from apt_policy.model.batch import RobotState, VlFeatures
 from apt_policy.model.checkpoint import read_checkpoint
 from apt_policy.model.expert import Expert
-from apt_policy.model.policy import predict_states
+from apt_policy.model.policy import ActionSampler, predict_states
 from apt_policy.model.restore import build_expert
-from apt_policy.model.sampler import ActionSampler
 
 ENCODED, EPS, DENOISED, STATES = 'encoded_future_action', 'eps', 'denoised_action', 'pred_future_ee_states'
 TOLERANCE = {

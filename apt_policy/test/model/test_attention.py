@@ -59,7 +59,7 @@ def test_nothing_hidden_needs_no_mask():
 def test_rope_turns_interleaved_pairs_of_the_second_half(head_dim):
     positions = torch.tensor([[0, 3, 41]])
     q, k, v = (torch.randn(1, 3, 2, head_dim) for _ in range(3))
-    turned_q, turned_k, same_v = rope(positions, head_dim).inputs(q, k, v)
+    turned_q, turned_k, same_v = rope(positions, head_dim).encode_qkv(q, k, v)
     half = head_dim // 2
     for got, given in ((turned_q, q), (turned_k, k)):
         expected = given.double().clone()
@@ -75,8 +75,8 @@ def test_rope_turns_interleaved_pairs_of_the_second_half(head_dim):
 
 def test_rope_logits_depend_on_distance_alone():
     q, k = torch.randn(1, 1, 2, 16), torch.randn(1, 1, 2, 16)
-    logits = [(rope(torch.tensor([[a]]), 16).inputs(q, q, q)[0]
-               * rope(torch.tensor([[b]]), 16).inputs(k, k, k)[1]).sum(-1) for a, b in ((7, 2), (105, 100))]
+    logits = [(rope(torch.tensor([[a]]), 16).encode_qkv(q, q, q)[0]
+               * rope(torch.tensor([[b]]), 16).encode_qkv(k, k, k)[1]).sum(-1) for a, b in ((7, 2), (105, 100))]
     assert torch.allclose(*logits, atol=1e-4)
 
 
@@ -85,7 +85,7 @@ def test_prope_multiplies_groups_of_four_of_the_first_half(head_dim, random_pose
     poses = random_poses(1, 3)
     q, k, v, o = (torch.randn(1, 6, 2, head_dim) for _ in range(4))
     encoding = prope(poses)
-    results = (*encoding.inputs(q, k, v), encoding.outputs(o))
+    results = (*encoding.encode_qkv(q, k, v), encoding.decode_output(o))
     half = head_dim // 2
     for got, given, matrix in zip(results, (q, k, v, o), (
             lambda p: p.inverse(), lambda p: p.T, lambda p: p.T, lambda p: p.inverse().T), strict=True):
@@ -104,9 +104,9 @@ def test_prope_attention_depends_on_relative_poses_alone(random_poses):
     outputs = []
     for frame in (poses, moved_by @ poses):
         encoding = prope(frame)
-        turned = (t.transpose(1, 2) for t in encoding.inputs(q, k, v))
+        turned = (t.transpose(1, 2) for t in encoding.encode_qkv(q, k, v))
         out = attend(*turned, visibility(torch.ones(1, 1, 6, dtype=torch.bool)))
-        outputs.append(encoding.outputs(out.transpose(1, 2)))
+        outputs.append(encoding.decode_output(out.transpose(1, 2)))
     assert torch.allclose(*outputs, atol=1e-4)
 
 

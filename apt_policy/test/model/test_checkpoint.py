@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from apt_policy.core.atomic import previous_of
+from apt_policy.core.atomic import backup_path
 from apt_policy.model.checkpoint import (
     EXPERT_FILE,
     FACTS_FILE,
@@ -17,7 +17,7 @@ from apt_policy.model.checkpoint import (
 from apt_policy.model.config import (
     TINY_VLM,
     PolicyConfig,
-    Stage,
+    TrainingStage,
     VlmConfig,
     VlmMode,
     policy_config_from_dict,
@@ -32,7 +32,7 @@ CPU = torch.device('cpu')
 @pytest.fixture
 def make_policy(tiny_bridge, random_expert, small_config):
     """A policy over the tiny VLM, random numbers in every expert parameter."""
-    def make(mode: VlmMode = VlmMode.FROZEN, stage: Stage = Stage.VLA, seed: int = 3) -> Policy:
+    def make(mode: VlmMode = VlmMode.FROZEN, stage: TrainingStage = TrainingStage.VLA, seed: int = 3) -> Policy:
         bridge = tiny_bridge(mode)
         expert = random_expert(small_config(stage, vlm_width=bridge.width, taps=bridge.taps), seed=seed)
         return Policy(PolicyConfig(expert=expert.config, vlm=bridge.config), bridge, expert)
@@ -54,7 +54,7 @@ def test_a_policy_comes_back_as_it_was_saved(make_policy, save, tmp_path, random
     assert (checkpoint.iteration, checkpoint.git_revision) == (12, 'abc')
     assert checkpoint.contract == aloha.policy_facts()
     checkpoint.require_contract(aloha.policy_facts())
-    checkpoint.require_stage(Stage.VLA)
+    checkpoint.require_stage(TrainingStage.VLA)
     restored = build_policy(checkpoint, device=CPU)
     assert restored.config == policy.config
     for key, value in policy.state_dict().items():
@@ -80,7 +80,7 @@ def test_a_tuned_vlm_travels_along(make_policy, save, tmp_path, random_images, m
 
 
 def test_configurations_survive_json(small_config):
-    config = PolicyConfig(expert=small_config(Stage.VA_PRIOR),
+    config = PolicyConfig(expert=small_config(TrainingStage.VA_PRIOR),
                           vlm=VlmConfig(name='x', mode=VlmMode.LORA, gradient_checkpointing=True))
     assert policy_config_from_dict(policy_config_to_dict(config)) == config
 
@@ -91,9 +91,9 @@ def publish(path, policy, **more):
 
 
 def test_a_published_file_gives_its_expert(make_policy, tmp_path):
-    policy = make_policy(stage=Stage.VA_PRIOR)
+    policy = make_policy(stage=TrainingStage.VA_PRIOR)
     checkpoint = read_checkpoint(publish(tmp_path / 'ckpt_latest.pt', policy))
-    assert (checkpoint.iteration, checkpoint.contract, checkpoint.expert.stage) == (40, None, Stage.VA_PRIOR)
+    assert (checkpoint.iteration, checkpoint.contract, checkpoint.expert.stage) == (40, None, TrainingStage.VA_PRIOR)
     expert = build_expert(checkpoint)
     assert all(torch.equal(value, expert.state_dict()[key])
                for key, value in policy.expert.state_dict().items())
@@ -151,7 +151,7 @@ def test_the_folder_of_a_run_stands_for_its_newest_checkpoint(make_policy, tmp_p
     (tmp_path / 'latest').write_text('iter_000001\n')
     assert read_checkpoint(tmp_path).iteration == 1
     (tmp_path / 'latest').write_text('iter_000003\n')
-    with pytest.raises(CheckpointError, match="latest says 'iter_000003', and there is no such checkpoint"):
+    with pytest.raises(CheckpointError, match="latest names 'iter_000003', but there is no such checkpoint"):
         read_checkpoint(tmp_path)
 
 
@@ -223,9 +223,9 @@ def test_a_damaged_folder_says_what_is_wrong(make_policy, save, tmp_path, damage
 
 
 def test_another_stage_is_refused(make_policy, save, tmp_path):
-    checkpoint = read_checkpoint(save(tmp_path / 'last', make_policy(stage=Stage.VA_PRIOR)))
+    checkpoint = read_checkpoint(save(tmp_path / 'last', make_policy(stage=TrainingStage.VA_PRIOR)))
     with pytest.raises(CheckpointError, match='holds a va_prior, expected a vla'):
-        checkpoint.require_stage(Stage.VLA)
+        checkpoint.require_stage(TrainingStage.VLA)
 
 
 def test_another_robot_is_refused_with_every_differing_field(make_policy, save, tmp_path, aloha):
@@ -299,7 +299,7 @@ def test_a_save_that_fails_midway_keeps_the_older_checkpoint(make_policy, save, 
 
 def test_a_crash_between_the_two_renames_leaves_the_older_checkpoint_readable(make_policy, save, tmp_path):
     folder = save(tmp_path / 'last', make_policy())
-    folder.rename(previous_of(folder))
+    folder.rename(backup_path(folder))
     assert read_checkpoint(folder).iteration == 12
     save(folder, make_policy(), iteration=13)
     assert read_checkpoint(folder).iteration == 13

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from apt_policy.model.config import Prediction
-from apt_policy.model.diffusion import Held, chunk_loss, denoise, make_scheduler
+from apt_policy.model.diffusion import ActionPrefix, chunk_loss, denoise, make_scheduler
 
 
 def unit_noise(*shape):
@@ -58,12 +58,12 @@ def test_no_noise_predicted_scales_the_input_up():
 
 def test_held_actions_leave_unchanged_and_enter_every_step_at_its_noise_level():
     scheduler, noise = make_scheduler(100, 20), unit_noise(1, 2, 6, 10)
-    held = Held(actions=torch.full((1, 2, 2, 10), 0.7), arms=torch.tensor([[True, False]]))
+    prefix = ActionPrefix(actions=torch.full((1, 2, 2, 10), 0.7), arms=torch.tensor([[True, False]]))
     seen = []
     clean = torch.zeros(1, 2, 6, 10)
-    out = denoise(perfect_predictor(clean, scheduler, seen), noise, scheduler, held)
-    assert torch.equal(out[0, 0, :2], held.actions[0, 0])
-    # Everything else goes its own way: the free arm, and the tail of the held one.
+    out = denoise(perfect_predictor(clean, scheduler, seen), noise, scheduler, prefix)
+    assert torch.equal(out[0, 0, :2], prefix.actions[0, 0])
+    # Everything else goes its own way: the free arm, and the tail of the prefix one.
     assert torch.allclose(out[0, 1], clean[0, 1], atol=1e-4)
     assert torch.allclose(out[0, 0, 2:], clean[0, 0, 2:], atol=1e-4)
     for x, timestep in zip(seen, scheduler.timesteps, strict=True):

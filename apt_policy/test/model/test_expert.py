@@ -4,25 +4,23 @@ import pytest
 import torch
 
 from apt_policy.model.batch import RobotState, VlFeatures
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.diffusion import denoise
 from apt_policy.model.frames import invert_pose, move_robot, move_states
-from apt_policy.model.policy import predict_states
-from apt_policy.model.recompute import observe_plainly, predict_plainly
-from apt_policy.model.sampler import ActionSampler
+from apt_policy.model.policy import ActionSampler, predict_states
 
 HORIZON = 6
 LEVEL = torch.tensor([37, 81])
 
 SIZES = {
     'VLA': {},
-    'VA prior': {'stage': Stage.VA_PRIOR},
+    'VA prior': {'stage': TrainingStage.VA_PRIOR},
     'heads of 8': {'width': 32, 'heads': 4},
     'heads of 64, six taps': {'width': 64, 'heads': 1, 'taps': 6},
-    'prior of two taps': {'stage': Stage.VA_PRIOR, 'taps': 2},
+    'prior of two taps': {'stage': TrainingStage.VA_PRIOR, 'taps': 2},
     'one arm': {'arms': 1},
     'three arms, three history states': {'arms': 3, 'history': 3},
-    'prior, four arms, two history states': {'stage': Stage.VA_PRIOR, 'arms': 4, 'history': 2},
+    'prior, four arms, two history states': {'stage': TrainingStage.VA_PRIOR, 'arms': 4, 'history': 2},
 }
 
 
@@ -67,21 +65,21 @@ def same(a, b, tolerance=2e-5):
     return float((a - b).abs().max()) < tolerance * max(1.0, float(b.abs().max()))
 
 
-def test_the_cached_path_equals_the_recomputing_one(case):
+def test_the_cached_path_equals_the_recomputing_one(case, uncached):
     expert, scene = case
     noisy = unit_noise(scene.robot)
     with torch.no_grad():
-        plain = observe_plainly(expert, scene.features, scene.robot)
-        expected = predict_plainly(expert, plain, noisy, LEVEL)
+        plain = uncached.observe_uncached(expert, scene.features, scene.robot)
+        expected = uncached.predict_uncached(expert, plain, noisy, LEVEL)
     assert same(eps_of(expert, scene.features, scene.robot, noisy), expected)
 
 
-def test_the_sampler_equals_the_recomputing_one(case):
+def test_the_sampler_equals_the_recomputing_one(case, uncached):
     expert, scene = case
     sampler, noise = ActionSampler(expert), unit_noise(scene.robot)
     with torch.no_grad():
-        plain = observe_plainly(expert, scene.features, scene.robot)
-        expected = denoise(lambda x, step: predict_plainly(
+        plain = uncached.observe_uncached(expert, scene.features, scene.robot)
+        expected = denoise(lambda x, step: uncached.predict_uncached(
             expert, plain, x, sampler.scheduler.timesteps[step].expand(2)), noise, sampler.scheduler)
     got = sampler.sample(sampler.observe(scene.features, scene.robot, horizon=HORIZON), noise)
     assert same(got, expected)
@@ -189,8 +187,8 @@ def test_a_batch_with_left_padding_equals_single_samples(small_config, random_ex
     assert same(together[1:], alone)
 
 
-@pytest.mark.parametrize('stage', Stage)
-def test_a_sample_with_nothing_to_see_is_finite(small_config, random_expert, random_scene, stage):
+@pytest.mark.parametrize('stage', TrainingStage)
+def test_a_sample_with_nothing_to_see_is_finite(small_config, random_expert, random_scene, stage, uncached):
     expert = random_expert(small_config(stage))
     scene = random_scene(expert.config)
     features = replace(scene.features, attention_mask=torch.zeros_like(scene.features.attention_mask),
@@ -198,12 +196,12 @@ def test_a_sample_with_nothing_to_see_is_finite(small_config, random_expert, ran
     robot = replace(scene.robot, valid_arms=torch.zeros_like(scene.robot.valid_arms))
     noisy = unit_noise(robot)
     with torch.no_grad():
-        plain = observe_plainly(expert, features, robot)
-        expected = predict_plainly(expert, plain, noisy, LEVEL)
+        plain = uncached.observe_uncached(expert, features, robot)
+        expected = uncached.predict_uncached(expert, plain, noisy, LEVEL)
     assert same(eps_of(expert, features, robot, noisy), expected)
 
 
-@pytest.mark.parametrize('stage', Stage)
+@pytest.mark.parametrize('stage', TrainingStage)
 def test_only_the_vla_reads_language(small_config, random_expert, random_scene, stage):
     expert = random_expert(small_config(stage))
     scene = random_scene(expert.config)
@@ -212,19 +210,19 @@ def test_only_the_vla_reads_language(small_config, random_expert, random_scene, 
                      hidden_states=garble(scene.features.hidden_states, language.expand(
                          scene.features.hidden_states.shape[:3])))
     a, b = eps_of(expert, scene.features, scene.robot), eps_of(expert, spoken, scene.robot)
-    assert same(a, b, 1e-6) == (stage is Stage.VA_PRIOR)
+    assert same(a, b, 1e-6) == (stage is TrainingStage.VA_PRIOR)
 
 
-def test_the_cache_knows_neither_actions_nor_noise_level(case):
+def test_the_cache_knows_neither_actions_nor_noise_level(case, uncached):
     """So one cache serves all steps: the plain path's VL rows are the same at any level and noise."""
     expert, scene = case
     stack, rows = expert.dp_head.traj_context_attn, []
     length = scene.features.attention_mask.shape[1]
     stack.blocks[-1].ffn.register_forward_hook(lambda _, __, out: rows.append(out[:, :length]))
     with torch.no_grad():
-        plain = observe_plainly(expert, scene.features, scene.robot)
-        predict_plainly(expert, plain, unit_noise(scene.robot), LEVEL)
-        predict_plainly(expert, plain, 9 * unit_noise(scene.robot, seed=3), LEVEL.flip(0))
+        plain = uncached.observe_uncached(expert, scene.features, scene.robot)
+        uncached.predict_uncached(expert, plain, unit_noise(scene.robot), LEVEL)
+        uncached.predict_uncached(expert, plain, 9 * unit_noise(scene.robot, seed=3), LEVEL.flip(0))
     seen = scene.features.attention_mask
     assert torch.equal(rows[0][seen], rows[1][seen])
 
@@ -239,7 +237,7 @@ def test_a_fresh_expert_predicts_no_noise(small_config, random_scene):
 def test_five_arms_are_refused(small_config, random_expert, random_scene):
     expert = random_expert(small_config())
     scene = random_scene(expert.config, arms=5)
-    with pytest.raises(ValueError, match='5 arms; the expert has embeddings for 4'):
+    with pytest.raises(ValueError, match='the robot has 5 arms; the expert supports at most 4'):
         eps_of(expert, scene.features, scene.robot)
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.diffusion import denoise, make_scheduler
 from apt_policy.model.expert import Expert
-from apt_policy.model.recompute import observe_plainly, predict_plainly
 
 FOLDER = Path(os.environ.get('APT_GOLDEN_DIR') or Path(__file__).resolve().parents[1] / 'golden')
 FILES = sorted(FOLDER.glob('*.npz'))
@@ -37,7 +36,7 @@ def test_there_are_golden_files_of_both_stages(vectors):
 
 def test_the_sizes_read_from_the_weights_are_those_of_the_file(golden, expert):
     config, given = expert.config, golden.config
-    assert config.stage is (Stage.VLA if given['train_stage'] else Stage.VA_PRIOR)
+    assert config.stage is (TrainingStage.VLA if given['train_stage'] else TrainingStage.VA_PRIOR)
     assert (config.width, config.heads, config.vlm_width, config.taps) == (
         given['hdim'], given['num_heads'], given['idim'], given['num_vlm_layers'])
 
@@ -54,18 +53,18 @@ def test_every_output_of_the_cached_path_is_equal(golden, expert, vectors):
     assert all(difference.within for difference in found), found
 
 
-def test_the_noise_predicted_by_the_recomputing_path_is_equal(golden, expert, vectors):
+def test_the_noise_predicted_by_the_recomputing_path_is_equal(golden, expert, vectors, uncached):
     with torch.no_grad():
-        plain = observe_plainly(expert, golden.features, golden.robot)
-        eps = predict_plainly(expert, plain, golden.noise, golden.inputs['timestep'])
+        plain = uncached.observe_uncached(expert, golden.features, golden.robot)
+        eps = uncached.predict_uncached(expert, plain, golden.noise, golden.inputs['timestep'])
     assert vectors.compare(golden, 'eps', eps).within
 
 
-def test_the_actions_denoised_by_the_recomputing_path_are_equal(golden, expert, vectors):
+def test_the_actions_denoised_by_the_recomputing_path_are_equal(golden, expert, vectors, uncached):
     scheduler = make_scheduler(expert.config.train_steps, expert.config.denoising_steps)
     with torch.no_grad():
-        plain = observe_plainly(expert, golden.features, golden.robot)
-        actions = denoise(lambda x, step: predict_plainly(
+        plain = uncached.observe_uncached(expert, golden.features, golden.robot)
+        actions = denoise(lambda x, step: uncached.predict_uncached(
             expert, plain, x, scheduler.timesteps[step].expand(len(x))), golden.noise, scheduler)
     assert vectors.compare(golden, 'denoised_action', actions).within
 

@@ -9,7 +9,7 @@ from apt_policy.model.batch import RobotState
 from apt_policy.model.config import (
     PolicyConfig,
     Prediction,
-    Stage,
+    TrainingStage,
     VlmMode,
     policy_config_from_dict,
     policy_config_to_dict,
@@ -24,8 +24,7 @@ from apt_policy.model.perturb import (
     shake_history,
     turn_world,
 )
-from apt_policy.model.policy import Policy, TrainingBatch, predict_states
-from apt_policy.model.sampler import ActionSampler
+from apt_policy.model.policy import ActionSampler, Policy, TrainingBatch, predict_states
 
 HORIZON = 6
 PROMPTS = ('pick up the red cube', 'go')
@@ -33,7 +32,7 @@ PROMPTS = ('pick up the red cube', 'go')
 
 @pytest.fixture
 def make_policy(tiny_bridge, random_expert, small_config):
-    def make(stage: Stage, mode: VlmMode = VlmMode.FROZEN) -> Policy:
+    def make(stage: TrainingStage, mode: VlmMode = VlmMode.FROZEN) -> Policy:
         bridge = tiny_bridge(mode)
         expert = random_expert(small_config(stage, vlm_width=bridge.width, taps=bridge.taps))
         return Policy(PolicyConfig(expert=expert.config, vlm=bridge.config), bridge, expert)
@@ -59,16 +58,16 @@ def plan(policy, images, robot):
     return predict_states(ActionSampler(policy.expert), policy.vlm(images), robot, noise)
 
 
-@pytest.mark.parametrize('stage', Stage)
+@pytest.mark.parametrize('stage', TrainingStage)
 def test_changing_the_instruction_changes_the_vla_but_not_the_prior(make_policy, batch, stage):
     policy = make_policy(stage)
     said, other = (plan(policy, replace(batch.images, prompts=prompts), batch.robot)
                    for prompts in (PROMPTS, ('open the drawer on the left hand side', 'stop')))
     unchanged = torch.allclose(said, other, rtol=1e-4, atol=1e-4)
-    assert unchanged == (stage is Stage.VA_PRIOR)
+    assert unchanged == (stage is TrainingStage.VA_PRIOR)
 
 
-@pytest.mark.parametrize('stage', Stage)
+@pytest.mark.parametrize('stage', TrainingStage)
 def test_a_padded_camera_changes_nothing_from_images_to_poses(make_policy, batch, stage):
     policy, images, robot = make_policy(stage), batch.images, batch.robot
     padded = replace(images, rgb=torch.cat([images.rgb, torch.rand_like(images.rgb[:, :1])], 1),
@@ -86,13 +85,13 @@ def never_reached(config) -> set[str]:
     # Behind the last block's keys and values nothing of the VL half is seen.
     names = {f'expert.context_encoder.proj_vl.{last}.weight', f'expert.context_encoder.proj_vl.{last}.bias',
              f'{stack}.layers.{config.blocks - 1}.norm2.norm_vl.weight'}
-    if config.stage is Stage.VA_PRIOR:
+    if config.stage is TrainingStage.VA_PRIOR:
         names |= {f'expert.context_encoder.proj_vl.{i}.{kind}'
                   for i in range(0, config.taps, 2) for kind in ('weight', 'bias')}
     return names
 
 
-@pytest.mark.parametrize('stage', Stage)
+@pytest.mark.parametrize('stage', TrainingStage)
 @pytest.mark.parametrize('mode', VlmMode)
 def test_the_loss_gives_every_trainable_parameter_a_gradient(make_policy, batch, stage, mode):
     policy = make_policy(stage, mode).train()
@@ -106,19 +105,19 @@ def test_the_loss_gives_every_trainable_parameter_a_gradient(make_policy, batch,
               if p.requires_grad and (p.grad is None or not p.grad.any()) and name.startswith('expert.')}
     assert silent == never_reached(policy.config.expert)
     # The last tap feeds the last gate, which nothing sees; the layers up to the tap before it learn.
-    deepest = 3 * (policy.config.expert.taps - (2 if stage is Stage.VLA else 3))
+    deepest = 3 * (policy.config.expert.taps - (2 if stage is TrainingStage.VLA else 3))
     for name, parameter in policy.vlm.named_parameters():
         layer = name.split('language_model.layers.')[-1].split('.')[0]
         if parameter.requires_grad and layer.isdigit() and int(layer) <= deepest:
             assert parameter.grad is not None and parameter.grad.any(), name
 
 
-@pytest.mark.parametrize('stage', Stage)
+@pytest.mark.parametrize('stage', TrainingStage)
 def test_the_last_gate_rows_are_the_only_ones_without_gradient(make_policy, batch, stage):
     policy = make_policy(stage).train()
     policy(batch, generator=torch.Generator().manual_seed(0)).total.backward()
     moved = policy.expert.dp_head.traj_context_attn.gate.grad.any(-1).tolist()
-    assert moved == ([True, True, True, False] if stage is Stage.VLA else [False, True, False, False])
+    assert moved == ([True, True, True, False] if stage is TrainingStage.VLA else [False, True, False, False])
 
 
 def test_the_zero_initialised_layers_learn_from_the_first_step(tiny_bridge, small_config, batch):
@@ -154,7 +153,7 @@ def test_a_few_steps_on_one_batch_lower_the_loss(tiny_bridge, small_config, batc
 
 
 def test_the_loss_is_repeatable_from_its_generator(make_policy, batch):
-    policy = make_policy(Stage.VLA)
+    policy = make_policy(TrainingStage.VLA)
     perturbation = Perturbation(noise=PUBLISHED_NOISE, camera_dropout=0.5)
     first, again, other = (policy(batch, perturbation, torch.Generator().manual_seed(seed)).total.item()
                            for seed in (1, 1, 2))
@@ -162,7 +161,7 @@ def test_the_loss_is_repeatable_from_its_generator(make_policy, batch):
 
 
 def test_the_loss_does_not_see_how_the_world_is_turned(make_policy, batch):
-    policy = make_policy(Stage.VLA)
+    policy = make_policy(TrainingStage.VLA)
     features = policy.vlm(batch.images)
     robot, future = turn_world(batch.robot, batch.future, features.camera_valid,
                                torch.Generator().manual_seed(9))
@@ -174,7 +173,7 @@ def test_the_loss_does_not_see_how_the_world_is_turned(make_policy, batch):
 
 
 def test_bfloat16_autocast_trains_and_stays_near_float32(make_policy, batch):
-    policy = make_policy(Stage.VLA).train()
+    policy = make_policy(TrainingStage.VLA).train()
     exact = policy(batch, generator=torch.Generator().manual_seed(0)).total
     with torch.autocast('cpu', dtype=torch.bfloat16):
         rough = policy(batch, generator=torch.Generator().manual_seed(0)).total
@@ -185,7 +184,7 @@ def test_bfloat16_autocast_trains_and_stays_near_float32(make_policy, batch):
 
 
 def test_an_expert_in_bfloat16_predicts_near_float32(make_policy, batch):
-    policy = make_policy(Stage.VLA)
+    policy = make_policy(TrainingStage.VLA)
     exact = plan(policy, batch.images, batch.robot)
     policy.expert.to(torch.bfloat16)
     rough = plan(policy, batch.images, batch.robot)

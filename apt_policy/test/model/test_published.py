@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from apt_policy.model.checkpoint import CheckpointError, average_of, read_checkpoint
-from apt_policy.model.config import TINY_VLM, PolicyConfig, Stage, VlmConfig, VlmMode
+from apt_policy.model.checkpoint import CheckpointError, ema_path, read_checkpoint
+from apt_policy.model.config import TINY_VLM, PolicyConfig, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import build_expert, build_policy, load_vlm_weights, save_policy
 
@@ -21,7 +21,7 @@ def make_policy(tiny_bridge, random_expert, small_config):
     """A policy over the tiny VLM, random numbers in every expert parameter."""
     def make(mode: VlmMode = VlmMode.FROZEN) -> Policy:
         bridge = tiny_bridge(mode)
-        expert = random_expert(small_config(Stage.VLA, vlm_width=bridge.width, taps=bridge.taps), seed=3)
+        expert = random_expert(small_config(TrainingStage.VLA, vlm_width=bridge.width, taps=bridge.taps), seed=3)
         return Policy(PolicyConfig(expert=expert.config, vlm=bridge.config), bridge, expert)
     return make
 
@@ -98,7 +98,7 @@ def test_an_expert_saved_from_a_wrapper_is_read(make_policy, publish, prefix):
 def test_an_expert_that_is_there_with_and_without_a_wrapper_is_refused(make_policy, publish):
     weights = make_policy().expert.state_dict()
     twice = {**weights, **{'module.' + key: value for key, value in weights.items()}}
-    with pytest.raises(CheckpointError, match=r"are both '.*' without the prefixes of their wrappers; save the model"):
+    with pytest.raises(CheckpointError, match=r"are both '.*' without wrapper prefixes; save the model"):
         read_checkpoint(publish(twice))
 
 
@@ -134,7 +134,7 @@ def test_averages_are_taken_where_they_are_asked_for_and_named_where_not(make_po
     weights = make_policy().expert.state_dict()
     path = publish(weights, ema=shadow_of(weights))
     assert equal(read_checkpoint(path).weights, weights)
-    assert "holds averaged weights too, under 'ema'; they are not used. use_ema takes them" in caplog.text
+    assert "also contains averaged weights under 'ema', which are not used; set use_ema" in caplog.text
     assert equal(read_checkpoint(path, use_ema=True).weights, {key: value * 0.5 for key, value in weights.items()})
 
 
@@ -186,7 +186,7 @@ def test_the_averages_of_a_run_stand_in_a_folder_beside_its_checkpoint(make_poli
     with torch.no_grad():
         for parameter in policy.expert.parameters():
             parameter.mul_(0.5)
-    save_policy(average_of(folder), policy, contract={}, iteration=2, git_revision='')
+    save_policy(ema_path(folder), policy, contract={}, iteration=2, git_revision='')
     for path in (tmp_path, folder):
         assert equal(read_checkpoint(path, use_ema=True).weights, policy.expert.state_dict())
         assert not equal(read_checkpoint(path).weights, policy.expert.state_dict())

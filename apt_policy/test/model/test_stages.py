@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.stages import Transfer, TransferError, transfer_prior
 
 HORIZON = 5
@@ -10,12 +10,12 @@ LAYERS = 'dp_head.traj_context_attn.layers'
 
 @pytest.fixture
 def prior(small_config, random_expert):
-    return random_expert(small_config(Stage.VA_PRIOR), seed=1)
+    return random_expert(small_config(TrainingStage.VA_PRIOR), seed=1)
 
 
 @pytest.fixture
 def vla(small_config, random_expert):
-    return random_expert(small_config(Stage.VLA), seed=2)
+    return random_expert(small_config(TrainingStage.VLA), seed=2)
 
 
 def test_every_weight_of_the_vla_is_accounted_for(prior, vla):
@@ -67,12 +67,12 @@ def test_a_weight_that_the_prior_lacks_is_named(prior, vla):
 
 
 def test_a_weight_of_the_prior_without_a_place_is_named(prior, vla):
-    with pytest.raises(TransferError, match='stray of the prior has no place'):
+    with pytest.raises(TransferError, match='stray of the prior does not exist'):
         transfer_prior({**prior.state_dict(), 'stray': torch.zeros(1)}, vla)
 
 
 def test_a_prior_of_another_size_is_refused_before_anything_is_copied(small_config, random_expert, vla):
-    wide = random_expert(small_config(Stage.VA_PRIOR, width=64))
+    wide = random_expert(small_config(TrainingStage.VA_PRIOR, width=64))
     before = {key: value.clone() for key, value in vla.state_dict().items()}
     with pytest.raises(TransferError, match=r'shape \(32, 24\), the prior has \(64, 24\)'):
         transfer_prior(wide.state_dict(), vla)
@@ -84,12 +84,12 @@ def test_a_prior_is_no_target(prior):
         transfer_prior(prior.state_dict(), prior)
 
 
-@pytest.mark.parametrize(('text', 'stage'), [('0', Stage.VA_PRIOR), ('va', Stage.VA_PRIOR),
-                                             ('1', Stage.VLA), ('vla', Stage.VLA)])
+@pytest.mark.parametrize(('text', 'stage'), [('0', TrainingStage.VA_PRIOR), ('va', TrainingStage.VA_PRIOR),
+                                             ('1', TrainingStage.VLA), ('vla', TrainingStage.VLA)])
 def test_stages_are_named_as_on_the_command_line(text, stage):
-    assert Stage.parse(text) is stage
+    assert TrainingStage.parse(text) is stage
 
 
 def test_an_unknown_stage_lists_the_known():
     with pytest.raises(ValueError, match="stage is '2'; expected one of 0, va, va_prior, 1, vla"):
-        Stage.parse('2')
+        TrainingStage.parse('2')

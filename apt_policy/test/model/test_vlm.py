@@ -9,12 +9,13 @@ from torch import nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from apt_policy.core.prompt import PromptError
 from apt_policy.model.batch import LANGUAGE, PAD, VISION
 from apt_policy.model.config import VlmConfig, VlmMode
 from apt_policy.model.vlm.bridge import VlmBridge, build_bridge
 from apt_policy.model.vlm.load import Backbone, VlmError, attention_implementation
 from apt_policy.model.vlm.pixels import ImageSpec, patches
-from apt_policy.model.vlm.prompt import IMAGE_TOKEN, PromptError, conversation, tokenize
+from apt_policy.model.vlm.prompt import IMAGE_TOKEN, conversation, tokenize
 from apt_policy.model.vlm.tiny import tiny_config, tiny_model, tiny_tokenizer
 
 CPU = torch.device('cpu')
@@ -249,9 +250,10 @@ def test_a_model_without_a_chat_template_is_refused_at_load(saved_folder, tmp_pa
 
 
 @pytest.mark.parametrize(('template', 'message'), [
-    ("{{ messages[0].content[-1].text }}", r'has 0 places <\|image_pad\|> for 2 images\. Copy chat_template\.jinja'),
-    ("{{ 'user: ' + messages[0].content }}", r'cannot take images and text: .*\. Copy chat_template\.jinja'),
-    ("{{ messages[0].content", r'cannot take images and text: .*\. Copy chat_template\.jinja'),
+    ("{{ messages[0].content[-1].text }}",
+     r'gives 0 <\|image_pad\|> for 2 images, expected 2\. Copy chat_template\.jinja'),
+    ("{{ 'user: ' + messages[0].content }}", r'does not support images and text: .*\. Copy chat_template\.jinja'),
+    ("{{ messages[0].content", r'does not support images and text: .*\. Copy chat_template\.jinja'),
 ])
 def test_a_chat_template_of_a_model_that_only_reads_is_refused_at_load(saved_folder, tmp_path, template, message):
     folder = without_templates(tmp_path, saved_folder)

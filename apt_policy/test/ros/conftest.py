@@ -25,7 +25,7 @@ from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from apt_policy.core.sample import HoldReason
-from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.hover_planner import HoverPlanner
 from apt_policy.ros import encode
 from apt_policy.ros.policy_node import PolicyNode
 from apt_policy.ros.qos import Reliability, Role, profile

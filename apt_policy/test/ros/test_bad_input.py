@@ -86,8 +86,8 @@ def test_a_broken_stream_holds_the_arms_until_it_is_whole(bench, topic, fault, r
 def test_a_stream_slower_than_the_contract_says_is_named_but_followed(bench):
     frames = itertools.count()
     bench.robot.faults['top/image'] = lambda image: image if next(frames) % 3 == 0 else None
-    bench.until(lambda: bench.said('top comes at'), 'a warning about its rate', limit_s=30.0)
-    assert 'the contract says 20' in next(line for line in bench.log if line.startswith('top comes'))
+    bench.until(lambda: bench.said('top arrives at'), 'a warning about its rate', limit_s=30.0)
+    assert 'the contract says 20' in next(line for line in bench.log if line.startswith('top arrives'))
     streams = {stream.stream: stream for stream in bench.newest().streams}
     assert not streams['top'].ok and streams['top'].rate < streams['wrist'].rate
     bench.until(lambda: bench.newest().hold_reason == HoldReason.NONE, 'targets in spite of it')

@@ -7,11 +7,11 @@ from apt_policy.core.align import ObservationAssembler
 from apt_policy.core.contract import contract_from_dict
 from apt_policy.core.sample import Hold, HoldReason
 from apt_policy.core.transforms import TransformBuffer
-from apt_policy.inference.freshness import overdue
+from apt_policy.inference.motion_checks import first_stale_stream
 from apt_policy.ros.inputs import RobotInputs
-from apt_policy.ros.notes import Notes
 from apt_policy.ros.policy_params import PolicyParams
 from apt_policy.ros.status import HoldLog
+from apt_policy.ros.stream_warnings import StreamWarnings
 
 
 @pytest.fixture
@@ -37,27 +37,27 @@ def two_cameras(contract_file):
 @pytest.fixture
 def inputs(node, two_cameras):
     """Subscriptions, and notes about each of their topics."""
-    notes = Notes(lambda text: None)
+    warnings = StreamWarnings(lambda text: None)
     assembler = ObservationAssembler(two_cameras, TransformBuffer())
     for topic in ('/cam/image', '/high/image', '/left/joint_states', '/tf'):
-        notes.standing(topic, f'note on {topic}')
-    inputs = RobotInputs(node, two_cameras, PolicyParams(contract=''), assembler, notes)
+        warnings.report_persistent(topic, f'note on {topic}')
+    inputs = RobotInputs(node, two_cameras, PolicyParams(contract=''), assembler, warnings)
     yield inputs, assembler
     inputs.close()
 
 
 def test_a_camera_whose_name_begins_like_another_gets_its_own_notes(inputs):
     inputs, _ = inputs
-    assert inputs.notes_about('cam') == ('note on /cam/image',)
-    assert inputs.notes_about('cam_high') == ('note on /high/image',)
+    assert inputs.warnings_for('cam') == ('note on /cam/image',)
+    assert inputs.warnings_for('cam_high') == ('note on /high/image',)
 
 
 def test_every_stream_that_can_be_late_leads_to_the_notes_on_its_topics(inputs):
     inputs, assembler = inputs
     reports = {report.stream: report for report in assembler.ages(10**9)}
-    late = {name: overdue([report]) for name, report in reports.items()}
+    late = {name: first_stale_stream([report]) for name, report in reports.items()}
     assert {name: hold.stream for name, hold in late.items()} == {name: name for name in reports}
-    told = {name: inputs.notes_about(hold.stream) for name, hold in late.items()}
+    told = {name: inputs.warnings_for(hold.stream) for name, hold in late.items()}
     assert told == {
         'cam': ('note on /cam/image',), 'cam_high': ('note on /high/image',),
         'left joint_states': ('note on /left/joint_states',), 'right joint_states': (),
@@ -66,7 +66,7 @@ def test_every_stream_that_can_be_late_leads_to_the_notes_on_its_topics(inputs):
 
 
 def test_a_hold_without_a_stream_has_no_notes(inputs):
-    assert inputs[0].notes_about(None) == ()
+    assert inputs[0].warnings_for(None) == ()
 
 
 class StoppedClock:
@@ -79,6 +79,6 @@ class StoppedClock:
 def test_a_hold_is_logged_once_for_its_reason_and_stream_however_it_is_worded(node, capfd):
     log = HoldLog(node, StoppedClock())
     for stream, detail in (('top', 'top: 0.3 s old'), ('top', 'the top camera is late'), ('wrist', 'top: 0.3 s old')):
-        log.tell(Hold(reason=HoldReason.STALE_STREAM, detail=detail, stream=stream))
+        log.log_hold(Hold(reason=HoldReason.STALE_STREAM, detail=detail, stream=stream))
     told = [line for line in capfd.readouterr().err.splitlines() if 'hold STALE_STREAM' in line]
     assert len(told) == 2 and 'top: 0.3 s old' in told[0]

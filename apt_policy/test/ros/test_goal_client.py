@@ -11,7 +11,7 @@ from apt_msgs.action import RunPolicy
 from rclpy.action import ActionClient
 
 from apt_policy.core.sample import HoldReason
-from apt_policy.ros.watch import GoalClient
+from apt_policy.ros.graph_monitor import GoalClientMonitor
 
 CLIENT = """
 import sys
@@ -60,7 +60,7 @@ def test_a_run_ends_when_its_client_has_left_even_if_another_one_came_later(open
     _, accepted = send_goal()
     assert not accepted
     client.communicate(timeout=60.0)
-    bench.until(lambda: bench.said('run ended, CLIENT_GONE: the client of the goal has left'), 'the end of the run')
+    bench.until(lambda: bench.said('run ended, CLIENT_GONE: the client of the goal left'), 'the end of the run')
     bench.held(HoldReason.NO_PROMPT)
     bench.enable(False)
 
@@ -70,21 +70,21 @@ def test_a_client_that_is_discovered_late_is_waited_for(domain):
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain)
     node = rclpy.create_node('late', namespace='late', context=context)
-    watched = GoalClient(node, '/late/run')
-    watched.expect(0)
-    assert watched.gone_s(5 * 10**9) == 0.0
+    watched = GoalClientMonitor(node, '/late/run')
+    watched.track_goal(0)
+    assert watched.absent_s(5 * 10**9) == 0.0
     client = ActionClient(node, RunPolicy, '/late/run')
     deadline = time.monotonic() + 20.0
     while not node.get_subscriptions_info_by_topic('/late/run/_action/feedback'):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert watched.gone_s(6 * 10**9) == 0.0
+    assert watched.absent_s(6 * 10**9) == 0.0
     client.destroy()
     while node.get_subscriptions_info_by_topic('/late/run/_action/feedback'):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert watched.gone_s(9 * 10**9) == 3.0, 'since it was seen last'
-    watched.expect(20 * 10**9)
-    assert watched.gone_s(33 * 10**9) == 3.0, 'nobody ever came: ten seconds more than usual'
+    assert watched.absent_s(9 * 10**9) == 3.0, 'since it was seen last'
+    watched.track_goal(20 * 10**9)
+    assert watched.absent_s(33 * 10**9) == 3.0, 'nobody ever came: ten seconds more than usual'
     node.destroy_node()
     rclpy.shutdown(context=context)

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from apt_policy.core.sample import HoldReason
-from apt_policy.inference.fakes import Fault, HoverPlanner
+from apt_policy.inference.hover_planner import Fault, HoverPlanner
 
 
 @pytest.fixture

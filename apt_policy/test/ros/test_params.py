@@ -10,14 +10,14 @@ from rcl_interfaces.msg import ParameterType
 from rclpy.parameter import Parameter
 
 from apt_policy.ros.params import (
-    Change,
+    Mutability,
     ParameterError,
     ParameterSet,
     markdown_table,
     parameter,
+    parameter_specs,
     read_value,
     ros_value,
-    specs,
 )
 from apt_policy.ros.policy_params import PolicyParams
 
@@ -32,11 +32,11 @@ class LegParams:
     """Every kind of parameter."""
 
     robot: str = parameter('', 'which robot', required=True)
-    speed: float = parameter(1.0, 'how fast [m/s]', lower=0.0, upper=2.0, change=Change.ANYTIME)
+    speed: float = parameter(1.0, 'how fast [m/s]', lower=0.0, upper=2.0, mutability=Mutability.ANYTIME)
     legs: int = parameter(4, 'how many', lower=2, upper=8)
-    gait: Gait = parameter(Gait.WALK, 'how', change=Change.ANYTIME)
-    lights: bool = parameter(False, 'on or off', change=Change.NEVER)
-    names: tuple[str, ...] = parameter((), 'of the legs', change=Change.ANYTIME)
+    gait: Gait = parameter(Gait.WALK, 'how', mutability=Mutability.ANYTIME)
+    lights: bool = parameter(False, 'on or off', mutability=Mutability.NEVER)
+    names: tuple[str, ...] = parameter((), 'of the legs', mutability=Mutability.ANYTIME)
 
     def __post_init__(self):
         if self.gait is Gait.TROT and self.legs < 4:
@@ -142,13 +142,13 @@ def test_ros_tools_see_description_and_range(declare):
 def test_ros_values_read_back_as_the_fields_own(domain):
     values = LegParams(robot='spot', speed=0.5, legs=6, gait=Gait.TROT, lights=True, names=('a', 'b'))
     for changed in (values, replace(values, names=())):
-        for spec in specs(LegParams):
+        for spec in parameter_specs(LegParams):
             value = getattr(changed, spec.name)
             assert read_value(spec, ros_value(spec, value)) == value
 
 
 def test_every_parameter_of_the_policy_is_described_and_every_number_bounded():
-    for spec in specs(PolicyParams):
+    for spec in parameter_specs(PolicyParams):
         assert len(spec.description) > 8, spec.name
         if spec.kind in (int, float):
             assert spec.lower is not None and spec.upper is not None and spec.lower < spec.upper, spec.name
@@ -157,5 +157,5 @@ def test_every_parameter_of_the_policy_is_described_and_every_number_bounded():
 
 def test_the_table_has_a_row_per_parameter():
     table = markdown_table(LegParams)
-    assert [row.split('`')[1] for row in table.splitlines()[2:]] == [spec.name for spec in specs(LegParams)]
+    assert [row.split('`')[1] for row in table.splitlines()[2:]] == [spec.name for spec in parameter_specs(LegParams)]
     assert '| `legs` | int | `4` | 2 .. 8 | while unconfigured | how many |' in table

@@ -13,7 +13,7 @@ SCRIPT = '''
 import sys, time
 from functools import partial
 from apt_policy.ros.node import main
-from apt_policy.inference.fakes import HoverPlanner
+from apt_policy.inference.hover_planner import HoverPlanner
 
 
 class Slow(HoverPlanner):

@@ -9,9 +9,9 @@ import yaml
 from apt_policy.core.contract import load_contract
 from apt_policy.core.sample import HoldReason
 from apt_policy.inference.planner import pick_device, untrained_policy
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_policy.model.checkpoint import save_checkpoint
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_policy.model.expert import Expert
 from apt_policy.model.restore import save_policy
 from apt_policy.ros.policy_node import trained_planner
@@ -30,7 +30,7 @@ def robot_contract(contract_file, tmp_path_factory):
 def checkpoints(robot_contract, tmp_path_factory):
     """Checkpoint folders by what is wrong with them."""
     folder = tmp_path_factory.mktemp('checkpoints')
-    policy = untrained_policy(PlannerSettings(), pick_device('cpu'))
+    policy = untrained_policy(PlannerConfig(), pick_device('cpu'))
     facts = load_contract(robot_contract).policy_facts()
 
     def save(name, contract):
@@ -40,7 +40,7 @@ def checkpoints(robot_contract, tmp_path_factory):
     save('truncated', facts)
     weights = folder / 'truncated' / 'expert.safetensors'
     weights.write_bytes(weights.read_bytes()[:1000])
-    prior = replace(policy.config, expert=replace(policy.config.expert, stage=Stage.VA_PRIOR))
+    prior = replace(policy.config, expert=replace(policy.config.expert, stage=TrainingStage.VA_PRIOR))
     save_checkpoint(folder / 'prior', weights=Expert(prior.expert).state_dict(), vlm_weights=None,
                     config=prior, contract=facts, iteration=1, git_revision='test')
     torch.save({'weights': policy.expert.state_dict()}, folder / 'torn')
@@ -61,7 +61,7 @@ def test_what_the_parameters_say_reaches_the_planner(robot_contract):
     params = PolicyParams(checkpoint='weights', vlm='folder', device='cuda:1', dtype=Precision.BFLOAT16,
                           use_ema=True, denoising_steps=3, noise_scale=0.3, seed=5)
     settings, _ = trained_planner(params, load_contract(robot_contract)).args
-    assert settings == PlannerSettings(
+    assert settings == PlannerConfig(
         checkpoint='weights', vlm='folder', device='cuda:1', dtype='bfloat16', use_ema=True, denoising_steps=3,
         noise_scale=0.3, seed=5)
 

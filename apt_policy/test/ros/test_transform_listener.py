@@ -18,7 +18,7 @@ from apt_policy.core.transforms import (
 )
 from apt_policy.ros import encode
 from apt_policy.ros.qos import Role, profile
-from apt_policy.ros.transforms import implementations
+from apt_policy.ros.transforms import available_listeners
 
 S = 1_000_000_000
 
@@ -27,7 +27,7 @@ def _at(x):
     return make_pose(np.eye(3), (x, 0.0, 0.0))
 
 
-@pytest.fixture(params=list(implementations()))
+@pytest.fixture(params=list(available_listeners()))
 def feed(request, domain):
     """It has heard base->hand at 10 s (x 1) and 11 s (x 2), static hand->eye (x 0.5), other->thing."""
     about = {'namespace': 'tf_test',
@@ -38,7 +38,7 @@ def feed(request, domain):
                                          encode.transform(S, 'other', 'thing', _at(9.0))]))
     moving = talker.create_publisher(TFMessage, '/tf', profile(Role.TRANSFORM))
     remarks = []
-    heard = implementations()[request.param](node, lambda topic, text: remarks.append((topic, text)))
+    heard = available_listeners()[request.param](node, lambda topic, text: remarks.append((topic, text)))
     heard.remarks, heard.name = remarks, request.param
     executor = SingleThreadedExecutor()
     executor.add_node(node)

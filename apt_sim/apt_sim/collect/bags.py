@@ -1,9 +1,8 @@
-"""One demonstration as the bag that ``apt-record`` would have made of it, had it been done on the live robot.
+"""Conversion of one simulated demonstration to the bag that ``apt-record`` would have written on the live robot.
 
-Everything is said with the live nodes' own messages, and received when it was stamped. Arms and TF speak once a
-control period. Pictures come once a step of the contract, not at the camera's ``rate_hz``: they are those of the
-episode file, and at each of the converter's ticks there is a fresh one. Targets are what is to be learned, without
-the disturbance that arms may follow. Joint commands are not in it.
+Messages are those of the live nodes, received at their stamps. Arms and TF are published once per control period.
+Images come once per step of the contract, not at the camera's ``rate_hz``: they are those of the episode file, so that
+each tick of the converter has a fresh one. Targets are the labels, without action noise. Joint commands are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,88 +24,94 @@ from apt_recorder.streams import recorded_streams
 from apt_recorder.type_definitions import TypeDefinitions
 from apt_sim.tasks.messages import TargetMessages
 from apt_sim.world import messages
-from apt_sim.world.cameras import Shot, calibrated
-from apt_sim.world.physics import JointReadings, Simulation
+from apt_sim.world.cameras import CameraImage, calibrated_contract
+from apt_sim.world.motors import JointReadings
+from apt_sim.world.physics import Simulation
 
 CONTRACT = 'contract.yaml'
-"""In every bag: the contract with the cameras where they stood."""
-# A stamp of zero is none.
+"""Name of the contract in every bag; its camera poses are those of the episode."""
+# The first stamp [ns]; zero means no stamp in ROS.
 _BEGIN_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Moment:
-    """What the robot says of itself, and is told, at the beginning of a control period."""
+class ControlTick:
+    """State and target of the robot at the beginning of a control period."""
 
     stamp_ns: int
+    """Simulated time [ns]."""
     readings: Mapping[str, JointReadings]
-    """By arm."""
+    """Encoder readings by arm."""
     target: Target
-    shots: Mapping[str, Shot]
-    """Pictures that are taken now, by camera."""
+    images: Mapping[str, CameraImage]
+    """Images taken in this control period, by camera."""
 
 
-def write_bag(bag: Path, simulation: Simulation, moments: Sequence[Moment], *, instruction: str,
+def write_bag(bag: Path, simulation: Simulation, ticks: Sequence[ControlTick], *, instruction: str,
               notes: Mapping[str, str]) -> None:
-    """Write the bag of one episode, whole or not at all.
+    """Write the bag of one episode atomically.
 
     Args:
-        simulation: still in the episode, for what does not change in it.
-        moments: every control period.
-        notes: go into the description as ``custom_data``.
+        bag: folder of the bag.
+        simulation: simulation in the state of the episode, for calibration and static transforms.
+        ticks: all control periods of the episode.
+        instruction: instruction of the episode.
+        notes: entries of ``custom_data`` in the bag's metadata.
 
     Raises:
         BagError: the disk is full, or the folder cannot be made.
     """
-    contract = calibrated(simulation)
+    contract = calibrated_contract(simulation)
     with atomic_folder(bag, overwrite=True) as fresh:
         try:
             definitions = TypeDefinitions()
             bag_writer = BagWriter(fresh, BagConfig(), definitions)
             writer = MessageWriter(bag_writer, definitions, recorded_streams(contract))
-            _tell(writer, contract, simulation, _shifted(moments), instruction)
+            _write_messages(writer, contract, simulation, _shifted(ticks), instruction)
             bag_writer.close({**notes, 'episodes': '1', 'simulated_time': 'true'})
-            # Keys in their order: arms and cameras are in the model's.
+            # Unsorted keys keep the order of arms and cameras, which is the model's.
             (fresh / CONTRACT).write_text(yaml.safe_dump(contract_to_dict(contract), sort_keys=False))
         except (BagError, OSError) as error:
-            raise BagError(f'cannot write {bag}: {error.__cause__ or error}; nothing of it is kept') from error
+            raise BagError(f'cannot write {bag}: {error.__cause__ or error}; the incomplete bag is removed') from error
 
 
-def _tell(writer: MessageWriter, contract: RobotContract, simulation: Simulation, moments: Sequence[Moment],
-          instruction: str) -> None:
-    start_ns = moments[0].stamp_ns
+def _write_messages(writer: MessageWriter, contract: RobotContract, simulation: Simulation,
+                    ticks: Sequence[ControlTick],
+                    instruction: str) -> None:
+    start_ns = ticks[0].stamp_ns
     find = StreamTable(contract).find
     writer.write(find(StreamKind.STATIC_TRANSFORMS).topic, start_ns, messages.static_frames(start_ns, simulation))
     for kind in PROMPT_KINDS:
         writer.write(find(kind).topic, start_ns, String(data=instruction))
     clock, mark = find(StreamKind.CLOCK).topic, find(StreamKind.EPISODE_MARK).topic
     writer.write(mark, start_ns, String(data=EpisodeMark.BEGIN.value))
-    frames, words = messages.MovingFrames(simulation), TargetMessages(contract)
-    for moment in moments:
-        now_ns = moment.stamp_ns
+    frames, target_messages = messages.LinkTransforms(simulation), TargetMessages(contract)
+    for tick in ticks:
+        now_ns = tick.stamp_ns
         writer.write(clock, now_ns, messages.clock(now_ns))
-        positions = {name: readings.position for name, readings in moment.readings.items()}
-        writer.write(find(StreamKind.TRANSFORMS).topic, now_ns, frames.message(now_ns, positions))
-        for name, readings in moment.readings.items():
+        positions = {name: readings.position for name, readings in tick.readings.items()}
+        writer.write(find(StreamKind.TRANSFORMS).topic, now_ns, frames.to_message(now_ns, positions))
+        for name, readings in tick.readings.items():
             joints = messages.joint_states(now_ns, contract.arms[name], readings)
             writer.write(find(StreamKind.JOINT_STATE, name).topic, now_ns, joints)
-        for name, shot in moment.shots.items():
-            info, image = (find(kind, name).topic for kind in (StreamKind.CAMERA_INFO, StreamKind.IMAGE))
-            writer.write(info, now_ns, messages.camera_info(simulation, name, now_ns))
-            writer.write(image, now_ns, messages.image(contract, name, shot))
-        for topic, message in words.of(moment.target):
+        for name, image in tick.images.items():
+            info_topic, image_topic = (
+                find(kind, name).topic for kind in (StreamKind.CAMERA_INFO, StreamKind.IMAGE))
+            writer.write(info_topic, now_ns, messages.camera_info(simulation, name, now_ns))
+            writer.write(image_topic, now_ns, messages.image(contract, name, image))
+        for topic, message in target_messages.messages_for(tick.target):
             writer.write(topic, now_ns, message)
-    # What was told last is due then; a tick at this very instant is none of the episode's.
-    end_ns = moments[-1].target.due_ns
+    # The last target is due at this time; a converter's tick at this instant is outside the episode.
+    end_ns = ticks[-1].target.due_ns
     writer.write(clock, end_ns, messages.clock(end_ns))
     writer.write(mark, end_ns, String(data=EpisodeMark.END.value))
 
 
-def _shifted(moments: Sequence[Moment]) -> list[Moment]:
-    """The same on a clock that does not know what the process simulated before."""
-    by_ns = _BEGIN_NS - moments[0].stamp_ns
+def _shifted(ticks: Sequence[ControlTick]) -> list[ControlTick]:
+    """Return the control periods with stamps that do not depend on earlier episodes of the process."""
+    by_ns = _BEGIN_NS - ticks[0].stamp_ns
     return [replace(
-        moment, stamp_ns=moment.stamp_ns + by_ns,
-        target=replace(moment.target, due_ns=moment.target.due_ns + by_ns),
-        shots={name: replace(shot, stamp_ns=shot.stamp_ns + by_ns) for name, shot in moment.shots.items()})
-        for moment in moments]
+        tick, stamp_ns=tick.stamp_ns + by_ns,
+        target=replace(tick.target, due_ns=tick.target.due_ns + by_ns),
+        images={name: replace(image, stamp_ns=image.stamp_ns + by_ns) for name, image in tick.images.items()})
+        for tick in ticks]

@@ -1,6 +1,6 @@
-"""Trials through the live graph: what its nodes are started with, and who runs them.
+"""Rollouts through the live graph of nodes: configuration, and look-up of the runner.
 
-The graph stands above this package, so whoever can start it registers itself as an entry point (``apt_demos`` does).
+This package cannot import the graph; a package that starts it registers a runner as an entry point (``apt_demos``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,35 +8,45 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from apt_policy.inference.planner_settings import PlannerSettings
-from apt_sim.evaluation.evaluate import EvaluationSettings
-from apt_sim.evaluation.trial import TrialPlan
+from apt_policy.core.errors import UserError
+from apt_policy.inference.planner_config import PlannerConfig
+from apt_sim.evaluation.evaluate import RolloutConfig
+from apt_sim.evaluation.rollout import RolloutPlan
 from apt_training.bulk.pool import JobDone
 
 RUNNERS = 'apt_sim.trial_runners'
 
 
-class NoRunnerError(ValueError):
-    """No installed package starts the live graph."""
+class NoRunnerError(UserError, ValueError):
+    """Live runner that no installed package provides."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LivePolicy:
-    """What the nodes are started with."""
+class LivePolicyConfig:
+    """Configuration of the live policy and simulator nodes."""
 
-    planner: PlannerSettings
+    planner: PlannerConfig
+    """Settings of the planner."""
     speed: float
-    """Simulated seconds per second, if the machine keeps up."""
+    """Simulated seconds per second of wall time; a slow machine may not reach it."""
 
 
 class LiveRunner(Protocol):
-    """Runs every trial of ``todo`` over DDS, one after the other."""
+    """Runs every rollout of ``todo`` over DDS, one after the other."""
 
-    def __call__(self, settings: EvaluationSettings, policy: LivePolicy, plans: tuple[TrialPlan, ...],
+    def __call__(self, settings: RolloutConfig, policy: LivePolicyConfig, plans: tuple[RolloutPlan, ...],
                  episodes: int, todo: Sequence[int]) -> Iterator[JobDone]:
-        """
+        """Run the rollouts and yield their results.
+
+        Args:
+            settings: configuration of the rollouts.
+            policy: configuration of the nodes.
+            plans: what the rollouts of each split have in common.
+            episodes: number of rollouts of each plan.
+            todo: numbers of the rollouts, counted over all plans.
+
         Raises:
-            WorkerPoolError: the graph cannot be started, a node ended, or does not answer.
+            WorkerPoolError: the graph cannot be started, or a node ended or does not respond.
         """
 
 
@@ -44,9 +54,10 @@ def live_runner() -> LiveRunner:
     """Find the installed runner.
 
     Raises:
-        NoRunnerError: there is none.
+        NoRunnerError: no runner is installed.
     """
     for entry in entry_points(group=RUNNERS, name='ros'):
         runner: LiveRunner = entry.load()
         return runner
-    raise NoRunnerError('--ros starts the live graph, which the package apt_demos does; it is not installed here')
+    raise NoRunnerError('--ros needs the package apt_demos, which starts the live graph and is not installed; '
+                        'install it, or run without --ros')

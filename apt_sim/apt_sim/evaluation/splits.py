@@ -1,99 +1,101 @@
-"""What is taught and what is tested: which objects, trays and wordings an instruction may have.
+"""Splits of instructions: objects, trays and wordings for training and for each test.
 
-Training sees few instructions in many scenes. Each test split leaves that in one respect only, and what it
-adds lies on the table in training too, unasked for. Tables only; nothing is drawn or moved here.
+Training has few instructions in many scenes. Each test split differs from training in one respect only, and its
+held-out objects and trays are on the table in training too, without being named in an instruction.
 """
 
 import difflib
 from collections.abc import Sequence
 from enum import Enum
 
+from apt_policy.core.errors import UserError
 from apt_sim.tasks import language
 from apt_sim.tasks.task import Skill, Task
-from apt_sim.world.things import ALL_OBJECTS, TRAY_COLOURS
+from apt_sim.world.objects import ALL_OBJECTS, TRAY_COLOURS
 
-TAUGHT_OBJECTS = ('red cube', 'green cube', 'yellow cube', 'red cup', 'blue cup', 'orange cup',
-                  'green bar', 'blue bar', 'purple bar')
-"""Half of all pairs; every colour and every shape is among them."""
-HELD_OUT_OBJECTS = tuple(name for name in ALL_OBJECTS if name not in TAUGHT_OBJECTS)
-TAUGHT_TRAYS = ('white', 'black', 'red')
-HELD_OUT_TRAYS = tuple(colour for colour in TRAY_COLOURS if colour not in TAUGHT_TRAYS)
-TAUGHT_WORDINGS = 4
-"""Of every task; the first ones of the grammar, which use its plainest nouns."""
-
-
-class SplitError(ValueError):
-    """A split or a skill that does not exist, or two that do not go together; the message says which do."""
+TRAIN_OBJECTS = ('red cube', 'green cube', 'yellow cube', 'red cup', 'blue cup', 'orange cup',
+                 'green bar', 'blue bar', 'purple bar')
+"""Objects in training instructions: half of all pairs, with every colour and every shape."""
+HELD_OUT_OBJECTS = tuple(name for name in ALL_OBJECTS if name not in TRAIN_OBJECTS)
+TRAIN_TRAYS = ('white', 'black', 'red')
+HELD_OUT_TRAYS = tuple(colour for colour in TRAY_COLOURS if colour not in TRAIN_TRAYS)
+TRAIN_WORDING_COUNT = 4
+"""Number of training wordings of every task: the first ones of the grammar, which use its plainest nouns."""
 
 
-class Split(Enum):
-    """A set of instructions; the scenes are drawn alike in all of them."""
+class SplitError(UserError, ValueError):
+    """Unknown split or skill, or a split without its required skill; the message lists the valid ones."""
+
+
+class InstructionSplit(Enum):
+    """Set of instructions; the distribution of scenes is the same for all splits."""
 
     TRAIN = 'train'
-    """Taught objects, trays and wordings, for demonstrations."""
+    """Training objects, trays and wordings, for demonstrations."""
     SEEN = 'seen'
-    """The same instructions in scenes of its own."""
+    """Training instructions in other scenes."""
     UNSEEN_OBJECT = 'unseen_object'
-    """Pairs of colour and shape that were never asked for."""
+    """Pairs of colour and shape that are in no training instruction."""
     UNSEEN_CONTAINER = 'unseen_container'
-    """Trays that were never asked for."""
+    """Trays that are in no training instruction."""
     UNSEEN_WORDING = 'unseen_wording'
-    """Taught tasks in other words."""
+    """Training tasks in held-out wordings."""
     COMPOSED = 'composed'
-    """Two taught instructions, the second given when the first is done."""
+    """Two training instructions, the second given when the first is done."""
 
     @property
-    def needs(self) -> Skill | None:
-        """The skill without which the split has no instructions."""
-        return Skill.PLACE if self in (Split.UNSEEN_CONTAINER, Split.COMPOSED) else None
+    def required_skill(self) -> Skill | None:
+        """Skill without which the split has no instructions; None if there is none."""
+        return Skill.PLACE if self in (InstructionSplit.UNSEEN_CONTAINER, InstructionSplit.COMPOSED) else None
 
 
-TESTS = tuple(split for split in Split if split is not Split.TRAIN)
+TEST_SPLITS = tuple(split for split in InstructionSplit if split is not InstructionSplit.TRAIN)
 
 
-def allows(split: Split, task: Task) -> bool:
-    """Whether an instruction for ``task`` belongs to the split; the arm is never named."""
+def is_in_split(split: InstructionSplit, task: Task) -> bool:
+    """Return whether a task belongs to the split; tasks that name the arm belong to none."""
     if task.arm_named:
         return False
     held_out_object, held_out_tray = task.object in HELD_OUT_OBJECTS, task.tray in HELD_OUT_TRAYS
-    return (held_out_object is (split is Split.UNSEEN_OBJECT)
-            and held_out_tray is (split is Split.UNSEEN_CONTAINER))
+    return (held_out_object is (split is InstructionSplit.UNSEEN_OBJECT)
+            and held_out_tray is (split is InstructionSplit.UNSEEN_CONTAINER))
 
 
-def wordings(split: Split, task: Task) -> range:
-    """Numbers of the wordings that the split uses for a task."""
-    if split is Split.UNSEEN_WORDING:
-        return range(TAUGHT_WORDINGS, language.count(task))
-    return range(TAUGHT_WORDINGS)
+def split_wordings(split: InstructionSplit, task: Task) -> range:
+    """Return the numbers of the wordings that the split uses for a task."""
+    if split is InstructionSplit.UNSEEN_WORDING:
+        return range(TRAIN_WORDING_COUNT, language.wording_count(task))
+    return range(TRAIN_WORDING_COUNT)
 
 
-def skills_of(split: Split, skills: Sequence[Skill]) -> tuple[Skill, ...]:
-    """Those of ``skills`` that a first instruction of the split may have.
+def first_skills(split: InstructionSplit, skills: Sequence[Skill]) -> tuple[Skill, ...]:
+    """Return the skills that the first instruction of the split can have.
 
     Raises:
-        SplitError: none of them.
+        SplitError: the split's required skill is missing.
     """
-    needed = split.needs
+    needed = split.required_skill
     if needed is not None and needed not in skills:
-        raise SplitError(f'{split.value} needs the skill {needed.value}; '
-                         f'got {", ".join(skill.value for skill in skills)}')
+        raise SplitError(f'skills is {", ".join(skill.value for skill in skills)}; '
+                         f'the split {split.value} requires {needed.value}')
     return tuple(skills) if needed is None else (needed,)
 
 
-def split_named(name: str) -> Split:
-    """The split of a name; hyphens count as underscores.
+def parse_split(name: str) -> InstructionSplit:
+    """Parse the name of a split; hyphens count as underscores.
 
     Raises:
-        SplitError: there is none.
+        SplitError: the split does not exist.
     """
-    return Split(_known(name.strip().replace('-', '_'), [split.value for split in Split], 'split'))
+    known = [split.value for split in InstructionSplit]
+    return InstructionSplit(_known(name.strip().replace('-', '_'), known, 'split'))
 
 
-def skills_named(names: str) -> tuple[Skill, ...]:
-    """The skills of a list of names separated by commas.
+def parse_skills(names: str) -> tuple[Skill, ...]:
+    """Parse a comma-separated list of skills.
 
     Raises:
-        SplitError: one does not exist, or there is none at all.
+        SplitError: a skill does not exist, or the list is empty.
     """
     return tuple(dict.fromkeys(
         Skill(_known(name.strip().replace('-', '_'), [skill.value for skill in Skill], 'skill'))
@@ -105,4 +107,4 @@ def _known(name: str, choices: list[str], what: str) -> str:
         return name
     near = difflib.get_close_matches(name, choices, n=1)
     hint = f'did you mean {near[0]!r}? ' if near else ''
-    raise SplitError(f'there is no {what} {name!r}; {hint}there are {", ".join(choices)}')
+    raise SplitError(f'unknown {what} {name!r}; {hint}expected one of {", ".join(choices)}')

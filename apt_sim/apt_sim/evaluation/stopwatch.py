@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""Wall-clock time of a run by activity."""
 
 import time
 from collections import defaultdict
@@ -7,17 +7,18 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Adds up wall-clock time by what it was spent on."""
+    """Stopwatch that adds up wall-clock time by activity."""
 
     def __init__(self) -> None:
+        """Start with no measured time."""
         self.spent_s: defaultdict[str, float] = defaultdict(float)
-        """By name [s]."""
+        """Measured time by activity [s]."""
 
     @contextmanager
-    def on(self, what: str) -> Iterator[None]:
-        """The time of this block goes to ``what``."""
+    def measure(self, activity: str) -> Iterator[None]:
+        """Add the duration of the ``with`` block to ``activity``."""
         began_s = time.perf_counter()
         try:
             yield
         finally:
-            self.spent_s[what] += time.perf_counter() - began_s
+            self.spent_s[activity] += time.perf_counter() - began_s

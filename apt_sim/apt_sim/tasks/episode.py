@@ -1,7 +1,6 @@
-"""One episode from a seed: scene, task, instruction, demonstration, verdict.
+"""One scripted episode from a seed: scene, task, instruction, demonstration, success check.
 
-The same seed gives the same episode. It steps a :class:`Stage`; whoever wants to see or record it is given
-each control period as it passes.
+The same seed gives the same episode. A callback receives each control period of the :class:`TaskScene`.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,71 +10,79 @@ import numpy as np
 
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.sample import Target
-from apt_sim.tasks.demonstrator import Demonstrator
-from apt_sim.tasks.draw import TaskDrawer
-from apt_sim.tasks.language import draw_phrase
-from apt_sim.tasks.stage import Stage
-from apt_sim.tasks.success import done
-from apt_sim.tasks.task import Situation, Skill, Task
+from apt_sim.tasks.language import sample_instruction
+from apt_sim.tasks.scripted_expert import ScriptedExpert
+from apt_sim.tasks.success import is_task_done
+from apt_sim.tasks.task import GroundTruth, Skill, Task
+from apt_sim.tasks.task_sampler import TaskSampler
+from apt_sim.tasks.task_scene import TaskScene
 
 LONGEST_S = 60.0
-"""An episode that takes longer has failed [s]."""
+"""Time limit of an episode in simulated time [s]."""
 
-Watch = Callable[[Situation, Target], None]
+StepCallback = Callable[[GroundTruth, Target], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Assignment:
-    """What is to be done, and how it is said."""
+class InstructedTask:
+    """Task with its language instruction."""
 
     task: Task
     instruction: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How an episode ended."""
+class EpisodeOutcome:
+    """Result of a demonstrated episode."""
 
-    assignment: Assignment
+    instructed_task: InstructedTask
     success: bool
     duration_s: float
-    """Simulated time."""
+    """Duration in simulated time [s]."""
     holds: int
-    """Control periods in which a bridge did not follow."""
+    """Number of control periods in which an IK bridge held."""
 
 
-def assign(contract: RobotContract, skills: Sequence[Skill], scene: Situation, random: np.random.Generator, *,
-           wordings: Sequence[int] | None = None) -> Assignment:
-    """Draw a task that the scene allows, and words for it.
+def sample_instructed_task(contract: RobotContract, skills: Sequence[Skill], scene: GroundTruth,
+                           random: np.random.Generator, *, wordings: Sequence[int] | None = None) -> InstructedTask:
+    """Sample a task that is feasible in the scene, and its wording.
 
     Args:
-        wordings: numbers of the wordings to choose from; None: all.
+        contract: description of the robot.
+        skills: skills to choose from.
+        scene: ground truth at the beginning.
+        random: generator to sample from.
+        wordings: numbers of the wordings to choose from; None allows all.
 
     Raises:
         NoTaskError: the scene allows none of ``skills``.
     """
-    task = TaskDrawer(contract).draw(skills, scene, random)
-    return Assignment(task=task, instruction=draw_phrase(task, random, among=wordings))
+    task = TaskSampler(contract).sample(skills, scene, random)
+    return InstructedTask(task=task, instruction=sample_instruction(task, random, among=wordings))
 
 
-def demonstrate(stage: Stage, skills: Sequence[Skill], seed: int, *, watch: Watch | None = None) -> Outcome:
-    """Reset the stage to ``seed``, demonstrate one task on it, and judge the result.
+def demonstrate(task_scene: TaskScene, skills: Sequence[Skill], seed: int, *,
+                on_step: StepCallback | None = None) -> EpisodeOutcome:
+    """Reset the scene to ``seed``, demonstrate one task and check its success.
 
     Args:
-        watch: called with each situation and the target given in it.
+        task_scene: simulation with its IK bridges.
+        skills: skills to choose the task from.
+        seed: seed of scene, task and motion.
+        on_step: called with the ground truth and the target of each control period.
 
     Raises:
         NoTaskError: the scene of this seed allows none of ``skills``.
     """
-    contract, random = stage.simulation.contract, np.random.default_rng(seed)
-    now = before = stage.reset(seed)
-    assignment = assign(contract, skills, before, random)
-    demonstrator = Demonstrator(contract, assignment.task, before, random=random, epoch=seed)
+    contract, random = task_scene.simulation.contract, np.random.default_rng(seed)
+    now = before = task_scene.reset(seed)
+    instructed_task = sample_instructed_task(contract, skills, before, random)
+    expert = ScriptedExpert(contract, instructed_task.task, before, random=random, epoch=seed)
     end_ns = before.stamp_ns + round(LONGEST_S * 1e9)
-    while not demonstrator.done and now.stamp_ns < end_ns:
-        target = demonstrator.step(now)
-        if watch is not None:
-            watch(now, target)
-        now = stage.follow(target)
-    return Outcome(assignment=assignment, success=done(assignment.task, before, now),
-                   duration_s=(now.stamp_ns - before.stamp_ns) / 1e9, holds=len(stage.holds))
+    while not expert.done and now.stamp_ns < end_ns:
+        target = expert.step(now)
+        if on_step is not None:
+            on_step(now, target)
+        now = task_scene.step(target)
+    return EpisodeOutcome(instructed_task=instructed_task, success=is_task_done(instructed_task.task, before, now),
+                          duration_s=(now.stamp_ns - before.stamp_ns) / 1e9, holds=len(task_scene.holds))

@@ -1,7 +1,6 @@
-"""Instructions in many wordings: a small grammar from tasks to sentences, and back.
+"""Grammar of language instructions: from a task to its wordings, and back.
 
-A wording is a number: the same number gives the same sentence for the same task, so that a study can
-hold wordings out.
+Wordings are numbered: the same number gives the same sentence for the same task, so that a study can hold out wordings.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from apt_sim.tasks.task import Skill, Task
-from apt_sim.world.things import Shape, thing
+from apt_sim.world.objects import Shape, object_spec
 
 NOUNS: Mapping[Shape, tuple[str, ...]] = {
     Shape.CUBE: ('cube', 'block'), Shape.CUP: ('cup', 'mug'), Shape.BAR: ('bar', 'brick')}
@@ -32,37 +31,38 @@ _SENTENCES: dict[Skill, tuple[str, ...]] = {
 _WITH_ARM = ('{s} with {h}', 'use {h} to {s}', 'with {h}, {s}')
 
 
-def count(task: Task) -> int:
-    """How many wordings there are for a task."""
+def wording_count(task: Task) -> int:
+    """Return the number of wordings of a task."""
     return len(_wordings(task))
 
 
-def phrase(task: Task, wording: int) -> str:
-    """The instruction in one wording.
+def format_instruction(task: Task, wording: int) -> str:
+    """Return the instruction for a task in one wording.
 
     Args:
-        wording: 0 .. :func:`count` - 1.
+        task: task to describe.
+        wording: 0 .. :func:`wording_count` - 1.
 
     Raises:
-        IndexError: no such wording.
+        IndexError: the wording does not exist.
     """
     wordings = _wordings(task)
     if not 0 <= wording < len(wordings):
-        raise IndexError(f'wording {wording} of {task.skill.value}; there are {len(wordings)}')
+        raise IndexError(f'wording of {task.skill.value} is {wording}, expected 0 to {len(wordings) - 1}')
     return _filled(wordings[wording], task)
 
 
-def parse(instruction: str, tasks: Iterable[Task]) -> Task | None:
-    """Find the task that an instruction asks for; the inverse of :func:`phrase`.
+def parse_instruction(instruction: str, tasks: Iterable[Task]) -> Task | None:
+    """Find the task that an instruction describes; inverse of :func:`format_instruction`.
 
-    Capitals, repeated spaces and a mark at the end make no difference.
+    Case, repeated spaces and a final full stop or exclamation mark are ignored.
 
     Args:
-        instruction: as a person types it.
-        tasks: that it may mean, such as those that are possible in a scene.
+        instruction: text typed by a user.
+        tasks: candidate tasks, such as those that are feasible in a scene.
 
     Returns:
-        None where the instruction is no wording of any of them.
+        The task, or None if the instruction is no wording of any candidate.
     """
     said = _plain(instruction)
     return next((task for task in tasks if said in (_plain(_filled(wording, task)) for wording in _wordings(task))),
@@ -73,14 +73,20 @@ def _plain(instruction: str) -> str:
     return ' '.join(instruction.lower().split()).rstrip('.! ')
 
 
-def draw_phrase(task: Task, random: np.random.Generator, *, among: Sequence[int] | None = None) -> str:
-    """A random wording; ``among`` restricts the choice, as numbers modulo :func:`count`."""
-    choices = range(count(task)) if among is None else [number % count(task) for number in among]
-    return phrase(task, int(random.choice(np.asarray(choices))))
+def sample_instruction(task: Task, random: np.random.Generator, *, among: Sequence[int] | None = None) -> str:
+    """Sample a wording of a task.
+
+    Args:
+        task: task to describe.
+        random: generator to sample from.
+        among: numbers of the wordings to choose from, modulo :func:`wording_count`; None allows all.
+    """
+    choices = range(wording_count(task)) if among is None else [number % wording_count(task) for number in among]
+    return format_instruction(task, int(random.choice(np.asarray(choices))))
 
 
 def _wordings(task: Task) -> list[str]:
-    """Templates whose fields are those of the task, the plainest first."""
+    """Return templates with the task's fields, the plainest first."""
     sentences = [
         sentence.replace('{c}', name).replace('{t}', tray).replace('{r}', receiver)
         for tray, receiver, name, sentence in product(
@@ -88,7 +94,7 @@ def _wordings(task: Task) -> list[str]:
             _SENTENCES[task.skill])]
     if not task.arm_named or task.skill is Skill.HAND_OVER:
         return sentences
-    # "please" and a sentence that is none of an agent read badly behind "use ... to".
+    # "please ..." and sentences that do not begin with a verb are ungrammatical after "use ... to".
     plain = [s for s in sentences if not s.startswith(('please', 'the '))]
     return [form.replace('{s}', sentence).replace('{h}', hand)
             for form, hand, sentence in product(_WITH_ARM, _HANDS, plain)]
@@ -100,7 +106,7 @@ def _filled(wording: str, task: Task) -> str:
 
 
 def _names(name: str) -> tuple[str, ...]:
-    meant = thing(name)
+    meant = object_spec(name)
     return tuple(f'the {meant.colour} {noun}' for noun in NOUNS[meant.shape])
 
 

@@ -1,7 +1,4 @@
-"""Targets of a demonstrator as ROS messages, on the policy's own topics.
-
-It numbers them. Who publishes or records them, and when, is not known here.
-"""
+"""Conversion of the scripted expert's targets to ROS messages on the policy's topics."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,9 +18,10 @@ _KINDS = (StreamKind.TARGET, StreamKind.TARGET_POSE, StreamKind.TARGET_GRIPPER)
 
 
 class TargetMessages:
-    """The messages of one source of targets."""
+    """Message factory of one target source; it numbers the targets."""
 
     def __init__(self, contract: RobotContract) -> None:
+        """Start at sequence number zero."""
         self._arms = contract.arms
         self._streams = StreamTable(contract)
         self._base_from_world = np.stack([invert_pose(arm.world_from_base.matrix) for arm in contract.arms.values()])
@@ -31,17 +29,17 @@ class TargetMessages:
 
     @property
     def streams(self) -> tuple[StreamSpec, ...]:
-        """Every stream that :meth:`of` speaks on."""
+        """Streams of the messages that :meth:`messages_for` returns."""
         return tuple(self._streams.find(kind, arm) for arm in self._arms for kind in _KINDS)
 
-    def of(self, target: Target) -> Iterator[tuple[str, Any]]:
-        """Topic and message of all that is said of one target, arm after arm."""
+    def messages_for(self, target: Target) -> Iterator[tuple[str, Any]]:
+        """Yield topic and message of each part of a target, arm by arm."""
         base_from_ee = self._base_from_world @ target.world_from_ee
         sequence, self._sequence = self._sequence, self._sequence + 1
         for index, (name, arm) in enumerate(self._arms.items()):
             pose = encode.pose_stamped(target.due_ns, arm.base_frame, base_from_ee[index])
             opening = float(target.gripper[index])
-            told = EndEffectorTarget(header=pose.header, arm=name, pose=pose.pose, gripper=opening, sequence=sequence,
-                                     epoch=target.epoch)
-            for kind, message in zip(_KINDS, (told, pose, Float64(data=opening)), strict=True):
+            combined = EndEffectorTarget(header=pose.header, arm=name, pose=pose.pose, gripper=opening,
+                                         sequence=sequence, epoch=target.epoch)
+            for kind, message in zip(_KINDS, (combined, pose, Float64(data=opening)), strict=True):
                 yield self._streams.find(kind, name).topic, message

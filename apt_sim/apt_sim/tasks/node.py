@@ -1,24 +1,24 @@
-"""The program ``demonstrator``: starts the node, ends it cleanly, says plainly why it cannot go on."""
+"""Program ``demonstrator``: run the node of the scripted expert until it is stopped or done."""
 
 import os
 import sys
 import time
 
+from apt_policy.console import explain_missing
 from apt_policy.core.stop import stop_requests
-from apt_policy.ros.missing import explain_missing
 
-_LOOK_UP_S = 0.1
-# The last mark must leave the process before its publisher does.
-_FAREWELL_S = 0.5
+_SPIN_TIMEOUT_S = 0.1
+# DDS needs time to send the last mark before its publisher is destroyed.
+_FLUSH_S = 0.5
 
 
 def main() -> int:
     """Run until SIGINT or SIGTERM, or until all episodes are done.
 
     Returns:
-        0 when stopped or done, 1 if it could not start or could not go on.
+        0 when stopped or done, 1 if it cannot start or cannot continue.
     """
-    # Kinematics draws nothing, so MuJoCo need not look for OpenGL when it is imported.
+    # Kinematics needs no rendering, so MuJoCo need not look for OpenGL when it is imported.
     os.environ['MUJOCO_GL'] = 'disabled'
     with stop_requests() as stop, explain_missing('demonstrator'):
         import rclpy
@@ -35,10 +35,10 @@ def main() -> int:
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         try:
-            while not (stop.is_set() or node.over):
-                executor.spin_once(timeout_sec=_LOOK_UP_S)
-            node.break_off()
-            time.sleep(_FAREWELL_S)
+            while not (stop.is_set() or node.finished):
+                executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
+            node.abort()
+            time.sleep(_FLUSH_S)
         finally:
             executor.shutdown()
             node.destroy_node()

@@ -1,7 +1,6 @@
-"""What can be asked of the robot on its table, and what is known while it is being done.
+"""Tasks on the table, and the ground truth (privileged state) that they are sampled from and checked with.
 
-Plain values: no scene, no motion, no words. Left and right are the operator's, who looks along +y of the
-world: left is -x.
+Left and right are those of an operator who looks along +y of the world: left is -x.
 """
 
 from collections.abc import Mapping
@@ -15,65 +14,66 @@ from apt_policy.core.sample import ArmState
 
 
 class Skill(Enum):
-    """A kind of task."""
+    """Kind of task."""
 
     PICK = 'pick'
     """Grasp an object and lift it."""
     PLACE = 'place'
     """Put an object into a tray."""
     HAND_OVER = 'hand_over'
-    """Take an object with one arm and give it to the other, by way of the middle of the table."""
+    """Grasp an object with one arm, put it down in the middle of the table and grasp it with the other arm."""
     PUSH = 'push'
     """Move an object to a side without grasping it."""
 
 
 class Side(Enum):
-    """A direction on the table, as the operator sees it."""
+    """Direction on the table from the operator's view."""
 
     LEFT = 'left'
     RIGHT = 'right'
 
     @property
     def step(self) -> NDArray[np.float64]:
-        """(3,) unit vector in the world."""
+        """Unit vector (3,) in the world."""
         return np.array([-1.0 if self is Side.LEFT else 1.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One thing to do."""
+    """Skill with its object, arm and goal."""
 
     skill: Skill
     object: str
-    """Name of the object that is meant, such as ``red cube``."""
+    """Name of the object, such as ``red cube``."""
     arm: str
-    """Which arm does it; the first one where two take part."""
+    """Arm that does the task; the first one where two take part."""
     arm_named: bool = False
-    """Whether the instruction says which arm; else it is the one that is nearer to the object."""
+    """True if the instruction names the arm; otherwise it is the one nearer to the object."""
     tray: str = ''
-    """Colour of the tray; PLACE only."""
+    """Colour of the goal tray; PLACE only."""
     receiver: str = ''
-    """The arm that has the object in the end; HAND_OVER only."""
+    """Arm that holds the object at the end; HAND_OVER only."""
     side: Side | None = None
-    """Where to; PUSH only."""
+    """Direction of the push; PUSH only."""
 
     def __post_init__(self) -> None:
         needed = {Skill.PLACE: ('tray', self.tray), Skill.HAND_OVER: ('receiver', self.receiver),
                   Skill.PUSH: ('side', self.side)}
         for skill, (name, value) in needed.items():
             if bool(value) != (skill is self.skill):
-                raise ValueError(f'{self.skill.value} with {name}={value!r}: {name} goes with '
-                                 f'{skill.value}, and only with it')
+                raise ValueError(f'{name} is {value!r} for the skill {self.skill.value}; '
+                                 f'{skill.value} requires it, and no other skill accepts it')
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Situation:
-    """Where everything truly is at one instant; a demonstrator may know that, a policy may not."""
+class GroundTruth:
+    """True poses of arms, objects and trays (privileged state); for experts and success checks, not for policies."""
 
     stamp_ns: int
+    """Time of the poses [ns]."""
     arms: Mapping[str, ArmState]
-    """By name, measured."""
+    """Measured state of each arm, by name."""
     objects: Mapping[str, NDArray[np.float64]]
-    """(4, 4) world_from_object by name; the origin is the object's centre, x is its longer side."""
+    """(4, 4) world_from_object by name; the origin is the object's centre, x points along its longer side."""
     trays: Mapping[str, NDArray[np.float64]]
-    """(4, 4) world_from_tray by colour; the origin is the middle of the underside."""
+    """(4, 4) world_from_tray by colour; the origin is the centre of the underside."""

@@ -1,1 +1,1 @@
-"""The simulated ALOHA."""
+"""Simulated ALOHA: MuJoCo scene, cameras, ROS node."""

@@ -1,7 +1,7 @@
-"""The arms of the simulated scene: gym-aloha's meshes, inertias and motors, joints where the contract's chain has them.
+"""Arms of the simulated scene: meshes, inertias and motors of gym-aloha on the kinematic chain of the contract.
 
-The description that gym-aloha ships has a chain of its own, and it is not used: forward and inverse kinematics go by
-the contract, and an arm that was measured anew is simulated as it was measured, its meshes moving with its links.
+The chain of gym-aloha's own description is not used. Forward and inverse kinematics follow the contract, so the
+simulation does too: a recalibrated arm is simulated as calibrated, and its meshes move with its links.
 """
 
 import mujoco
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apt_policy.core.contract import Arm, RobotContract
+from apt_policy.core.errors import UserError
 from apt_policy.core.geometry import rotation_to_wxyz
 from apt_policy.core.kinematics import KinematicsError, required_chain
 
@@ -16,45 +17,45 @@ ARMS = ('left', 'right')
 SERVO_DAMPING_S = 0.03
 """Velocity feedback of the joint servos as a share of their stiffness [s]."""
 
-# Interbotix' own figure [N m]. The asset's 30 to 60 leave its wrist motors a dead band of 0.3 rad; there,
-# friction is the only damping, here velocity feedback is: on a 10 cm circle 0.5 mm of error, not 3.
+# Interbotix' own value [N m]. With the asset's 30 to 60, wrist motors have a dead band of 0.3 rad. There, friction is
+# the only damping; here it is velocity feedback: the error on a 10 cm circle is 0.5 mm instead of 3 mm.
 _FRICTION_LOSS = 0.1
 
 
-class SceneError(ValueError):
-    """A contract or settings that the simulated robot cannot be."""
+class SceneError(UserError, ValueError):
+    """Contract or scene configuration that does not fit the simulated robot."""
 
 
 def asset_name(arm: str) -> str:
-    """Prefix of an arm's bodies, joints and actuators in the model."""
+    """Return the prefix of an arm's bodies, joints and actuators in the model."""
     return f'vx300s_{arm}'
 
 
 def ee_site(arm: str) -> str:
-    """Name of the site where an arm's end-effector is."""
+    """Return the name of the site of an arm's end-effector."""
     return f'{asset_name(arm)}/ee'
 
 
-def hand(spec: mujoco.MjSpec, contract: RobotContract, arm: str) -> mujoco.MjsBody:
-    """The body that an arm's last joint carries."""
+def hand_body(spec: mujoco.MjSpec, contract: RobotContract, arm: str) -> mujoco.MjsBody:
+    """Return the body that an arm's last joint carries."""
     return spec.joint(f'{asset_name(arm)}/{contract.arms[arm].joints[-1]}').parent
 
 
 def link_names(model: mujoco.MjModel, arm: str, joints: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the links that an arm's joints carry, such as ``wrist_link``."""
+    """Return the names of the links that an arm's joints carry, such as ``wrist_link``."""
     prefix = f'{asset_name(arm)}/'
     return tuple(model.body(model.joint(prefix + joint).bodyid[0]).name.removeprefix(prefix) for joint in joints)
 
 
 def place_arms(spec: mujoco.MjSpec, contract: RobotContract) -> None:
-    """Make the arms of gym-aloha those of the contract.
+    """Change gym-aloha's arms to match the contract.
 
     Raises:
-        SceneError: the contract describes arms that these cannot be.
+        SceneError: the contract's arms or joints are not those of an ALOHA.
     """
     if sorted(contract.arms) != sorted(ARMS):
         raise SceneError(f'contract {contract.name!r} has the arms {", ".join(contract.arms)}; '
-                         f'the simulated ALOHA has {", ".join(ARMS)}')
+                         f'expected those of the simulated ALOHA: {", ".join(ARMS)}')
     for name, arm in contract.arms.items():
         prefix = asset_name(name)
         _check_joints(spec, name, arm)
@@ -72,19 +73,20 @@ def _check_joints(spec: mujoco.MjSpec, name: str, arm: Arm) -> None:
     known = tuple(joint.name.removeprefix(prefix) for joint in spec.joints
                   if joint.name.startswith(prefix) and joint.type == mujoco.mjtJoint.mjJNT_HINGE)
     if arm.joints != known:
-        raise SceneError(f'arms.{name}.joints is {", ".join(arm.joints)}; the simulated arm has {", ".join(known)}')
+        raise SceneError(f'arms.{name}.joints is {", ".join(arm.joints)}; '
+                         f'expected those of the simulated arm: {", ".join(known)}')
 
 
 def _chain_joints(spec: mujoco.MjSpec, name: str, arm: Arm) -> None:
     try:
-        chain = required_chain(name, arm, 'the simulator does not know where its joints are; add the chain '
+        chain = required_chain(name, arm, 'the simulator needs it to place the joints; add the chain '
                                           '(docs/convert.md)')
     except KinematicsError as error:
         raise SceneError(str(error)) from error
     link = spec.body(asset_name(name))
     for joint_name, place, axis in zip(arm.joints, (joint.place for joint in chain.links), chain.axes, strict=True):
         joint = spec.joint(f'{asset_name(name)}/{joint_name}')
-        assert joint.parent.parent.name == link.name, 'the asset hangs each link on the one before it'
+        assert joint.parent.parent.name == link.name, 'each link of the asset is a child of the one before it'
         link = joint.parent
         _place(link, place.translation, place.matrix)
         joint.pos, joint.axis, joint.frictionloss = (0.0, 0.0, 0.0), axis, _FRICTION_LOSS
@@ -104,6 +106,6 @@ def _limit_motors(spec: mujoco.MjSpec, name: str, arm: Arm) -> None:
 
 def _place(body: mujoco.MjsBody, translation: tuple[float, float, float], pose: NDArray[np.float64]) -> None:
     body.pos = translation
-    # Angles of the description would win over a quaternion.
+    # Euler angles of the description would take precedence over a quaternion.
     body.alt.type = mujoco.mjtOrientation.mjORIENTATION_QUAT
     body.quat = rotation_to_wxyz(pose[:3, :3])

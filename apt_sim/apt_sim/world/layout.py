@@ -1,7 +1,7 @@
-"""Where things lie on the table at the start of an episode: drawn from a seed, pure numbers.
+"""Random layout of objects and trays on the table at the start of an episode.
 
-The limits come from grasping trials: a cube can be taken from above, with the fingers aligned
-to any of its faces, when nothing else is nearer than :data:`CLEARANCE`.
+The limits come from grasp experiments in simulation: a cube can be grasped from above, with the fingers aligned to any
+of its faces, if no other object is nearer than :data:`CLEARANCE`.
 """
 
 from collections.abc import Sequence
@@ -10,44 +10,49 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from apt_sim.world.things import OBJECT_SIDE, TRAY_SIZE
+from apt_policy.core.errors import UserError
+from apt_sim.world.objects import OBJECT_SIDE, TRAY_SIZE
 
-# 7 cm along the fingers' axis or 4.5 cm across it, whichever way the fingers turn.
+# A grasp needs 7 cm along the fingers' axis or 4.5 cm across it, in any orientation of the fingers.
 CLEARANCE = 0.085
-"""Between the middles of two cubes [m]; longer objects need half of what they are longer in addition."""
+"""Minimum distance between the centres of two cubes [m]; longer objects add half of their extra length."""
+# Area of the objects' centres: x and y in the world [m].
 _OBJECTS_LOWER = np.array([-0.30, 0.32])
 _OBJECTS_UPPER = np.array([0.30, 0.62])
+# Row of the trays behind the objects: y of the row, half of its extent along x, and largest displacement [m].
 _TRAYS_Y = 0.78
 _TRAYS_REACH_X = 0.22
 _JITTER = 0.02
+# Candidates of the rejection sampling before the layout counts as impossible.
 _ATTEMPTS = 2000
 
 
-class LayoutError(ValueError):
-    """More things than the table has room for."""
+class LayoutError(UserError, ValueError):
+    """Layout with more objects or trays than fit on the table."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
-    """Poses in the world; the table's top is z = 0."""
+    """Poses of objects and trays in the world; the table's top is z = 0."""
 
     objects: NDArray[np.float64]
-    """(N, 3) centres [m]."""
+    """(N, 3) centres of the objects [m]."""
     yaws: NDArray[np.float64]
     """(N,) rotation of each object about z [rad]."""
     trays: NDArray[np.float64]
-    """(M, 3) centres of the undersides [m]."""
+    """(M, 3) centres of the trays' undersides [m]."""
 
 
-def draw_layout(*, lengths: Sequence[float], trays: int, random: np.random.Generator) -> Layout:
-    """A random layout that respects the spacing.
+def sample_layout(*, lengths: Sequence[float], trays: int, random: np.random.Generator) -> Layout:
+    """Sample a layout that respects the clearance.
 
     Args:
-        lengths: of each object, along its own x axis [m].
-        trays: how many.
+        lengths: length of each object along its own x axis [m].
+        trays: number of trays.
+        random: generator that the poses are sampled from.
 
     Raises:
-        LayoutError: no room found.
+        LayoutError: the objects or trays do not fit.
     """
     positions = _scatter((np.asarray(lengths, np.float64) - OBJECT_SIDE) / 2, random)
     return Layout(
@@ -68,8 +73,8 @@ def _scatter(excess: NDArray[np.float64], random: np.random.Generator) -> NDArra
             placed = np.vstack([placed, candidate])
     if len(placed) == len(excess):
         return placed
-    raise LayoutError(f'found room for {len(placed)} of {len(excess)} objects at {CLEARANCE} m from each other; '
-                      'ask for fewer')
+    raise LayoutError(f'only {len(placed)} of {len(excess)} objects fit on the table at a clearance of '
+                      f'{CLEARANCE} m; use fewer objects')
 
 
 def _row_of_trays(count: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -77,7 +82,7 @@ def _row_of_trays(count: int, random: np.random.Generator) -> NDArray[np.float64
     slack = room - TRAY_SIZE[0]
     if count and slack < 0:
         raise LayoutError(f'{count} trays of {TRAY_SIZE[0]} m do not fit in {2 * _TRAYS_REACH_X} m; '
-                          'ask for fewer')
+                          'use fewer trays')
     slots = -_TRAYS_REACH_X + room * (np.arange(count) + 0.5)
     x = random.permutation(slots) + random.uniform(-0.5, 0.5, count) * min(2 * _JITTER, slack)
     y = _TRAYS_Y + random.uniform(-_JITTER, _JITTER, count)

@@ -1,6 +1,6 @@
-"""The simulation's state as ROS messages.
+"""Conversion of the simulation's state to ROS messages.
 
-It knows the frames and joint names that the contract gives, and neither topics nor rates.
+Frames and joint names come from the contract; topics and rates are the node's.
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,24 @@ from apt_policy.core.kinematics import required_chain
 from apt_policy.core.placement import Chain
 from apt_policy.ros import encode
 from apt_policy.ros.stamps import to_time
-from apt_sim.world.cameras import Shot, intrinsics, parent_from_camera
+from apt_sim.world.cameras import CameraImage, intrinsics, parent_from_camera
 from apt_sim.world.commands import motor_from_finger
-from apt_sim.world.physics import JointReadings, Simulation
-from apt_sim.world.things import OBJECT_COLOURS, OBJECT_SIDE, TRAY_COLOURS, TRAY_SIZE, Colour, Shape, thing
+from apt_sim.world.motors import JointReadings
+from apt_sim.world.objects import OBJECT_COLOURS, OBJECT_SIDE, TRAY_COLOURS, TRAY_SIZE, Colour, Shape, object_spec
+from apt_sim.world.physics import Simulation
 
 GRIPPER_JOINTS = ('gripper', 'left_finger', 'right_finger')
 OBJECTS, TRAYS = 'object', 'tray'
-"""Namespaces of the markers of :func:`objects`."""
+"""Marker namespaces of :func:`objects`."""
 
 
 def clock(stamp_ns: int) -> Clock:
-    """What time it is in the simulation."""
+    """Return the clock message of a simulated time."""
     return Clock(clock=to_time(stamp_ns))
 
 
 def joint_states(stamp_ns: int, arm: Arm, readings: JointReadings) -> JointState:
-    """All joints of one arm, as the Interbotix driver orders them."""
+    """Return all joints of one arm in the order of the Interbotix driver."""
     gripper = arm.gripper_command
     motor = motor_from_finger(readings.finger, gripper)
     motor_velocity = motor_from_finger(readings.finger + readings.finger_velocity, gripper) - motor
@@ -49,20 +50,23 @@ def joint_states(stamp_ns: int, arm: Arm, readings: JointReadings) -> JointState
     return message
 
 
-def image(contract: RobotContract, camera: str, shot: Shot) -> Image:
-    """What a camera took."""
-    return encode.image(shot.stamp_ns, contract.cameras[camera].frame, shot.rgb)
+def image(contract: RobotContract, camera: str, camera_image: CameraImage) -> Image:
+    """Return the image message of a rendered image."""
+    return encode.image(camera_image.stamp_ns, contract.cameras[camera].frame, camera_image.rgb)
 
 
 def camera_info(simulation: Simulation, camera: str, stamp_ns: int) -> CameraInfo:
-    """The calibration of a camera."""
+    """Return the calibration of a camera."""
     settings, frame = simulation.settings, simulation.contract.cameras[camera].frame
     return encode.camera_info(stamp_ns, frame, intrinsics(simulation, camera),
                               settings.image_width, settings.image_height)
 
 
 def static_frames(stamp_ns: int, simulation: Simulation) -> TFMessage:
-    """What does not move in an episode: bases and fixed cameras in the world, tool and wrist cameras on the hands."""
+    """Return the transforms that are constant in an episode.
+
+    These are arm bases and fixed cameras in the world, and tool frames and wrist cameras on the hands.
+    """
     contract, edges = simulation.contract, []
     hands = {name: link_frame(arm, simulation.links[name][-1]) for name, arm in contract.arms.items()}
     for name, arm in contract.arms.items():
@@ -76,32 +80,36 @@ def static_frames(stamp_ns: int, simulation: Simulation) -> TFMessage:
 
 
 def objects(simulation: Simulation) -> MarkerArray:
-    """Where objects and trays truly are: one marker each, its name as text, for demonstrators and RViz."""
-    return MarkerArray(markers=[*(_object(simulation, place) for place in range(len(simulation.cast.objects))),
-                                *(_tray(simulation, place) for place in range(len(simulation.cast.trays)))])
+    """Return the true poses of objects and trays, one marker each with the name as its text.
+
+    The scripted expert and RViz use them.
+    """
+    scene = simulation.scene_objects
+    return MarkerArray(markers=[*(_object(simulation, slot) for slot in range(len(scene.objects))),
+                                *(_tray(simulation, slot) for slot in range(len(scene.trays)))])
 
 
-def _object(simulation: Simulation, place: int) -> Marker:
-    name = simulation.cast.objects[place]
-    shape = thing(name).shape
-    marker = _marker(simulation, OBJECTS, place, name, simulation.world_from_object(name))
+def _object(simulation: Simulation, slot: int) -> Marker:
+    name = simulation.scene_objects.objects[slot]
+    shape = object_spec(name).shape
+    marker = _marker(simulation, OBJECTS, slot, name, simulation.world_from_object(name))
     marker.type = Marker.CYLINDER if shape is Shape.CUP else Marker.CUBE
     marker.scale.x, marker.scale.y, marker.scale.z = shape.length, OBJECT_SIDE, OBJECT_SIDE
-    marker.color = _colour(OBJECT_COLOURS[thing(name).colour])
+    marker.color = _colour(OBJECT_COLOURS[object_spec(name).colour])
     return marker
 
 
-def _tray(simulation: Simulation, place: int) -> Marker:
-    colour = simulation.cast.trays[place]
-    marker = _marker(simulation, TRAYS, place, colour, simulation.world_from_tray(colour))
+def _tray(simulation: Simulation, slot: int) -> Marker:
+    colour = simulation.scene_objects.trays[slot]
+    marker = _marker(simulation, TRAYS, slot, colour, simulation.world_from_tray(colour))
     marker.scale.x, marker.scale.y, marker.scale.z = TRAY_SIZE
     marker.color = _colour(TRAY_COLOURS[colour])
     return marker
 
 
-def _marker(simulation: Simulation, namespace: str, place: int, name: str, pose: NDArray[np.float64]) -> Marker:
+def _marker(simulation: Simulation, namespace: str, slot: int, name: str, pose: NDArray[np.float64]) -> Marker:
     marker = Marker(header=encode.header(simulation.time_ns, simulation.contract.world_frame), ns=namespace,
-                    id=place, type=Marker.CUBE, text=name)
+                    id=slot, type=Marker.CUBE, text=name)
     marker.pose = encode.pose(pose)
     return marker
 
@@ -112,35 +120,41 @@ def _colour(rgb: Colour) -> ColorRGBA:
 
 
 def link_frame(arm: Arm, link: str) -> str:
-    """The frame of a link, named beside the arm's base frame."""
+    """Return the frame of a link, with the prefix of the arm's base frame."""
     folder, slash, _ = arm.base_frame.rpartition('/')
     return f'{folder}{slash}{link}'
 
 
-class MovingFrames:
-    """The chain of links of every arm, from joint positions.
+class LinkTransforms:
+    """Link transforms of every arm, from joint positions.
 
-    The messages are made once and filled anew at every tick: this is the busiest road out.
+    The messages are created once and updated at every tick, because TF is the largest share of the node's messages.
     """
 
     def __init__(self, simulation: Simulation) -> None:
-        self._chains = {name: _MovingChain(name, arm, simulation.links[name])
+        """Create the messages for the links of ``simulation``."""
+        self._chains = {name: _ChainTransforms(name, arm, simulation.links[name])
                         for name, arm in simulation.contract.arms.items()}
 
-    def message(self, stamp_ns: int, joints: dict[str, NDArray[np.float64]]) -> TFMessage:
-        """All chains at one instant; ``joints`` holds (J,) positions by arm [rad]."""
+    def to_message(self, stamp_ns: int, joints: dict[str, NDArray[np.float64]]) -> TFMessage:
+        """Return the transforms of all links.
+
+        Args:
+            stamp_ns: time of the joint positions [ns].
+            joints: joint positions (J,) by arm [rad].
+        """
         stamp = to_time(stamp_ns)
         return TFMessage(transforms=[edge for name, chain in self._chains.items()
-                                     for edge in chain.edges(stamp, joints[name])])
+                                     for edge in chain.transforms(stamp, joints[name])])
 
 
-class _MovingChain:
-    """The transforms of one arm, each from a link to the next."""
+class _ChainTransforms:
+    """Transforms of one arm, each from a link to the next."""
 
     def __init__(self, name: str, arm: Arm, links: Sequence[str]) -> None:
         chain = _chain(name, arm)
         frames = [arm.base_frame, *(link_frame(arm, link) for link in links)]
-        # A joint's quaternion is linear in sine and cosine of half its angle, whatever its place at zero.
+        # A joint's quaternion is linear in the sine and cosine of half its angle, for any rotation at angle zero.
         at_zero = [normalised(joint.place.quaternion_xyzw) for joint in chain.links]
         self._of_cosine = np.array(at_zero)
         self._of_sine = np.array([multiply(turn, (x, y, z, 0.0))
@@ -148,8 +162,8 @@ class _MovingChain:
         self._edges = [encode.transform(0, parent, child, joint.place.matrix)
                        for parent, child, joint in zip(frames, frames[1:], chain.links, strict=False)]
 
-    def edges(self, stamp: Time, joints: NDArray[np.float64]) -> list[TransformStamped]:
-        """Turned to ``joints`` (J,) [rad]; the next call changes them."""
+    def transforms(self, stamp: Time, joints: NDArray[np.float64]) -> list[TransformStamped]:
+        """Return the transforms at ``joints`` (J,) [rad]; the next call changes the same messages."""
         half = joints[:, None] / 2
         turns = (np.sin(half) * self._of_sine + np.cos(half) * self._of_cosine).tolist()
         for edge, (x, y, z, w) in zip(self._edges, turns, strict=True):
@@ -160,4 +174,4 @@ class _MovingChain:
 
 
 def _chain(name: str, arm: Arm) -> Chain:
-    return required_chain(name, arm, 'no transforms can be made of its joints')
+    return required_chain(name, arm, 'link transforms need it')

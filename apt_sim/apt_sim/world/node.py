@@ -1,28 +1,32 @@
-"""The program ``simulator``: starts the node, ends it cleanly, says plainly why it cannot start."""
+"""Program ``simulator``: run the node ``aloha_sim`` until it is stopped."""
 
 import os
 import sys
 
+from apt_policy.console import explain_missing
 from apt_policy.core.stop import stop_requests
-from apt_policy.ros.missing import explain_missing
-from apt_sim.world.assets import AssetsMissing
-from apt_sim.world.graphics import GraphicsError
 
 
 def main() -> int:
-    """Run until SIGINT or SIGTERM; the exit status is 1 if the simulator could not start."""
-    # MuJoCo would look for OpenGL when imported, and fail in a way that explains nothing where there is
-    # none; the cameras open their own context.
+    """Run until SIGINT or SIGTERM.
+
+    Returns:
+        0 when stopped, 1 if the simulator cannot start.
+    """
+    # Otherwise MuJoCo looks for OpenGL when it is imported, and its error names no fix where there is none; the cameras
+    # open their own context.
     os.environ['MUJOCO_GL'] = 'disabled'
     with stop_requests() as stop, explain_missing('aloha_sim'):
         import rclpy
         from rclpy.signals import SignalHandlerOptions
 
-        from apt_sim.world.simulator import Simulator
+        from apt_sim.world.graphics import GraphicsError
+        from apt_sim.world.robot_assets import MissingAssetsError
+        from apt_sim.world.simulator import SimulatorNode
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         try:
-            node = Simulator()
-        except (ValueError, AssetsMissing) as error:
+            node = SimulatorNode()
+        except (ValueError, MissingAssetsError) as error:
             return _cannot_start(error)
         try:
             node.run(stop)

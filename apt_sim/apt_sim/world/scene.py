@@ -1,8 +1,7 @@
-"""The simulated scene as one MuJoCo model: two ViperX arms, a table, places for objects and trays, cameras.
+"""MuJoCo model of the simulated scene: two ViperX arms, a table, slots for objects and trays, cameras.
 
-Meshes and table come from gym-aloha's description; where the arms, their joints and the fixed cameras
-stand comes from the contract, so the two cannot disagree. Nothing moves here, and which objects lie in
-the places is an episode's matter.
+Meshes and table come from gym-aloha's description; the poses of arms, joints and fixed cameras come from the contract,
+so that the two cannot disagree. The objects in the slots are selected at the start of an episode.
 """
 
 from collections.abc import Mapping
@@ -14,147 +13,154 @@ from numpy.typing import NDArray
 
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.geometry import rotation_to_wxyz
-from apt_sim.world import assets, props
-from apt_sim.world.arms import SceneError, hand, place_arms
-from apt_sim.world.meshes import coarsen
-from apt_sim.world.things import ALL_OBJECTS, CUBES, TRAY_COLOURS, thing
+from apt_sim.world import object_assets, robot_assets
+from apt_sim.world.arms import SceneError, hand_body, place_arms
+from apt_sim.world.objects import ALL_OBJECTS, CUBES, TRAY_COLOURS, object_spec
 
-PICTURES = 'aloha_sim 2'
-"""Changes when the same scene would be drawn otherwise."""
+RENDERING_VERSION = 'aloha_sim 2'
+"""Version of the rendering; it changes when the same scene would give other images."""
 CAMERA_PREFIX = 'camera/'
 TABLE = 'table'
 FLOOR = 'floor'
-# MuJoCo draws groups 0 to 2 unless told otherwise.
-UNSEEN_GROUP = 3
+# MuJoCo draws groups 0 to 2 by default.
+HIDDEN_GROUP = 3
 # MuJoCo's cameras look along -z with y up; optical frames along z with y down.
 CAMERA_FROM_OPTICAL = np.diag([1.0, -1.0, -1.0])
-# Where the wrist cameras sit on the hand: above it and turned down, so that the fingertips are in the
-# middle of the picture and the finger rail stays at its lower edge.
+# Pose of the wrist cameras on the hand: above it and tilted down, so that the fingertips are in the middle of the image
+# and the finger rail stays at its lower edge. Position [m], tilt [rad].
 WRIST_CAMERA_POSITION = (0.04, 0.0, 0.10)
 WRIST_CAMERA_TILT = np.deg2rad(42.0)
 
+# RGBA colours before domain randomisation.
 _TABLE_COLOUR = (0.80, 0.68, 0.52, 1.0)
 _FLOOR_COLOUR = (0.47, 0.50, 0.53, 1.0)
 _ARM_COLOUR = (0.27, 0.28, 0.30, 1.0)
 _FINGER_COLOUR = (0.42, 0.43, 0.46, 1.0)
-_DRAWN_PREFIX = 'drawn/'
-_SMALL_PICTURE = 160
+_COARSE_PREFIX = 'drawn/'
+# Longest side of an image that is rendered with coarse meshes [px].
+_SMALL_IMAGE = 160
+# Height of the floor below the table's top [m].
 _FLOOR_Z = -0.72
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variation:
-    """How much the looks differ from episode to episode; each figure is the largest deviation."""
+class RandomizationConfig:
+    """Ranges of the domain randomisation; each value is the largest deviation, sampled per episode."""
 
     tint: float = 0.0
-    """Of every colour channel of things and table, as a share."""
+    """Relative deviation of each colour channel of objects, trays and table."""
     brightness: float = 0.0
-    """Of each light, as a share."""
+    """Relative deviation of each light's intensity."""
     light_shift: float = 0.0
-    """[m] along each axis."""
+    """Displacement of each light along each axis [m]."""
     camera_shift: float = 0.0
-    """[m] along each axis of what the camera is mounted on."""
+    """Displacement of each camera along each axis of its mount [m]."""
     camera_turn: float = 0.0
-    """[rad] about each axis of the camera."""
+    """Rotation of each camera about each of its axes [rad]."""
     fovy_deg: float = 0.0
+    """Deviation of each camera's vertical field of view [deg]."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detail:
-    """How finely things are drawn."""
+class RenderQuality:
+    """Level of detail of the rendered geometry."""
 
     cell: float
-    """Size of what is left out of the drawn arms [m]."""
+    """Size of the details left out of the arms' meshes [m]."""
     squares: int
-    """Along each side of a flat face; light is computed at their corners."""
+    """Subdivisions of each side of a flat face; light is computed at their corners."""
     slices: int
-    """Of what is round."""
+    """Subdivisions of round shapes around their axis."""
     stacks: int
-    """Likewise, along its axis."""
+    """Subdivisions of round shapes along their axis."""
 
 
-_COARSE = Detail(cell=0.01, squares=1, slices=12, stacks=2)
-_FINE = Detail(cell=0.005, squares=4, slices=28, stacks=16)
+_COARSE = RenderQuality(cell=0.01, squares=1, slices=12, stacks=2)
+_FINE = RenderQuality(cell=0.005, squares=4, slices=28, stacks=16)
 
 
-LIGHTS = Variation(tint=0.12, brightness=0.25, light_shift=0.3)
-"""Colours and lights differ in every episode; cameras stay where the contract has them."""
+LIGHT_RANDOMIZATION = RandomizationConfig(tint=0.12, brightness=0.25, light_shift=0.3)
+"""Randomised colours and lights; cameras stay at the poses of the contract."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneSettings:
-    """What the contract leaves open."""
+class SceneConfig:
+    """Configuration of the scene beyond the robot contract."""
 
     objects: tuple[str, ...] = CUBES
     """Names of the objects that an episode may have, such as ``red cube``."""
     objects_on_table: int = 0
-    """How many of them lie on the table, drawn from the episode's seed; 0: all of them."""
+    """Number of objects on the table, sampled from the episode's seed; 0 puts all of them there."""
     trays: tuple[str, ...] = ('white', 'black')
     """Colours of the trays that an episode may have."""
     trays_on_table: int = 0
-    """Likewise; the table has room for two."""
-    variation: Variation = Variation()
+    """Number of trays on the table, sampled from the episode's seed; 0 puts all there. There is room for two."""
+    variation: RandomizationConfig = RandomizationConfig()
+    """Domain randomisation of each episode."""
     timestep_s: float = 0.002
+    """Duration of one physics step [s]."""
     fovy_deg: float = 58.0
-    """Vertical field of view of cameras that ``fovys_deg`` does not name."""
+    """Vertical field of view of cameras that ``fovys_deg`` does not name [deg]."""
     fovys_deg: Mapping[str, float] = field(default_factory=dict)
+    """Vertical field of view by camera [deg]."""
     image_width: int = 320
+    """Width of the images [px]."""
     image_height: int = 240
+    """Height of the images [px]."""
 
     def __post_init__(self) -> None:
         for what, names, known, count in (
                 ('objects', self.objects, ALL_OBJECTS, self.objects_on_table),
                 ('trays', self.trays, TRAY_COLOURS, self.trays_on_table)):
             if unknown := set(names) - set(known):
-                raise SceneError(f'{what}: there is no {", ".join(sorted(unknown))}; there are {", ".join(known)}')
+                raise SceneError(f'{what}: unknown {", ".join(sorted(unknown))}; expected some of {", ".join(known)}')
             if len(set(names)) != len(names):
-                raise SceneError(f'{what} has a name twice: {", ".join(names)}')
+                raise SceneError(f'{what} has duplicate names: {", ".join(names)}')
             if not 0 <= count <= len(names):
-                raise SceneError(f'{what}_on_table is {count}; {what} names {len(names)} to choose from')
+                raise SceneError(f'{what}_on_table is {count}; expected 0 to {len(names)}, the number of {what}')
         if min(self.image_width, self.image_height) < 1:
-            raise SceneError(f'images of {self.image_width} x {self.image_height} px; '
-                             'both sides need at least 1')
+            raise SceneError(f'image size is {self.image_width} x {self.image_height} px; expected at least 1 x 1')
 
     @property
-    def detail(self) -> Detail:
-        """How finely things are drawn: what a picture cannot show costs time all the same."""
-        return _COARSE if max(self.image_width, self.image_height) <= _SMALL_PICTURE else _FINE
+    def render_quality(self) -> RenderQuality:
+        """Level of detail for the image size: details below a pixel cost time and are not visible."""
+        return _COARSE if max(self.image_width, self.image_height) <= _SMALL_IMAGE else _FINE
 
     @property
-    def object_places(self) -> int:
-        """Objects on the table in every episode."""
+    def object_slots(self) -> int:
+        """Number of objects on the table in every episode."""
         return self.objects_on_table or len(self.objects)
 
     @property
-    def tray_places(self) -> int:
-        """Trays on the table in every episode."""
+    def tray_slots(self) -> int:
+        """Number of trays on the table in every episode."""
         return self.trays_on_table or len(self.trays)
 
 
-def build_model(contract: RobotContract, settings: SceneSettings) -> mujoco.MjModel:
+def build_model(contract: RobotContract, settings: SceneConfig) -> mujoco.MjModel:
     """Compile the scene.
 
     Raises:
-        SceneError: the contract describes a robot that is not this one.
-        AssetsMissing: no robot description installed.
+        SceneError: the contract describes another robot.
+        MissingAssetsError: the robot description is not installed.
     """
-    spec = _bare_robot()
+    spec = _load_robot()
     spec.option.timestep = settings.timestep_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    # Most contacts are those of things that lie still, and cost a third of every step.
+    # Most contacts are those of objects at rest, and would cost a third of every step.
     spec.option.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
-    _set_looks(spec, settings)
-    _draw_coarsely(spec, settings.detail.cell)
+    _set_appearance(spec, settings)
+    _add_coarse_meshes(spec, settings.render_quality.cell)
     place_arms(spec, contract)
     _add_surroundings(spec)
-    props.add_objects(spec, settings.object_places, [thing(name).shape for name in settings.objects])
-    props.add_trays(spec, settings.tray_places)
+    object_assets.add_objects(spec, settings.object_slots, [object_spec(name).shape for name in settings.objects])
+    object_assets.add_trays(spec, settings.tray_slots)
     _add_cameras(spec, contract, settings)
     return spec.compile()
 
 
 def hand_from_wrist_camera() -> NDArray[np.float64]:
-    """(4, 4) pose of a wrist camera's optical frame on the hand."""
+    """Return the (4, 4) pose of a wrist camera's optical frame on the hand."""
     pose = np.eye(4)
     sine, cosine = np.sin(WRIST_CAMERA_TILT), np.cos(WRIST_CAMERA_TILT)
     pose[:3, :3] = np.column_stack([(0.0, -1.0, 0.0), (-sine, 0.0, -cosine), (cosine, 0.0, -sine)])
@@ -162,44 +168,44 @@ def hand_from_wrist_camera() -> NDArray[np.float64]:
     return pose
 
 
-def _bare_robot() -> mujoco.MjSpec:
-    spec = mujoco.MjSpec.from_file(str(assets.bimanual_viperx()))
+def _load_robot() -> mujoco.MjSpec:
+    spec = mujoco.MjSpec.from_file(str(robot_assets.bimanual_viperx()))
     spec.delete(spec.body('box'))
     for superfluous in (*spec.keys, *spec.cameras):
         spec.delete(superfluous)
-    # The asset counts only two groups, which would leave objects without inertia.
+    # The asset restricts inertia to two groups, which would leave objects without inertia.
     spec.compiler.inertiagrouprange = [0, 5]
     return spec
 
 
-def _draw_coarsely(spec: mujoco.MjSpec, cell: float) -> None:
-    """Draw the arms with fewer triangles; what collides stays as it was, unseen."""
+def _add_coarse_meshes(spec: mujoco.MjSpec, cell: float) -> None:
+    """Add coarser meshes of the arms for drawing; the original meshes stay for collisions, hidden."""
     compiled = spec.compile()
     for mesh in list(spec.meshes):
         if mesh.name == 'tabletop':
             continue
         fine = compiled.mesh(mesh.name).id
         start, first = compiled.mesh_vertadr[fine], compiled.mesh_faceadr[fine]
-        vertices, triangles = coarsen(
+        vertices, triangles = robot_assets.coarsen(
             compiled.mesh_vert[start:start + compiled.mesh_vertnum[fine]],
             compiled.mesh_face[first:first + compiled.mesh_facenum[fine]], cell)
-        spec.add_mesh(name=_DRAWN_PREFIX + mesh.name, uservert=vertices.ravel(), userface=triangles.ravel(),
+        spec.add_mesh(name=_COARSE_PREFIX + mesh.name, uservert=vertices.ravel(), userface=triangles.ravel(),
                       inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
     for geom in list(spec.geoms):
         if geom.name.startswith('vx300s'):
             # The compiled pose is that of the mesh's inertial frame, and so are the compiled vertices.
             placed = compiled.geom(geom.name)
-            geom.parent.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=_DRAWN_PREFIX + geom.meshname,
+            geom.parent.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=_COARSE_PREFIX + geom.meshname,
                                  pos=placed.pos, quat=placed.quat, rgba=geom.rgba, contype=0, conaffinity=0)
-            geom.group = UNSEEN_GROUP
+            geom.group = HIDDEN_GROUP
 
 
-def _set_looks(spec: mujoco.MjSpec, settings: SceneSettings) -> None:
+def _set_appearance(spec: mujoco.MjSpec, settings: SceneConfig) -> None:
     spec.visual.quality.offsamples = 0
     spec.visual.quality.shadowsize = 0
-    spec.visual.quality.numquads = settings.detail.squares
-    spec.visual.quality.numslices = settings.detail.slices
-    spec.visual.quality.numstacks = settings.detail.stacks
+    spec.visual.quality.numquads = settings.render_quality.squares
+    spec.visual.quality.numslices = settings.render_quality.slices
+    spec.visual.quality.numstacks = settings.render_quality.stacks
     spec.visual.global_.offwidth = settings.image_width
     spec.visual.global_.offheight = settings.image_height
     spec.visual.map.znear = 0.005
@@ -229,15 +235,15 @@ def _add_surroundings(spec: mujoco.MjSpec) -> None:
                      rgb1=[0.86, 0.90, 0.95], rgb2=[0.60, 0.66, 0.73], width=64, height=64 * 6)
 
 
-def _add_cameras(spec: mujoco.MjSpec, contract: RobotContract, settings: SceneSettings) -> None:
+def _add_cameras(spec: mujoco.MjSpec, contract: RobotContract, settings: SceneConfig) -> None:
     if unknown := set(settings.fovys_deg) - set(contract.cameras):
-        raise SceneError(f'fovys_deg names {", ".join(sorted(unknown))}; '
-                         f'the contract has the cameras {", ".join(contract.cameras)}')
+        raise SceneError(f'fovys_deg has unknown cameras {", ".join(sorted(unknown))}; '
+                         f'expected those of the contract: {", ".join(contract.cameras)}')
     for name, camera in contract.cameras.items():
         if camera.world_from_camera is not None:
             parent, pose = spec.worldbody, camera.world_from_camera.matrix
         else:
-            parent = hand(spec, contract, str(camera.tf_anchor))
+            parent = hand_body(spec, contract, str(camera.tf_anchor))
             pose = hand_from_wrist_camera()
         parent.add_camera(name=CAMERA_PREFIX + name, pos=pose[:3, 3],
                           quat=rotation_to_wxyz(pose[:3, :3] @ CAMERA_FROM_OPTICAL),

@@ -1,4 +1,4 @@
-"""Bags of generated episodes: what the converter makes of one is the episode that was generated."""
+"""Bags of collected episodes: a converted bag equals the episode file."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from apt_policy.core.stream_spec import Need
 from apt_recorder.streams import recorded_streams
 from apt_sim.collect import main as sim_data
 from apt_sim.collect.bags import CONTRACT
-from apt_sim.collect.dataset import bag_folder, episode_file, is_whole, missing, sweep
+from apt_sim.collect.dataset import bag_folder, episode_file, is_complete_bag, missing_episodes, remove_partial_files
 from apt_training.convert import main as convert
 from apt_training.convert.rosbag.bag_reader import BagReader, bag_files
 from apt_training.convert.source import ConvertError
@@ -27,15 +27,15 @@ from apt_training.episodes.read import Episode
 
 SMALL = Path(__file__).parents[3] / 'apt_bringup' / 'config' / 'aloha_small.yaml'
 DEADLINE_S = 120.0
-# TF is made of the joints, which MuJoCo integrates after it has placed the links: one physics step of 2 ms apart.
+# TF is computed from the joints, which MuJoCo integrates after placing the links: one physics step of 2 ms apart.
 STEP_M, STEP_RAD = 0.001, 0.006
-# Two qualities of JPEG of the same picture [grey levels].
+# Difference between two JPEG qualities of the same image [grey levels].
 GREY = 4.0
 
 
 def words(folder, episodes, *more):
-    return ['--contract', str(SMALL), '--skills', 'pick', '--disturb', '0.01', '--episodes', str(episodes),
-            '--jobs', '1', '--out', str(folder), *more]
+    return ['--contract', str(SMALL), '--skills', 'pick', '--action-noise', '0.01', '--episodes', str(episodes),
+            '--workers', '1', '--out', str(folder), *more]
 
 
 def digests(folder, pattern):
@@ -45,7 +45,7 @@ def digests(folder, pattern):
 
 @pytest.fixture(scope='module')
 def bagged(tmp_path_factory):
-    """Two episodes, the first as a bag too."""
+    """Collect two episodes, the first as a bag too."""
     folder = tmp_path_factory.mktemp('bagged')
     assert sim_data.main(words(folder, 2, '--bags', '1')) == 0
     return folder
@@ -53,21 +53,21 @@ def bagged(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def converted(bagged, tmp_path_factory):
-    """The episode that the converter makes of the bag."""
+    """Convert the bag to an episode."""
     folder, bag = tmp_path_factory.mktemp('converted'), bag_folder(bagged, 0)
-    assert convert.main([str(bag), '--contract', str(bag / CONTRACT), '--out', str(folder), '--jobs', '1',
+    assert convert.main([str(bag), '--contract', str(bag / CONTRACT), '--out', str(folder), '--workers', '1',
                          '--no-sheet']) == 0
     (file,) = folder.glob('*.h5')
     return file
 
 
 def test_an_episode_file_has_the_same_bytes_without_a_bag_and_a_bag_the_same_in_every_run(bagged, tmp_path):
-    """There the bag comes later, from a process that has simulated other things before."""
+    """The second bag is written later, by a process that has simulated other episodes before."""
     assert sim_data.main(words(tmp_path, 2)) == 0
     assert not (tmp_path / 'bags').exists()
     assert digests(tmp_path, '*.h5') == digests(bagged, '*.h5')
     written = {file: file.stat().st_mtime_ns for file in tmp_path.glob('*.h5')}
-    assert missing(tmp_path, 2, bags=2) == [0, 1]
+    assert missing_episodes(tmp_path, 2, bags=2) == [0, 1]
     assert sim_data.main(words(tmp_path, 2, '--bags', '2')) == 0
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob('*.h5')} == written, 'what is there stays'
     again, first = digests(tmp_path, 'bags/*/*'), digests(bagged, 'bags/*/*')
@@ -84,7 +84,7 @@ def test_a_bag_has_what_a_recorder_would_have_heard(bagged, small):
         prompts = {bag.decode(topic, raw).data for topic, _, raw in
                    bag.messages({f'/{small.prompt_topic}', '/apt/active_prompt'})}
     assert marks == ['begin', 'end'] and len(prompts) == 1
-    # Another reader than ours, which takes the metadata at its word.
+    # An independent reader that relies on the metadata.
     with Reader(bag_folder(bagged, 0)) as reader:
         assert reader.message_count == sum(1 for _ in reader.messages())
         offered = {one.topic: one.ext.offered_qos_profiles[0] for one in reader.connections}
@@ -107,7 +107,7 @@ def test_the_converter_makes_the_same_episode_of_the_bag(bagged, converted, smal
         assert_near(heard.world_from_ee, made.world_from_ee)
 
 
-def test_the_converter_sees_the_same_pictures_from_the_same_places(bagged, converted, small):
+def test_the_converter_has_the_same_images_and_camera_poses(bagged, converted, small):
     with Episode(episode_file(bagged, 0)) as made, Episode(converted) as heard:
         for name in small.cameras:
             for index in range(len(made.timestamps)):
@@ -132,16 +132,16 @@ def test_half_a_bag_is_made_again(bagged, tmp_path):
     left = bag.with_name(f'.episode_000000.t7.p{2**22 + 1}.partial')
     left.mkdir()
     (left / 'x').touch()
-    assert not is_whole(bag) and missing(tmp_path, 2, bags=1) == [0]
+    assert not is_complete_bag(bag) and missing_episodes(tmp_path, 2, bags=1) == [0]
     assert sim_data.main(words(tmp_path, 2, '--bags', '1')) == 0
     assert digests(tmp_path, '**/*.*') == before and not left.exists()
 
 
 def test_a_process_killed_in_the_midst_of_a_bag_leaves_none(bagged, tmp_path):
     shutil.copy(episode_file(bagged, 0), tmp_path)
-    command = [sys.executable, '-c', 'import sys; from test_generate import settings; from pathlib import Path; '
-               'from apt_sim.collect.generate import Generator; '
-               'Generator(settings(disturbance=0.01), Path(sys.argv[1]), bags=1)(0)', str(tmp_path)]
+    command = [sys.executable, '-c', 'import sys; from test_collector import settings; from pathlib import Path; '
+               'from apt_sim.collect.collector import EpisodeCollector; '
+               'EpisodeCollector(settings(action_noise=0.01), Path(sys.argv[1]), bags=1)(0)', str(tmp_path)]
     process = subprocess.Popen(command, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
         [str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')])})
     deadline = time.monotonic() + DEADLINE_S
@@ -150,10 +150,10 @@ def test_a_process_killed_in_the_midst_of_a_bag_leaves_none(bagged, tmp_path):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     assert process.wait(DEADLINE_S) == -signal.SIGKILL
-    assert partial.exists() and missing(tmp_path, 1, bags=1) == [0]
+    assert partial.exists() and missing_episodes(tmp_path, 1, bags=1) == [0]
     with pytest.raises(ConvertError, match='is no bag'):
         bag_files(tmp_path / 'bags')
-    sweep(tmp_path, process.pid)
+    remove_partial_files(tmp_path, process.pid)
     assert not list((tmp_path / 'bags').iterdir())
 
 
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_no_half_of_a_bag(tmp_path):
     done = subprocess.run([sys.executable, '-c', limit, *words(tmp_path, 1, '--bags', '1')], capture_output=True,
                           text=True, timeout=DEADLINE_S)
     said = ' '.join(done.stderr.split())
-    assert done.returncode == 1 and 'File too large; nothing of it is kept' in said, said
+    assert done.returncode == 1 and 'File too large; the incomplete bag is removed' in said, said
     assert episode_file(tmp_path, 0).exists() and not list((tmp_path / 'bags').iterdir())
 
 
@@ -176,6 +176,6 @@ def test_more_bags_than_episodes_are_refused(tmp_path, capfd):
 
 
 def assert_near(poses, others):
-    """Where it was one physics step before or after."""
+    """Check that two poses differ by at most one physics step."""
     assert np.linalg.norm(poses[..., :3, 3] - others[..., :3, 3], axis=-1).max() < STEP_M
     assert np.max(angle_between(poses[..., :3, :3], others[..., :3, :3])) < STEP_RAD

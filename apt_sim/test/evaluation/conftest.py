@@ -1,4 +1,4 @@
-"""The table of the trials, and a planner that knows the truth."""
+"""Scene of the rollouts, and a planner with ground truth."""
 
 import sys
 from pathlib import Path
@@ -8,31 +8,31 @@ import pytest
 
 from apt_policy.core.geometry import make_pose
 from apt_policy.core.sample import ArmState, Chunk
-from apt_sim.evaluation.trial import Trial
-from apt_sim.tasks.demonstrator import Demonstrator
+from apt_sim.evaluation.rollout import Rollout
 from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
-from apt_sim.tasks.task import Situation
+from apt_sim.tasks.scripted_expert import ScriptedExpert
+from apt_sim.tasks.task import GroundTruth
 
 _REACH = 0.04
-# Processes that are started anew import what they work at by name.
+# Spawned worker processes import the planner factory by name.
 sys.path.append(str(Path(__file__).parent))
 
 
 class Oracle:
-    """Plans what the demonstrator would do from here, in a world where what is gripped comes along."""
+    """Planner that predicts the scripted expert in a world where grasped objects move with the hand."""
 
     def __init__(self, contract):
         self._contract = contract
         self.see = None
         """Tells the true situation."""
-        self.trial: Trial
+        self.rollout: Rollout
         self._course = []
 
     def warm_up(self):
         self._course = []
 
-    def plan(self, observation, *, epoch, committed):
-        task = next(part.task for part in self.trial.parts if part.instruction == observation.prompt)
+    def plan(self, observation, *, epoch, prefix):
+        task = next(part.task for part in self.rollout.instructed_tasks if part.instruction == observation.prompt)
         if not self._course or self._course[0] != epoch:
             self._course = [epoch, observation.stamp_ns, self._imagine(task, self.see())]
         _, begun_ns, targets = self._course
@@ -47,9 +47,9 @@ class Oracle:
         pass
 
     def _imagine(self, task, now):
-        demonstrator, targets = Demonstrator(self._contract, task, now, random=np.random.default_rng(0)), []
-        while not demonstrator.done:
-            targets.append(demonstrator.step(now))
+        expert, targets = ScriptedExpert(self._contract, task, now, random=np.random.default_rng(0)), []
+        while not expert.done:
+            targets.append(expert.step(now))
             now = self._after(now, targets[-1])
         return targets
 
@@ -62,7 +62,7 @@ class Oracle:
             for name, pose in objects.items():
                 if state.gripper < 0.5 and np.linalg.norm(pose[:3, 3] - tool[:3]) < _REACH:
                     objects[name] = make_pose(pose[:3, :3], tool[:3])
-        return Situation(stamp_ns=target.due_ns, arms=arms, objects=objects, trays=now.trays)
+        return GroundTruth(stamp_ns=target.due_ns, arms=arms, objects=objects, trays=now.trays)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is tested was never taught."""
+"""Test splits hold out objects, trays and wordings of training."""
 
 import itertools
 
@@ -7,19 +7,19 @@ import pytest
 from apt_sim.evaluation.splits import (
     HELD_OUT_OBJECTS,
     HELD_OUT_TRAYS,
-    TAUGHT_OBJECTS,
-    TESTS,
-    Split,
+    TEST_SPLITS,
+    TRAIN_OBJECTS,
+    InstructionSplit,
     SplitError,
-    allows,
-    skills_named,
-    skills_of,
-    split_named,
-    wordings,
+    first_skills,
+    is_in_split,
+    parse_skills,
+    parse_split,
+    split_wordings,
 )
 from apt_sim.tasks import language
 from apt_sim.tasks.task import Side, Skill, Task
-from apt_sim.world.things import ALL_OBJECTS, TRAY_COLOURS, thing
+from apt_sim.world.objects import ALL_OBJECTS, TRAY_COLOURS, object_spec
 
 
 def every_task():
@@ -31,31 +31,33 @@ def every_task():
 
 
 def sentences(split):
-    return {language.phrase(task, number) for task in every_task() if allows(split, task)
-            for number in wordings(split, task)}
+    return {language.format_instruction(task, number) for task in every_task() if is_in_split(split, task)
+            for number in split_wordings(split, task)}
 
 
-TAUGHT = sentences(Split.TRAIN)
+TAUGHT = sentences(InstructionSplit.TRAIN)
 
 
 def test_the_seen_split_asks_for_nothing_new():
-    assert sentences(Split.SEEN) == TAUGHT
-    assert sentences(Split.COMPOSED) == TAUGHT
+    assert sentences(InstructionSplit.SEEN) == TAUGHT
+    assert sentences(InstructionSplit.COMPOSED) == TAUGHT
 
 
-@pytest.mark.parametrize('split', [Split.UNSEEN_OBJECT, Split.UNSEEN_CONTAINER, Split.UNSEEN_WORDING])
-def test_no_instruction_of_an_unseen_split_is_taught(split):
+@pytest.mark.parametrize('split',
+                         [InstructionSplit.UNSEEN_OBJECT, InstructionSplit.UNSEEN_CONTAINER,
+                          InstructionSplit.UNSEEN_WORDING])
+def test_no_instruction_of_an_unseen_split_is_in_training(split):
     assert sentences(split)
     assert not sentences(split) & TAUGHT
 
 
-def test_an_unseen_split_leaves_the_taught_in_one_respect_only():
+def test_an_unseen_split_differs_from_training_in_one_respect_only():
     for task in every_task():
-        if allows(Split.UNSEEN_OBJECT, task):
+        if is_in_split(InstructionSplit.UNSEEN_OBJECT, task):
             assert task.object in HELD_OUT_OBJECTS and task.tray not in HELD_OUT_TRAYS
-        if allows(Split.UNSEEN_CONTAINER, task):
-            assert task.object in TAUGHT_OBJECTS and task.tray in HELD_OUT_TRAYS
-        assert allows(Split.UNSEEN_WORDING, task) == allows(Split.TRAIN, task)
+        if is_in_split(InstructionSplit.UNSEEN_CONTAINER, task):
+            assert task.object in TRAIN_OBJECTS and task.tray in HELD_OUT_TRAYS
+        assert is_in_split(InstructionSplit.UNSEEN_WORDING, task) == is_in_split(InstructionSplit.TRAIN, task)
 
 
 def test_no_training_instruction_names_a_held_out_pair_or_tray():
@@ -64,29 +66,30 @@ def test_no_training_instruction_names_a_held_out_pair_or_tray():
         assert not any(f'the {colour} tray' in sentence for colour in HELD_OUT_TRAYS)
 
 
-def test_every_colour_and_every_shape_is_taught():
-    taught, existing = [[thing(name) for name in names] for names in (TAUGHT_OBJECTS, ALL_OBJECTS)]
+def test_every_colour_and_every_shape_is_in_training():
+    taught, existing = [[object_spec(name) for name in names] for names in (TRAIN_OBJECTS, ALL_OBJECTS)]
     assert {t.colour for t in taught} == {t.colour for t in existing}
     assert {t.shape for t in taught} == {t.shape for t in existing}
-    assert len(HELD_OUT_OBJECTS) == len(ALL_OBJECTS) - len(TAUGHT_OBJECTS) == 9
+    assert len(HELD_OUT_OBJECTS) == len(ALL_OBJECTS) - len(TRAIN_OBJECTS) == 9
     assert HELD_OUT_TRAYS == ('blue',)
 
 
 def test_every_split_has_a_way_to_be_named():
-    assert [split_named(split.value) for split in Split] == list(Split)
-    assert split_named('unseen-object') is Split.UNSEEN_OBJECT
-    assert Split.TRAIN not in TESTS and len(TESTS) == 5
-    assert skills_named('pick, hand-over,pick') == (Skill.PICK, Skill.HAND_OVER)
+    assert [parse_split(split.value) for split in InstructionSplit] == list(InstructionSplit)
+    assert parse_split('unseen-object') is InstructionSplit.UNSEEN_OBJECT
+    assert InstructionSplit.TRAIN not in TEST_SPLITS and len(TEST_SPLITS) == 5
+    assert parse_skills('pick, hand-over,pick') == (Skill.PICK, Skill.HAND_OVER)
 
 
 def test_a_wrong_name_is_answered_with_the_right_ones():
-    with pytest.raises(SplitError, match=r"no split 'unsen_object'; did you mean 'unseen_object'\? there are train"):
-        split_named('unsen_object')
-    with pytest.raises(SplitError, match=r"no skill 'stack'; there are pick, place, hand_over, push"):
-        skills_named('pick,stack')
+    said = r"unknown split 'unsen_object'; did you mean 'unseen_object'\? expected one of train"
+    with pytest.raises(SplitError, match=said):
+        parse_split('unsen_object')
+    with pytest.raises(SplitError, match=r"unknown skill 'stack'; expected one of pick, place, hand_over, push"):
+        parse_skills('pick,stack')
 
 
 def test_splits_that_need_a_tray_say_so():
-    with pytest.raises(SplitError, match='unseen_container needs the skill place; got pick'):
-        skills_of(Split.UNSEEN_CONTAINER, (Skill.PICK,))
-    assert skills_of(Split.COMPOSED, (Skill.PICK, Skill.PLACE)) == (Skill.PLACE,)
+    with pytest.raises(SplitError, match='skills is pick; the split unseen_container requires place'):
+        first_skills(InstructionSplit.UNSEEN_CONTAINER, (Skill.PICK,))
+    assert first_skills(InstructionSplit.COMPOSED, (Skill.PICK, Skill.PLACE)) == (Skill.PLACE,)

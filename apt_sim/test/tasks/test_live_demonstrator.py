@@ -1,4 +1,4 @@
-"""The demonstrator on the simulated robot, over real DDS, recorded by the real recorder."""
+"""Node of the scripted expert on the simulated robot, over real DDS, with the real recorder."""
 
 import os
 import subprocess
@@ -22,13 +22,13 @@ DEMONSTRATOR = 'apt_sim.tasks.node'
 
 @pytest.fixture(scope='module')
 def robot(run_program):
-    """The simulated robot and its bridge; slowly, so that a busy machine drops nothing."""
+    """Start the simulated robot and its bridge, slowly enough for a busy machine."""
     simulator = run_program('apt_sim.world.node', width=32, height=24, speed=0.5)
     run_program('apt_control.node', use_sim_time=True)
     return simulator
 
 
-def test_a_reset_can_be_told_its_seed_and_the_objects_are_published(robot, ear):
+def test_a_reset_accepts_a_seed_and_the_objects_are_published(robot, ear):
     heard = ear.hear(MarkerArray, topics.SIM_OBJECTS, Role.STATUS)
     answers, places = [], []
     for seed in (17, 18, 17):
@@ -68,12 +68,12 @@ def test_what_was_demonstrated_is_in_the_bag_between_its_marks(robot, run_progra
         assert len(targets) >= 0.2 * 50.0 * (end_ns - begin_ns) / 1e9
 
 
-def test_beside_another_source_of_targets_it_refuses_to_move_anything(robot, run_program, ear):
+def test_beside_another_target_publisher_the_node_ends(robot, run_program, ear):
     rival = ear.node.create_publisher(PoseStamped, topics.target_pose('left'), profile(Role.TARGET))
     demonstrator = run_program(DEMONSTRATOR, use_sim_time=True)
     assert demonstrator.wait() == 1
     assert '/apt/left/target_pose has another publisher (/ear)' in demonstrator.log()
-    assert 'the demonstrator takes the place of the policy' in demonstrator.log()
+    assert 'the demonstrator replaces the policy' in demonstrator.log()
     ear.node.destroy_publisher(rival)
 
 

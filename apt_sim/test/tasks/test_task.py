@@ -1,4 +1,4 @@
-"""Which tasks a scene allows, how they are said, and when they are done."""
+"""Feasible tasks of a scene, their wordings and their success criteria."""
 
 import itertools
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from apt_sim.tasks import language
-from apt_sim.tasks.draw import NoTaskError, TaskDrawer
+from apt_sim.tasks.demonstrator_node import DemonstratorParams
 from apt_sim.tasks.grasp import EE_FROM_TOOL_CENTRE
-from apt_sim.tasks.parameters import DemonstratorParams
-from apt_sim.tasks.stage import situation
-from apt_sim.tasks.success import done
+from apt_sim.tasks.success import is_task_done
 from apt_sim.tasks.task import Side, Skill, Task
+from apt_sim.tasks.task_sampler import NoTaskError, TaskSampler
+from apt_sim.tasks.task_scene import ground_truth
 
 TOOL = EE_FROM_TOOL_CENTRE[0]
 PICK = Task(skill=Skill.PICK, object='red cube', arm='left')
@@ -22,8 +22,8 @@ PUSH = Task(skill=Skill.PUSH, object='red cube', arm='left', side=Side.RIGHT)
 
 @pytest.fixture
 def possible(contract):
-    drawer = TaskDrawer(contract)
-    return lambda skill, scene: list(drawer.possible(skill, scene))
+    sampler = TaskSampler(contract)
+    return lambda skill, scene: list(sampler.feasible_tasks(skill, scene))
 
 
 def test_only_arms_that_reach_the_cube_are_asked(possible, scene):
@@ -60,29 +60,29 @@ def test_a_hand_over_needs_a_free_place_in_the_middle(contract, possible, scene)
     row = {str(k): (0.0, 0.32 + 0.08 * k, 0.02) for k in range(5)}
     assert possible(Skill.HAND_OVER, scene(objects={'red cube': (-0.2, 0.5, 0.02)}))[0].receiver == 'right'
     assert not possible(Skill.HAND_OVER, scene(objects={'red cube': (-0.2, 0.5, 0.02), **row}))
-    place = TaskDrawer(contract).middle(scene(objects={'red cube': (0.0, 0.5, 0.02)}), 'left', 'right')
+    place = TaskSampler(contract).handover_position(scene(objects={'red cube': (0.0, 0.5, 0.02)}), 'left', 'right')
     assert np.linalg.norm(place[:2] - (0.0, 0.5)) >= 0.085
 
 
-def test_tasks_are_drawn_by_the_seed_and_of_every_skill(contract, stage):
-    drawer, scene = TaskDrawer(contract), situation(stage.simulation)
-    draw = lambda seed: drawer.draw(list(Skill), scene, np.random.default_rng(seed))  # noqa: E731
+def test_tasks_are_drawn_by_the_seed_and_of_every_skill(contract, task_scene):
+    sampler, scene = TaskSampler(contract), ground_truth(task_scene.simulation)
+    draw = lambda seed: sampler.sample(list(Skill), scene, np.random.default_rng(seed))  # noqa: E731
     tasks = [draw(seed) for seed in range(30)]
     assert tasks == [draw(seed) for seed in range(30)]
     assert {task.skill for task in tasks} == set(Skill)
     assert len(set(tasks)) > 10
 
 
-def test_an_empty_table_allows_nothing_and_says_so(contract, scene):
-    with pytest.raises(NoTaskError, match='no pick or push is possible'):
-        TaskDrawer(contract).draw([Skill.PICK, Skill.PUSH], scene(objects={}), np.random.default_rng(0))
+def test_an_empty_table_has_no_feasible_task(contract, scene):
+    with pytest.raises(NoTaskError, match='pick or push is not feasible'):
+        TaskSampler(contract).sample([Skill.PICK, Skill.PUSH], scene(objects={}), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize('fields', [
     {'skill': Skill.PLACE}, {'skill': Skill.PICK, 'tray': 'white'}, {'skill': Skill.PUSH},
     {'skill': Skill.HAND_OVER, 'receiver': 'right', 'side': Side.LEFT}])
 def test_a_task_has_what_its_skill_needs_and_nothing_else(fields):
-    with pytest.raises(ValueError, match='goes with'):
+    with pytest.raises(ValueError, match='requires it, and no other skill accepts it'):
         Task(object='red cube', arm='left', **fields)
 
 
@@ -95,7 +95,7 @@ TASKS = [PICK, PLACE, HAND, PUSH, Task(skill=Skill.PICK, object='blue cube', arm
 
 @pytest.mark.parametrize('task', TASKS, ids=lambda task: f'{task.skill.value} {task.arm_named}')
 def test_every_wording_says_all_that_the_task_needs(task):
-    sentences = [language.phrase(task, number) for number in range(language.count(task))]
+    sentences = [language.format_instruction(task, number) for number in range(language.wording_count(task))]
     assert len(set(sentences)) == len(sentences) >= 12
     for sentence in sentences:
         assert task.object.split()[0] in sentence and '{' not in sentence
@@ -107,18 +107,18 @@ def test_every_wording_says_all_that_the_task_needs(task):
 
 
 def test_no_sentence_serves_two_tasks():
-    """An instruction that could mean either would make half of the demonstrations wrong."""
+    """An ambiguous instruction would make half of the demonstrations wrong."""
     variants = [Task(skill=Skill.PICK, object='red cube', arm='left', arm_named=True),
                 Task(skill=Skill.PUSH, object='red cube', arm='left', side=Side.LEFT), PICK, PLACE, HAND, PUSH]
-    said = [{language.phrase(task, k) for k in range(language.count(task))} for task in variants]
+    said = [{language.format_instruction(task, k) for k in range(language.wording_count(task))} for task in variants]
     for first, second in itertools.combinations(said, 2):
         assert not first & second
 
 
 def scene_tasks():
-    """Every task that could be asked for with three objects, two trays and two arms."""
+    """Return every task with three objects, two trays and two arms."""
     for name, arm in itertools.product(('red cube', 'red cup', 'blue bar'), ('left', 'right')):
-        # The other arm would have to be named.
+        # A task of the other arm would have to name it.
         for said in (True, False) if arm == 'left' else (True,):
             yield Task(skill=Skill.PICK, object=name, arm=arm, arm_named=said)
             yield from (Task(skill=Skill.PLACE, object=name, arm=arm, arm_named=said, tray=tray)
@@ -132,37 +132,38 @@ def test_every_wording_of_every_task_is_understood_as_that_task():
     tasks = list(scene_tasks())
     random = np.random.default_rng(0)
     for task in tasks:
-        # Among all others it is understood just so, whichever wording is drawn, and without it not at all.
-        instruction = language.draw_phrase(task, random)
-        assert language.parse(instruction, tasks) == task
-        assert language.parse(instruction, [other for other in tasks if other != task]) is None
-    # One task of each kind in every wording, taught and held out.
+        # Every wording is parsed to its own task among all others, and to none without it.
+        instruction = language.sample_instruction(task, random)
+        assert language.parse_instruction(instruction, tasks) == task
+        assert language.parse_instruction(instruction, [other for other in tasks if other != task]) is None
+    # One task of each kind in every wording, of training and held out.
     for task in TASKS:
-        for number in range(language.count(task)):
-            assert language.parse(language.phrase(task, number), [task]) == task
+        for number in range(language.wording_count(task)):
+            assert language.parse_instruction(language.format_instruction(task, number), [task]) == task
 
 
 def test_no_two_tasks_of_a_scene_share_a_wording():
-    said = [language.phrase(task, number) for task in scene_tasks() for number in range(language.count(task))]
+    said = [language.format_instruction(task, number) for task in scene_tasks()
+            for number in range(language.wording_count(task))]
     assert len(set(said)) == len(said)
 
 
 @pytest.mark.parametrize('typed', ['Pick up the red cube', ' pick  up the red block. ', 'PICK UP THE RED CUBE!'])
 def test_a_person_may_type_an_instruction_as_people_do(typed):
-    assert language.parse(typed, [PUSH, PICK]) == PICK
+    assert language.parse_instruction(typed, [PUSH, PICK]) == PICK
 
 
 @pytest.mark.parametrize('typed', ['dance', '', 'pick up the red cube and dance', 'pick up the blue cube', 'pick up'])
 def test_what_is_no_wording_is_not_guessed_at(typed):
-    assert language.parse(typed, [PICK, PLACE, HAND, PUSH]) is None
+    assert language.parse_instruction(typed, [PICK, PLACE, HAND, PUSH]) is None
 
 
 def test_wordings_can_be_held_out():
     random = np.random.default_rng(0)
-    drawn = {language.draw_phrase(PICK, random, among=[0, 1, 2]) for _ in range(100)}
-    assert drawn == {language.phrase(PICK, number) for number in (0, 1, 2)}
-    with pytest.raises(IndexError, match='wording 99 of pick; there are'):
-        language.phrase(PICK, 99)
+    drawn = {language.sample_instruction(PICK, random, among=[0, 1, 2]) for _ in range(100)}
+    assert drawn == {language.format_instruction(PICK, number) for number in (0, 1, 2)}
+    with pytest.raises(IndexError, match='wording of pick is 99, expected 0 to'):
+        language.format_instruction(PICK, 99)
 
 
 # Success ----------------------------------------------------------------------------------------
@@ -185,12 +186,12 @@ AT_CUBE = {'left': (-0.2, 0.5, 0.12)}
     (PUSH, (-0.30, 0.5, 0.02), None, False),
     (PUSH, (-0.10, 0.6, 0.02), None, False),
     (PUSH, (-0.10, 0.5, 0.12), None, False)])
-def test_a_task_is_done_when_things_are_where_it_says(scene, task, place, arms, expected):
+def test_a_task_is_done_when_the_objects_are_at_its_goal(scene, task, place, arms, expected):
     trays = {'white': (-0.12, 0.78, 0.0), 'black': (0.12, 0.78, 0.0)}
     before = scene(objects={'red cube': (-0.2, 0.5, 0.02)}, trays=trays)
     after = scene(objects={'red cube': place}, trays=trays, arms=arms)
-    assert done(task, before, after) is expected
-    assert not done(task, before, before)
+    assert is_task_done(task, before, after) is expected
+    assert not is_task_done(task, before, before)
 
 
 def test_skills_are_checked_before_anything_moves():

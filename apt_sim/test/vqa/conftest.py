@@ -1,4 +1,4 @@
-"""The simulated table of all stills, built once."""
+"""Simulation for static scenes, built once."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from apt_policy.core.contract import load_contract
-from apt_sim.evaluation.trial import LIGHTS_AND_CAMERAS, trial_scene
-from apt_sim.vqa.still import StillDrawer
+from apt_sim.evaluation.rollout import LIGHT_AND_CAMERA_RANDOMIZATION, rollout_scene
+from apt_sim.vqa.static_scene import StaticSceneSampler
 from apt_sim.world.cameras import CameraRig
 from apt_sim.world.physics import Simulation
 
@@ -19,9 +19,9 @@ def small_file():
 
 @pytest.fixture(scope='session')
 def studio(small_file):
-    """A simulation, its cameras, and who draws stills of it."""
+    """Build a simulation, its cameras, and a sampler of static scenes."""
     contract = load_contract(small_file)
-    simulation = Simulation(contract, trial_scene(contract, LIGHTS_AND_CAMERAS))
+    simulation = Simulation(contract, rollout_scene(contract, LIGHT_AND_CAMERA_RANDOMIZATION))
     with CameraRig(simulation) as rig:
         yield SimpleNamespace(contract=contract, simulation=simulation, rig=rig,
-                              drawer=StillDrawer(contract, simulation))
+                              sampler=StaticSceneSampler(contract, simulation))

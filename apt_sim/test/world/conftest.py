@@ -1,4 +1,4 @@
-"""The simulated robot, built once."""
+"""Simulated robot, built once."""
 
 import numpy as np
 import pytest
@@ -24,13 +24,13 @@ def rig(built):
 
 @pytest.fixture
 def simulation(built):
-    """At the beginning of episode 0."""
+    """Reset to the beginning of episode 0."""
     built.reset(0)
     return built
 
 
 class Hand:
-    """Moves one simulated hand through poses, as slowly as the contract asks."""
+    """Driver that moves one simulated hand through poses within the speed limits of the contract."""
 
     def __init__(self, simulation, arm):
         contract = simulation.contract
@@ -44,7 +44,7 @@ class Hand:
         self.joints = np.array(contract.arms[arm].start)
 
     def servo(self, world_from_ee):
-        """One control period towards a pose; the solver's solution."""
+        """Step one control period towards a pose and return the solver's solution."""
         solution = self._solver.step(self.joints, self._base_from_world @ world_from_ee)
         self.joints = solution.joints
         self._simulation.command_joints(self._arm, self.joints)
@@ -52,7 +52,7 @@ class Hand:
         return solution
 
     def go(self, world_from_ee):
-        """Along a straight line, then half a second of rest."""
+        """Move along a straight line, then rest for half a second."""
         start = self._simulation.world_from_ee(self._arm)
         distance = np.linalg.norm(world_from_ee[:3, 3] - start[:3, 3])
         angle = angle_between(start[:3, :3], world_from_ee[:3, :3])
@@ -74,7 +74,7 @@ def hand_of(simulation):
 
 @pytest.fixture
 def from_above():
-    """Pose of an end-effector whose tool centre is at a point, pointing down, fingers along ``yaw``."""
+    """Return the pose of a hand that points down, with its tool centre at a point and fingers along ``yaw``."""
     def pose(point, yaw, height):
         rotation = np.column_stack([(0.0, 0.0, -1.0), (-np.sin(yaw), np.cos(yaw), 0.0),
                                     (np.cos(yaw), np.sin(yaw), 0.0)])

@@ -1,4 +1,4 @@
-"""The contract's chain is the only description of an arm: whoever changes it changes all that knows the arm."""
+"""The contract's chain is the only description of an arm: simulation and kinematics follow its changes."""
 
 import dataclasses
 
@@ -14,17 +14,17 @@ from apt_policy.core.geometry import angle_between, invert_pose
 from apt_policy.core.kinematics import ForwardKinematics
 from apt_policy.core.placement import Chain, Joint, Placement
 from apt_policy.core.transforms import TransformBuffer
-from apt_sim.world import assets
+from apt_sim.world import robot_assets
 from apt_sim.world.arms import SceneError
-from apt_sim.world.messages import MovingFrames, static_frames
+from apt_sim.world.messages import LinkTransforms, static_frames
 from apt_sim.world.physics import Simulation
-from apt_sim.world.scene import SceneSettings, build_model
+from apt_sim.world.scene import SceneConfig, build_model
 
-NOTHING = SceneSettings(objects=(), trays=())
+NOTHING = SceneConfig(objects=(), trays=())
 
 
 def bent(chain):
-    """The same chain, every place and axis a little elsewhere; axes to the six digits that people write."""
+    """Return the chain with every pose and axis changed a little; axes have six digits, as in files."""
     random = np.random.default_rng(3)
 
     def moved(place):
@@ -47,7 +47,7 @@ def with_arm(contract, name, **changes):
 
 @pytest.fixture(scope='module')
 def measured(contract):
-    """The simulated robot, its left arm measured anew."""
+    """Build the simulated robot with a recalibrated left arm."""
     return with_arm(contract, 'left', chain=bent(contract.arms['left'].chain))
 
 
@@ -58,7 +58,8 @@ def simulation(measured):
 
 def simulated_base_from_ee(simulation, name, joints):
     arms = simulation.contract.arms
-    simulation.pose_still({arm: joints if arm == name else np.zeros(6) for arm in arms}, dict.fromkeys(arms, 0.05), {})
+    simulation.set_static_state({arm: joints if arm == name else np.zeros(6) for arm in arms},
+                                dict.fromkeys(arms, 0.05), {})
     return invert_pose(arms[name].world_from_base.matrix) @ simulation.world_from_ee(name)
 
 
@@ -91,11 +92,11 @@ def test_what_the_solver_reaches_with_a_changed_chain_the_simulated_hand_reaches
 
 
 def test_transforms_follow_a_changed_chain(measured, simulation):
-    random, frames, buffer = np.random.default_rng(1), MovingFrames(simulation), TransformBuffer()
+    random, frames, buffer = np.random.default_rng(1), LinkTransforms(simulation), TransformBuffer()
     joints = {name: random.uniform(arm.joint_lower, arm.joint_upper) for name, arm in measured.arms.items()}
     for edge in static_frames(0, simulation).transforms:
         buffer.set_static_transform(decode_transform(edge))
-    for edge in frames.message(0, joints).transforms:
+    for edge in frames.to_message(0, joints).transforms:
         buffer.set_transform(decode_transform(edge))
     for name, arm in measured.arms.items():
         np.testing.assert_allclose(buffer.lookup(arm.base_frame, arm.ee_frame, 0),
@@ -114,7 +115,7 @@ def test_joints_and_motors_turn_as_far_as_the_contract_lets_them(contract):
 
 
 def test_the_shipped_chain_is_the_one_that_gym_aloha_describes(contract):
-    described = mujoco.MjSpec.from_file(str(assets.bimanual_viperx()))
+    described = mujoco.MjSpec.from_file(str(robot_assets.bimanual_viperx()))
     for name, arm in contract.arms.items():
         for joint, link, axis in zip(arm.joints, arm.chain.links, arm.chain.axes, strict=True):
             found = described.joint(f'vx300s_{name}/{joint}')
@@ -126,7 +127,8 @@ def test_the_shipped_chain_is_the_one_that_gym_aloha_describes(contract):
 
 @pytest.mark.parametrize(('changes', 'complaint'), [
     ({'chain': None}, r'arms\.left\.chain is not in the contract, so the simulator .* add the chain'),
-    ({'joints': tuple('abcdef')}, r'arms\.left\.joints is a, b, c, d, e, f; the simulated arm has waist')])
-def test_an_arm_that_the_simulated_one_cannot_be_is_refused(contract, changes, complaint):
+    ({'joints': tuple('abcdef')},
+     r'arms\.left\.joints is a, b, c, d, e, f; expected those of the simulated arm: waist')])
+def test_an_arm_that_does_not_fit_the_simulated_one_is_rejected(contract, changes, complaint):
     with pytest.raises(SceneError, match=complaint):
         build_model(with_arm(contract, 'left', **changes), NOTHING)

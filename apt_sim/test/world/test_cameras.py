@@ -1,4 +1,4 @@
-"""Pictures and calibration tell the same story."""
+"""Images and calibration agree."""
 
 import colorsys
 import dataclasses
@@ -10,19 +10,26 @@ import pytest
 from apt_policy.core.geometry import make_pose
 from apt_policy.core.projection import project
 from apt_sim.world import cameras, graphics, scene
-from apt_sim.world.cameras import CameraRig, calibrated, intrinsics, parent_from_camera, sees_sky, world_from_camera
-from apt_sim.world.meshes import coarsen
+from apt_sim.world.cameras import (
+    CameraRig,
+    calibrated_contract,
+    intrinsics,
+    is_sky_visible,
+    parent_from_camera,
+    world_from_camera,
+)
+from apt_sim.world.objects import OBJECT_COLOURS, OBJECT_SIDE, object_spec
 from apt_sim.world.physics import Simulation
-from apt_sim.world.scene import SceneSettings, hand_from_wrist_camera
-from apt_sim.world.things import OBJECT_COLOURS, OBJECT_SIDE, thing
+from apt_sim.world.robot_assets import coarsen
+from apt_sim.world.scene import SceneConfig, hand_from_wrist_camera
 
 FEWEST_PIXELS = 40
 
 
 def blob_of(rgb, name):
-    """Mask of the largest patch of a cube's colour."""
+    """Return the mask of the largest patch of a cube's colour."""
     hsv = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-    hue = 360 * colorsys.rgb_to_hsv(*OBJECT_COLOURS[thing(name).colour])[0]
+    hue = 360 * colorsys.rgb_to_hsv(*OBJECT_COLOURS[object_spec(name).colour])[0]
     turn = np.abs((hsv[..., 0] - hue + 180) % 360 - 180)
     alike = ((turn < 9) & (hsv[..., 1] > 0.5) & (hsv[..., 2] > 0.25)).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(alike, connectivity=4)
@@ -32,7 +39,7 @@ def blob_of(rgb, name):
 
 
 def silhouette_of(simulation, name, camera):
-    """Mask of a whole cube in a picture, from geometry alone; None if it leaves the picture."""
+    """Return the mask of a cube in an image from geometry alone; None if it is partly outside."""
     corners = (np.indices((2, 2, 2)).reshape(3, 8).T - 0.5) * OBJECT_SIDE
     cube = simulation.world_from_object(name)
     matrix, pose = intrinsics(simulation, camera), world_from_camera(simulation, camera)
@@ -40,7 +47,7 @@ def silhouette_of(simulation, name, camera):
     height, width = simulation.settings.image_height, simulation.settings.image_width
     if not (np.all(pixels > 1) and np.all(pixels < (width - 1, height - 1))):
         return None
-    # Sixteen times as fine, because a drawing by whole pixels is half a pixel wrong.
+    # Sixteen times the resolution, because drawing in whole pixels has an error of half a pixel.
     mask = np.zeros((16 * height, 16 * width), np.uint8)
     cv2.fillConvexPoly(mask, cv2.convexHull(np.round(16 * pixels - 0.5).astype(np.int32)), 255)
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA) / 255
@@ -52,9 +59,9 @@ def centroid(weights):
 
 
 def sightings(simulation, rig, camera):
-    """Projected centre, blob and silhouette of each cube that a camera sees whole and uncovered."""
-    rgb = rig.shoot(camera).rgb
-    for name in simulation.cast.objects:
+    """Yield projected centre, blob and silhouette of each cube that a camera sees completely."""
+    rgb = rig.render(camera).rgb
+    for name in simulation.scene_objects.objects:
         silhouette, blob = silhouette_of(simulation, name, camera), blob_of(rgb, name)
         if silhouette is None or blob.sum() < FEWEST_PIXELS or blob.sum() < 0.97 * silhouette.sum():
             continue
@@ -85,18 +92,18 @@ def test_projected_cubes_lie_on_their_colours(simulation, contract, rig, camera,
     assert seen >= at_least
 
 
-def test_a_picture_knows_when_and_from_where_it_was_taken(simulation, rig):
+def test_an_image_has_its_stamp_and_its_camera_pose(simulation, rig):
     simulation.step(25)
-    shot = rig.shoot('cam_left_wrist')
-    assert shot.stamp_ns == simulation.time_ns
-    np.testing.assert_array_equal(shot.world_from_camera, world_from_camera(simulation, 'cam_left_wrist'))
+    camera_image = rig.render('cam_left_wrist')
+    assert camera_image.stamp_ns == simulation.time_ns
+    np.testing.assert_array_equal(camera_image.world_from_camera, world_from_camera(simulation, 'cam_left_wrist'))
     simulation.command_joints('left', np.array([0.5, -0.96, 1.16, 0.0, -0.3, 0.0]))
     simulation.step(500)
-    assert np.linalg.norm(world_from_camera(simulation, 'cam_left_wrist') - shot.world_from_camera) > 0.1
+    assert np.linalg.norm(world_from_camera(simulation, 'cam_left_wrist') - camera_image.world_from_camera) > 0.1
 
 
 def test_cameras_that_do_not_vary_stand_where_contract_and_scene_have_them(simulation, contract):
-    placed = calibrated(simulation)
+    placed = calibrated_contract(simulation)
     assert list(placed.cameras) == list(contract.cameras)
     for name, camera in contract.cameras.items():
         fixed = camera.world_from_camera
@@ -106,44 +113,44 @@ def test_cameras_that_do_not_vary_stand_where_contract_and_scene_have_them(simul
             np.testing.assert_allclose(placed.cameras[name].world_from_camera.matrix, stands, atol=1e-6)
 
 
-def test_pictures_follow_from_the_seed(simulation, rig):
-    first = rig.shoot('cam_high').rgb
+def test_images_are_determined_by_the_seed(simulation, rig):
+    first = rig.render('cam_high').rgb
     simulation.reset(1)
-    other = rig.shoot('cam_high').rgb
+    other = rig.render('cam_high').rgb
     simulation.reset(0)
-    np.testing.assert_array_equal(rig.shoot('cam_high').rgb, first)
+    np.testing.assert_array_equal(rig.render('cam_high').rgb, first)
     assert (first != other).any()
 
 
-def test_a_sky_that_is_out_of_sight_is_left_out_and_no_picture_changes(simulation, contract, rig, monkeypatch):
+def test_an_invisible_sky_is_not_rendered_and_no_image_changes(simulation, contract, rig, monkeypatch):
     random, seen = np.random.default_rng(0), []
     for _ in range(8):
         for name, arm in contract.arms.items():
             simulation.command_joints(name, np.array(arm.start) + random.normal(0.0, 0.5, len(arm.start)))
         simulation.step(200)
         for camera in contract.cameras:
-            seen.append(sees_sky(simulation, camera, world_from_camera(simulation, camera)))
-            picture = rig.shoot(camera).rgb
+            seen.append(is_sky_visible(simulation, camera, world_from_camera(simulation, camera)))
+            picture = rig.render(camera).rgb
             with monkeypatch.context() as always:
-                always.setattr(cameras, 'sees_sky', lambda *_: True)
-                np.testing.assert_array_equal(rig.shoot(camera).rgb, picture)
+                always.setattr(cameras, 'is_sky_visible', lambda *_: True)
+                np.testing.assert_array_equal(rig.render(camera).rgb, picture)
     assert 0.2 < np.mean(seen) < 0.8
 
 
 def test_from_below_the_floor_there_is_nothing_but_sky(simulation):
     down = make_pose(np.diag([1.0, -1.0, -1.0]), (0.0, 0.5, 1.0))
-    assert not sees_sky(simulation, 'cam_high', down)
+    assert not is_sky_visible(simulation, 'cam_high', down)
     down[2, 3] = -1.0
-    assert sees_sky(simulation, 'cam_high', down)
+    assert is_sky_visible(simulation, 'cam_high', down)
 
 
 @pytest.mark.parametrize('finer', ['squares', 'slices'])
-def test_a_small_picture_hardly_shows_that_things_are_drawn_coarsely(contract, monkeypatch, finer):
+def test_coarse_meshes_hardly_change_a_small_image(contract, monkeypatch, finer):
     def pictures():
-        cups = SceneSettings(objects=('red cup', 'blue cup', 'green cup'), image_width=128, image_height=128)
+        cups = SceneConfig(objects=('red cup', 'blue cup', 'green cup'), image_width=128, image_height=128)
         small = Simulation(contract, cups)
         with CameraRig(small) as rig:
-            return np.stack([rig.shoot(camera).rgb for camera in contract.cameras]).astype(float)
+            return np.stack([rig.render(camera).rgb for camera in contract.cameras]).astype(float)
 
     coarse = pictures()
     monkeypatch.setattr(scene, '_COARSE', dataclasses.replace(scene._COARSE, **{finer: getattr(scene._FINE, finer)}))

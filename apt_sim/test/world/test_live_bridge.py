@@ -1,4 +1,4 @@
-"""The bridge as a process beside the simulator: it moves the arms, and holds when it should."""
+"""IK bridge as a process beside the simulator."""
 
 import math
 import signal
@@ -23,7 +23,7 @@ PERIOD_S = 0.02
 
 
 class Cell:
-    """Simulator and bridge, and the test in the place of the policy."""
+    """Simulator and bridge as processes, with the test in place of the policy."""
 
     def __init__(self, ear, contract):
         self.ear, self.arm = ear, contract.arms[NAME]
@@ -53,7 +53,7 @@ class Cell:
         self.gripper_out.publish(Float64(data=gripper))
 
     def aim_until(self, pose, condition, **options):
-        """Whether the condition came true while the target was repeated."""
+        """Repeat the target and return whether the condition became true."""
         return self.ear.until(lambda: self.aim(pose, **options) or self.ear.spin(PERIOD_S) or condition())
 
     def distance_to(self, pose):
@@ -63,7 +63,7 @@ class Cell:
         return self.status.holding and self.status.hold_reason == reason
 
     def hears_only_silence(self):
-        """Whether the bridge sends nothing while the simulation goes on for a while."""
+        """Return whether the bridge sends nothing for a while of simulated time."""
         self.ear.spin(0.1)
         before = len(self.commands)
         seen = len(self.states)
@@ -93,7 +93,7 @@ def cell(simulator, bridge, ear, contract):
 
 
 def test_without_a_target_nothing_is_sent(cell):
-    # Before its first joint states the bridge misses those.
+    # Without joint states the bridge reports those as missing first.
     assert cell.ear.until(lambda: cell.holds(HoldReason.MISSING_STREAM) and 'no target yet' in cell.status.detail)
     assert cell.hears_only_silence()
 
@@ -147,7 +147,7 @@ def test_an_unreachable_target_is_reported_while_the_arm_stays_near_it(cell):
     def given_up():
         return not cell.status.holding and not cell.status.reachable and cell.status.rotation_error > 0.2
 
-    # The wrist cannot turn right back; in steps, because a target far from the arm would be refused.
+    # The wrist cannot rotate that far back; in steps, because a target far from the arm would be rejected.
     for angle in np.arange(0.3, 3.1, 0.3):
         turned[:3, :3] = pose[:3, :3] @ Rotation.from_rotvec((0.0, -angle, 0.0)).as_matrix()
         cell.ear.until(lambda: cell.aim(turned) or cell.ear.spin(PERIOD_S) or given_up(), 0.5)
@@ -163,7 +163,7 @@ def test_a_new_episode_does_not_throw_the_arm_back(cell, contract):
     def is_home():
         return np.abs(np.array(cell.states[-1].position[:6]) - home).max() < 0.01
 
-    # The policy knows of no reset and goes on sending.
+    # The policy does not know of the reset and continues to send.
     reset = cell.ear.node.create_client(Trigger, 'aloha_sim/reset')
     assert reset.wait_for_service(10.0)
     answer = reset.call_async(Trigger.Request())

@@ -1,4 +1,4 @@
-"""The simulator as a process: what a robot's drivers would publish, and what they would do."""
+"""Simulator as a process: topics and behaviour of a robot's drivers."""
 
 import math
 import signal
@@ -26,7 +26,7 @@ WIDTH, HEIGHT = 96, 72
 
 
 class Heard:
-    """Everything the simulator publishes."""
+    """Node that subscribes to all of the simulator's topics."""
 
     def __init__(self, ear, contract):
         self.joints = {name: ear.hear(JointState, arm.joint_states_topic, Role.STATE)
@@ -68,7 +68,7 @@ def heard(simulator, ear, contract):
 
 @pytest.fixture
 def send(ear, heard, contract):
-    """Publishes a command of the left arm until the simulator has surely heard it."""
+    """Publish a command of the left arm until the simulator has received it."""
     arm = contract.arms['left']
     topics = {JointGroupCommand: arm.joint_group_topic, JointSingleCommand: arm.joint_single_topic}
     publishers = {kind: ear.node.create_publisher(kind, topic, profile(Role.COMMAND))
@@ -85,13 +85,13 @@ def now_ns(heard):
 
 
 def simulated(ear, heard, seconds):
-    """Listen for so many simulated seconds."""
+    """Process messages for a number of simulated seconds."""
     end_ns = now_ns(heard) + seconds * 1e9
     assert ear.until(lambda: now_ns(heard) >= end_ns)
 
 
 def rate(messages, since_ns):
-    """Of the usual gap: a machine with no time to listen loses messages, and that is not the simulator's rate."""
+    """Return the rate from the median gap, because a busy machine loses messages."""
     stamps = [stamp for m in messages if (stamp := stamp_to_ns(m.header.stamp)) >= since_ns]
     return 1e9 / np.median(np.diff(stamps))
 
@@ -170,17 +170,17 @@ def test_an_arm_goes_where_it_is_commanded(ear, heard, send, contract):
 
 
 @pytest.mark.parametrize(('message', 'complaint'), [
-    (JointGroupCommand(name='arm', cmd=[0.0, math.nan, 0.0, 0.0, 0.0, 0.0]), 'shoulder to nan'),
-    (JointGroupCommand(name='arm', cmd=[0.0] * 5), '5 positions for 6 joints'),
-    (JointGroupCommand(name='arm', cmd=[0.0, 2.0, 0.0, 0.0, 0.0, 0.0]), 'shoulder to 2.0000 rad, outside'),
-    (JointGroupCommand(name='all', cmd=[0.0] * 6), "no joint group 'all'"),
-    (JointSingleCommand(name='gripper', cmd=math.inf), 'gripper to inf'),
-    (JointSingleCommand(name='elbow', cmd=0.0), "no single joint 'elbow'")],
+    (JointGroupCommand(name='arm', cmd=[0.0, math.nan, 0.0, 0.0, 0.0, 0.0]), 'shoulder is nan'),
+    (JointGroupCommand(name='arm', cmd=[0.0] * 5), 'got 5 positions, expected 6'),
+    (JointGroupCommand(name='arm', cmd=[0.0, 2.0, 0.0, 0.0, 0.0, 0.0]), 'shoulder is 2.0000 rad, outside'),
+    (JointGroupCommand(name='all', cmd=[0.0] * 6), "joint group is 'all'"),
+    (JointSingleCommand(name='gripper', cmd=math.inf), 'gripper is inf'),
+    (JointSingleCommand(name='elbow', cmd=0.0), "single joint is 'elbow'")],
     ids=['nan', 'short', 'beyond a limit', 'other group', 'infinite', 'other joint'])
 def test_a_bad_command_is_refused_in_words_and_the_arm_holds(simulator, ear, heard, send, message, complaint):
     before = heard.position('left')
     assert ear.until(lambda: send(message) or ear.spin(0.1) or complaint in simulator.log())
-    assert 'the arm holds its last command' in simulator.log()
+    assert 'The arm holds its last command' in simulator.log()
     simulated(ear, heard, 0.2)
     np.testing.assert_allclose(heard.position('left'), before, atol=0.01)
 
@@ -212,7 +212,7 @@ def test_static_transforms_reach_those_who_come_late(ear, contract, heard):
 def test_a_signal_at_any_moment_ends_it_cleanly(run_program, number, after_s):
     program = run_program(SIMULATOR, width=WIDTH, height=HEIGHT)
     time.sleep(after_s)
-    # Before Python has reached the program itself, the signal's own effect ends it.
+    # Before Python runs the program, the default action of the signal ends it.
     assert program.stop(number) in (0, -number)
     assert 'Traceback' not in program.log() or 'KeyboardInterrupt' in program.log()
 

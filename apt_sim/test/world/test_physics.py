@@ -1,4 +1,4 @@
-"""The simulation moves as the robot would."""
+"""Physics of the simulated robot."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,11 @@ from scipy.spatial.transform import Rotation
 from apt_control.kinematics import arm_kinematics
 from apt_policy.core.geometry import invert_pose, make_pose
 from apt_policy.core.gripper import opening_from_reading, reading_from_opening
-from apt_sim.world.physics import FINGER_CLOSED, FINGER_OPEN, FINGER_SQUEEZE, Simulation
-from apt_sim.world.scene import SceneSettings
-from apt_sim.world.things import OBJECT_SIDE
+from apt_sim.world.arms import asset_name
+from apt_sim.world.motors import FINGER_CLOSED, FINGER_OPEN, FINGER_SQUEEZE
+from apt_sim.world.objects import OBJECT_SIDE
+from apt_sim.world.physics import Simulation
+from apt_sim.world.scene import SceneConfig
 
 
 def test_the_same_seed_and_commands_give_the_same_episode(contract):
@@ -43,21 +45,21 @@ def test_a_stream_that_breaks_off_ends_at_its_last_command_however_time_is_cut(c
 
 
 def test_cubes_rest_on_the_table_where_they_were_laid(simulation):
-    before = [simulation.world_from_object(name) for name in simulation.cast.objects]
+    before = [simulation.world_from_object(name) for name in simulation.scene_objects.objects]
     simulation.step(500)
-    for name, laid in zip(simulation.cast.objects, before, strict=True):
+    for name, laid in zip(simulation.scene_objects.objects, before, strict=True):
         cube = simulation.world_from_object(name)
         assert cube[2, 3] == pytest.approx(OBJECT_SIDE / 2, abs=1e-3)
         np.testing.assert_allclose(cube[:2, 3], laid[:2, 3], atol=1e-3)
 
 
-def test_what_lies_still_sleeps_until_a_hand_comes(simulation, hand_of, from_above):
+def test_objects_at_rest_sleep_until_a_hand_comes(simulation, hand_of, from_above):
     def awake():
-        return [name for place, name in enumerate(simulation.cast.objects)
+        return [name for place, name in enumerate(simulation.scene_objects.objects)
                 if simulation.data.body_awake[simulation.model.body(f'object/{place}').id]]
 
     simulation.reset(0)
-    before = {name: simulation.world_from_object(name) for name in simulation.cast.objects}
+    before = {name: simulation.world_from_object(name) for name in simulation.scene_objects.objects}
     assert awake() == list(before), 'things have yet to come to rest'
     simulation.step(250)
     assert not awake()
@@ -108,7 +110,7 @@ def test_a_hand_follows_a_circle_of_ten_centimetres_within_three_millimetres(
     assert max(errors) < 0.003
 
 
-def test_the_gripper_opens_as_far_as_it_is_told(simulation, contract):
+def test_the_gripper_opens_as_commanded(simulation, contract):
     arm = contract.arms['left']
     for opening in (1.0, 0.5, 0.25, 0.75):
         simulation.command_finger('left', reading_from_opening(opening, arm.gripper_command))
@@ -128,7 +130,7 @@ def test_closed_fingers_touch_where_the_contract_has_closed(simulation, contract
 @pytest.mark.parametrize('arm', ['left', 'right'])
 def test_a_squeezed_cube_is_lifted_and_an_unsqueezed_one_is_not(simulation, hand_of, from_above, arm):
     simulation.reset(0)
-    cubes = {name: simulation.world_from_object(name) for name in simulation.cast.objects}
+    cubes = {name: simulation.world_from_object(name) for name in simulation.scene_objects.objects}
     side = -1.0 if arm == 'left' else 1.0
     name = max(cubes, key=lambda c: side * cubes[c][0, 3])
     cube, hand = cubes[name], hand_of(arm)
@@ -147,37 +149,38 @@ def test_a_squeezed_cube_is_lifted_and_an_unsqueezed_one_is_not(simulation, hand
 
 
 def test_objects_that_fall_off_the_table_land_on_the_floor(contract):
-    simulation = Simulation(contract, SceneSettings(objects=('red cube',), trays=()))
+    simulation = Simulation(contract, SceneConfig(objects=('red cube',), trays=()))
     simulation.data.joint('object/0').qpos[:3] = (0.0, 0.05, 0.1)
     simulation.step(1500)
     assert -0.75 < simulation.world_from_object('red cube')[2, 3] < -0.65
 
 
-def test_in_a_still_arms_fingers_and_objects_are_where_they_were_put(simulation, contract):
+def test_a_static_state_has_arms_fingers_and_objects_as_set(simulation, contract):
     joints = {name: np.array(arm.start) + 0.1 for name, arm in contract.arms.items()}
     fingers = {'left': 0.03, 'right': 0.05}
-    held, *others = simulation.cast.objects
+    held, *others = simulation.scene_objects.objects
     before = {name: simulation.world_from_object(name) for name in others}
     turn = Rotation.from_euler('zyx', (0.5, -0.3, 1.0)).as_matrix()
-    simulation.pose_still(joints, fingers, {held: make_pose(turn, (-0.1, 0.45, 0.25))})
+    simulation.set_static_state(joints, fingers, {held: make_pose(turn, (-0.1, 0.45, 0.25))})
     for name, arm in contract.arms.items():
         reading = simulation.readings(name)
         np.testing.assert_array_equal(reading.position, joints[name])
         assert reading.finger == fingers[name]
         world_from_ee = arm.world_from_base.matrix @ arm_kinematics(contract)[name].base_from_ee(joints[name])
         np.testing.assert_allclose(simulation.world_from_ee(name), world_from_ee, atol=1e-5)
-        left, right = (simulation.world_from_link(name, f'{side}_finger_link')[:3, 3] for side in ('left', 'right'))
+        left, right = (simulation.data.body(f'{asset_name(name)}/{side}_finger_link').xpos
+                       for side in ('left', 'right'))
         np.testing.assert_allclose(*((invert_pose(world_from_ee) @ [*tip, 1.0])[:3] * (1, sign, 1)
                                      for tip, sign in ((left, 1), (right, -1))), atol=1e-5)
     np.testing.assert_allclose(simulation.world_from_object(held), make_pose(turn, (-0.1, 0.45, 0.25)), atol=1e-9)
     assert all(np.array_equal(simulation.world_from_object(name), pose) for name, pose in before.items())
 
 
-def test_a_still_leaves_nothing_to_the_next_episode(simulation, contract):
+def test_a_static_state_leaves_nothing_to_the_next_episode(simulation, contract):
     simulation.reset(4)
     expected = simulation.data.qpos.copy()
-    simulation.pose_still({'left': np.array(contract.arms['left'].start) + 0.2}, {'left': 0.03},
-                          {simulation.cast.objects[0]: make_pose(np.eye(3), (0.0, 0.5, 0.3))})
+    simulation.set_static_state({'left': np.array(contract.arms['left'].start) + 0.2}, {'left': 0.03},
+                                {simulation.scene_objects.objects[0]: make_pose(np.eye(3), (0.0, 0.5, 0.3))})
     assert not np.array_equal(simulation.data.qpos, expected)
     simulation.reset(4)
     assert np.array_equal(simulation.data.qpos, expected)

@@ -1,4 +1,4 @@
-"""The scene is the contract's robot."""
+"""Scene of the robot in the contract."""
 
 import dataclasses
 import sys
@@ -8,25 +8,26 @@ import numpy as np
 import pytest
 
 from apt_control.kinematics import arm_kinematics
-from apt_policy.core.geometry import invert_pose
-from apt_sim.world import assets
-from apt_sim.world.arms import SceneError
+from apt_policy.core.geometry import invert_pose, make_pose
+from apt_sim.world import robot_assets
+from apt_sim.world.arms import SceneError, asset_name
 from apt_sim.world.cameras import world_from_camera
-from apt_sim.world.layout import CLEARANCE, LayoutError, draw_layout
-from apt_sim.world.scene import SceneSettings, build_model
-from apt_sim.world.things import OBJECT_SIDE, Shape
+from apt_sim.world.layout import CLEARANCE, LayoutError, sample_layout
+from apt_sim.world.objects import OBJECT_SIDE, Shape
+from apt_sim.world.scene import SceneConfig, build_model
 
 LENGTHS = [OBJECT_SIDE] * 4 + [Shape.BAR.length] * 2
 
 
 def test_arms_stand_where_the_contract_says(simulation, contract):
     for name, arm in contract.arms.items():
-        placed = simulation.world_from_base(name)
+        base = simulation.data.body(asset_name(name))
+        placed = make_pose(base.xmat.reshape(3, 3), base.xpos)
         np.testing.assert_allclose(placed, arm.world_from_base.matrix, atol=1e-6)
 
 
 def test_the_contract_agrees_with_the_robot_description_that_gym_aloha_ships(contract):
-    model = mujoco.MjModel.from_xml_path(str(assets.bimanual_viperx()))
+    model = mujoco.MjModel.from_xml_path(str(robot_assets.bimanual_viperx()))
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     for name, arm in contract.arms.items():
@@ -67,28 +68,28 @@ def test_the_start_pose_lies_in_the_workspace_and_within_joint_limits(simulation
 
 def test_a_robot_with_other_arms_is_refused_by_name(contract):
     other = dataclasses.replace(contract, arms={**contract.arms, 'third': contract.arms['left']})
-    with pytest.raises(SceneError, match='third; the simulated ALOHA has left, right'):
-        build_model(other, SceneSettings())
+    with pytest.raises(SceneError, match='third; expected those of the simulated ALOHA: left, right'):
+        build_model(other, SceneConfig())
 
 
-def test_an_unknown_thing_is_refused_with_those_that_exist():
-    with pytest.raises(SceneError, match='objects: there is no pink cube; there are red cube'):
-        SceneSettings(objects=('red cube', 'pink cube'))
-    with pytest.raises(SceneError, match='trays: there is no green; there are white'):
-        SceneSettings(trays=('white', 'green'))
-    with pytest.raises(SceneError, match='objects_on_table is 7; objects names 6 to choose from'):
-        SceneSettings(objects_on_table=7)
+def test_an_unknown_object_is_rejected_with_the_known_ones():
+    with pytest.raises(SceneError, match='objects: unknown pink cube; expected some of red cube'):
+        SceneConfig(objects=('red cube', 'pink cube'))
+    with pytest.raises(SceneError, match='trays: unknown green; expected some of white'):
+        SceneConfig(trays=('white', 'green'))
+    with pytest.raises(SceneError, match='objects_on_table is 7; expected 0 to 6'):
+        SceneConfig(objects_on_table=7)
 
 
 def test_missing_meshes_are_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, 'gym_aloha', None)
-    with pytest.raises(assets.AssetsMissing, match='pip install --no-deps gym-aloha'):
-        assets.bimanual_viperx()
+    with pytest.raises(robot_assets.MissingAssetsError, match='pip install --no-deps gym-aloha'):
+        robot_assets.bimanual_viperx()
 
 
 @pytest.mark.parametrize('seed', range(20))
 def test_every_object_can_be_grasped_between_its_neighbours(seed):
-    layout = draw_layout(lengths=LENGTHS, trays=2, random=np.random.default_rng(seed))
+    layout = sample_layout(lengths=LENGTHS, trays=2, random=np.random.default_rng(seed))
     gaps = np.linalg.norm(layout.objects[:, None, :2] - layout.objects[None, :, :2], axis=-1)
     longer = (np.array(LENGTHS) - OBJECT_SIDE) / 2
     gaps -= longer[:, None] + longer[None]
@@ -99,13 +100,13 @@ def test_every_object_can_be_grasped_between_its_neighbours(seed):
 
 
 def test_layouts_follow_from_the_seed():
-    first, again, other = (draw_layout(lengths=LENGTHS, trays=2, random=np.random.default_rng(s)) for s in (3, 3, 4))
+    first, again, other = (sample_layout(lengths=LENGTHS, trays=2, random=np.random.default_rng(s)) for s in (3, 3, 4))
     assert np.array_equal(first.objects, again.objects) and np.array_equal(first.trays, again.trays)
     assert not np.allclose(first.objects, other.objects)
 
 
 def test_a_table_too_small_is_said_so():
     with pytest.raises(LayoutError, match='of 200 objects'):
-        draw_layout(lengths=[OBJECT_SIDE] * 200, trays=0, random=np.random.default_rng(0))
+        sample_layout(lengths=[OBJECT_SIDE] * 200, trays=0, random=np.random.default_rng(0))
     with pytest.raises(LayoutError, match='4 trays'):
-        draw_layout(lengths=[], trays=4, random=np.random.default_rng(0))
+        sample_layout(lengths=[], trays=4, random=np.random.default_rng(0))

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from apt_policy.core.errors import UserError
 from apt_training.config_check import ConfigChangedError, check_config_unchanged
 
 CONFIG_FILE = 'generation.json'
+"""Name of the file with the configuration."""
 
 
-class OutputFolderError(ValueError):
+class OutputFolderError(UserError, ValueError):
     """Error of an output folder that belongs to another configuration or cannot be used."""
 
 

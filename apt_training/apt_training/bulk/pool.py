@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Any
 
+from apt_policy.core.errors import UserError
 from apt_training.bulk.process import (
     WorkerFactory,
     WorkerFailure,
@@ -34,7 +35,7 @@ ProgressCallback = Callable[[int, Any], None]
 
 ONE_THREAD = {'OMP_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '0'}
 """Environment of a process that uses one core; llvmpipe counts threads beside the one that draws."""
-# A job whose process died runs once more: the first death may be another job's fault, such as full memory.
+# A job whose process died runs once more.
 _ATTEMPTS = 2
 # Time from SIGTERM to SIGKILL: a busy machine closes the file of an episode in less.
 _END_S = 10.0
@@ -42,7 +43,7 @@ _END_S = 10.0
 _PROGRESS_PERIOD_S = 0.1
 
 
-class WorkerPoolError(RuntimeError):
+class WorkerPoolError(UserError, RuntimeError):
     """Error of a pool: no worker can be built, or a worker raised an exception."""
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from apt_policy.core.stop import heed_parent_only
+from apt_policy.core.stop import ignore_interrupts
 
 JobWorker = Callable[[int], Any]
 """Function that runs the job of a number; its ``close`` is called at the end, if it has one."""
@@ -56,7 +56,7 @@ def report_progress(progress: Any) -> None:
 def init_process(progress: Connection) -> None:
     """Prepare the process, which reports progress through ``progress``."""
     _ProcessState.progress = progress
-    heed_parent_only().on_request = partial(sys.exit, _TERMINATED)
+    ignore_interrupts().on_request = partial(sys.exit, _TERMINATED)
 
 
 def build_worker(factory: WorkerFactory) -> WorkerReady | WorkerFailure:

@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 
-from apt_policy.core.stop import heed_parent_only
+from apt_policy.core.stop import ignore_interrupts
 from apt_training.bulk.pool import JobDone, WorkerPool, WorkerPoolError
 from apt_training.bulk.process import report_progress
 from apt_training.convert.job_runner import ConversionResult, OutputConfig, run_conversion_job
@@ -65,7 +65,7 @@ class _Converter:
     def __init__(self, jobs: Sequence[ConversionJob], output: OutputConfig) -> None:
         self._jobs, self._output = jobs, output
         cv2.setNumThreads(1)
-        self._stop = heed_parent_only()
+        self._stop = ignore_interrupts()
 
     def __call__(self, number: int) -> ConversionResult:
         job = self._jobs[number]

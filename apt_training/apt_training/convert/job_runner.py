@@ -25,6 +25,7 @@ from apt_training.episodes.files import SUFFIX
 from apt_training.episodes.write import EpisodeWriter
 
 RECORDS_FOLDER = '.apt-convert'
+# Errors of a full disk or quota.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -4,13 +4,14 @@ A source is divided into jobs, each of which one process converts: a bag, or som
 picklable and opens files only when its episodes are read. ``job_runner`` writes the episode files.
 """
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
 from apt_policy.core.contract import RobotContract
+from apt_policy.core.errors import UserError
+from apt_training.convert.arguments import ConvertArguments
 from apt_training.episodes.episode import EpisodeFacts, Frame
 
 CONVERTER_VERSION = 'apt-convert 1'
@@ -19,7 +20,7 @@ _MAX_CHARACTERS = 200
 """Maximum length of quoted errors: parsers quote all of the text that they could not parse."""
 
 
-class ConvertError(ValueError):
+class ConvertError(UserError, ValueError):
     """Error of an input that cannot be converted; the message names file, stream and time, and what to do."""
 
 
@@ -149,10 +150,7 @@ class ConversionJob(Protocol):
 class EpisodeSource(Protocol):
     """Kind of input; the modules ``rosbag.source`` and ``lerobot.source`` implement it."""
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        """Add the flags of this source; the inputs themselves are the positional ``inputs``."""
-
-    def list_jobs(self, arguments: Namespace, contract: RobotContract) -> Sequence[ConversionJob]:
+    def list_jobs(self, arguments: ConvertArguments, contract: RobotContract) -> Sequence[ConversionJob]:
         """Divide ``arguments.inputs`` (paths) into jobs with unique names, in a fixed order.
 
         Raises:

@@ -1,9 +1,8 @@
-"""Samples to the model's batch.
+"""Collation of samples into the model's batch.
 
-Loading processes hand over what is small, bytes and matrices (:class:`HostBatch`); floats and
-pixel maps are made of it where the model is. Samples with fewer cameras or arms are padded
-with masked ones. The result equals, to the bit, what the live planner makes of the same
-observation: a test holds them together.
+Loading processes hand over :class:`HostBatch`, which is small: image bytes and matrices. Floating-point images and
+pixel maps are computed on the model's device. Samples with fewer cameras or arms are padded with masked ones. The
+result equals, to the bit, what the planner computes from the same observation, which a test checks.
 
 Letters: B batch, C cameras, A arms, H history states, T horizon, S image side.
 """
@@ -27,10 +26,10 @@ from apt_training.data.sample import Sample
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HostBatch:
-    """A batch on its way to the model, and where it came from.
+    """Batch on the host, with the names of its samples.
 
-    Only what is large is a tensor: each tensor crosses from a loading process by a connection of
-    its own, arrays go along with the batch.
+    Only the large fields are tensors: each tensor crosses from a loading process over a connection of its own, while
+    arrays are part of the batch's message.
     """
 
     rgb: Tensor
@@ -52,6 +51,7 @@ class HostBatch:
     valid_arms: NDArray[Any]
     """(B, A) bool."""
     prompts: tuple[str, ...]
+    """(B,) instructions."""
     sources: tuple[str, ...]
     """(B,) dataset/file:frame."""
     cameras: tuple[tuple[str, ...], ...]
@@ -60,7 +60,7 @@ class HostBatch:
     """Errors of frames that could not be read and were replaced."""
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> TrainingBatch:
-        """The model's batch, there."""
+        """Return the model's batch on ``device``, with images as float 0..1."""
         moved = {field.name: torch.as_tensor(value).to(device, non_blocking=non_blocking) for field in fields(self)
                  if isinstance(value := getattr(self, field.name), (Tensor, np.ndarray))}
         images = Images(rgb=moved['rgb'].permute(0, 1, 4, 2, 3).float() / 255, mask=moved['mask'],
@@ -69,55 +69,51 @@ class HostBatch:
         return TrainingBatch(images=images, robot=robot, future=moved['future'])
 
     def pin_memory(self) -> 'HostBatch':
-        """The same in memory that a GPU copies from by itself; DataLoader calls it."""
+        """Return a copy in page-locked memory; DataLoader calls this method."""
         return replace(self, rgb=self.rgb.pin_memory(), mask=self.mask.pin_memory())
 
 
-def collate(samples: Sequence[Sample]) -> TrainingBatch:
-    """The model's batch on the CPU; images float 0..1.
+def collate(samples: Sequence[Sample], *, cameras: int = 0, arms: int = 0) -> HostBatch:
+    """Stack samples, padded to a number of cameras and arms.
+
+    Args:
+        samples: samples of the same window.
+        cameras: C; 0: the most of any sample.
+        arms: A; 0: the most of any sample.
 
     Raises:
-        ValueError: samples of different windows.
+        ValueError: the samples differ in their window, or have more cameras or arms than the batch.
     """
-    return gather(samples).to(torch.device('cpu'))
-
-
-def gather(samples: Sequence[Sample], *, cameras: int = 0, arms: int = 0) -> HostBatch:
-    """Samples side by side, padded to the most cameras and arms among them, or to these numbers.
-
-    Raises:
-        ValueError: samples of different windows, or more cameras or arms than asked for.
-    """
-    windows = {(s.obs_rgbs.shape[-1], len(s.history_ee_states), len(s.gt_future_ee_states)) for s in samples}
+    windows = {(s.rgb.shape[1], len(s.history), len(s.future)) for s in samples}
     if len(windows) != 1:
         raise ValueError(f'a batch needs samples of one window, got {sorted(windows)} '
-                         '(image side, history, horizon): give all datasets of a mixture the same')
+                         '(image side, history, horizon); give all datasets of a mixture the same window')
     side = windows.pop()[0]
-    cameras = _room(cameras, [len(sample.K) for sample in samples], 'cameras')
-    arms = _room(arms, [len(sample.valid_ee_mask) for sample in samples], 'arms')
+    cameras = _capacity(cameras, [len(sample.rgb) for sample in samples], 'cameras')
+    arms = _capacity(arms, [len(sample.valid_arms) for sample in samples], 'arms')
     absent, eye = absent_view(side), np.eye(4)
     return HostBatch(
-        rgb=_shareable([s.obs_rgbs[-1].transpose(0, 2, 3, 1) for s in samples], cameras, absent.rgb),
-        mask=_shareable([s.obs_masks[-1] for s in samples], cameras, absent.mask),
-        intrinsics=_padded([s.K for s in samples], cameras, absent.intrinsics),
-        world_from_camera=_padded([s.obs_extrinsics[-1] for s in samples], cameras, eye).astype(np.float32),
-        world_from_ee=_padded([s.current_ee_pose for s in samples], arms, eye).astype(np.float32),
-        world_from_reference=_padded([s.action_ref_pose for s in samples], arms, eye).astype(np.float32),
-        history=_padded([s.history_ee_states for s in samples], arms, ABSENT, axis=1).astype(np.float32),
-        future=_padded([s.gt_future_ee_states for s in samples], arms, ABSENT, axis=1).astype(np.float32),
-        valid_arms=_padded([s.valid_ee_mask for s in samples], arms, np.False_),
-        prompts=tuple(s.prompt_text for s in samples), sources=tuple(s.source for s in samples),
+        rgb=_shareable([s.rgb for s in samples], cameras, absent.rgb),
+        mask=_shareable([s.mask for s in samples], cameras, absent.mask),
+        intrinsics=_padded([s.intrinsics for s in samples], cameras, absent.intrinsics),
+        world_from_camera=_padded([s.world_from_camera for s in samples], cameras, eye).astype(np.float32),
+        world_from_ee=_padded([s.world_from_ee for s in samples], arms, eye).astype(np.float32),
+        world_from_reference=_padded([s.world_from_reference for s in samples], arms, eye).astype(np.float32),
+        history=_padded([s.history for s in samples], arms, ABSENT, axis=1).astype(np.float32),
+        future=_padded([s.future for s in samples], arms, ABSENT, axis=1).astype(np.float32),
+        valid_arms=_padded([s.valid_arms for s in samples], arms, np.False_),
+        prompts=tuple(s.prompt for s in samples), sources=tuple(s.source for s in samples),
         cameras=tuple(s.cameras for s in samples), replaced=tuple(text for s in samples for text in s.replaced))
 
 
-def _room(wanted: int, there: Sequence[int], what: str) -> int:
-    if wanted and max(there) > wanted:
-        raise ValueError(f'a sample has {max(there)} {what}, the batch has room for {wanted}')
-    return wanted or max(there)
+def _capacity(wanted: int, counts: Sequence[int], kind: str) -> int:
+    if wanted and max(counts) > wanted:
+        raise ValueError(f'a sample has {max(counts)} {kind}, the batch has room for {wanted}')
+    return wanted or max(counts)
 
 
 def _padded(rows: Sequence[NDArray[Any]], size: int, filling: Any, axis: int = 0) -> NDArray[Any]:
-    """Stacked, each filled up to ``size`` along ``axis``."""
+    """Return the rows stacked, each padded to ``size`` along ``axis``."""
     shape = list(rows[0].shape)
     shape[axis] = size
     batch = np.empty((len(rows), *shape), rows[0].dtype)
@@ -126,7 +122,7 @@ def _padded(rows: Sequence[NDArray[Any]], size: int, filling: Any, axis: int = 0
 
 
 def _shareable(rows: Sequence[NDArray[Any]], size: int, filling: Any) -> Tensor:
-    """:func:`_padded` along the first axis; in a loading process it lies where the trainer reads it without a copy."""
+    """Return the rows stacked and padded along the first axis; in shared memory within a loading process."""
     shape = (len(rows), size, *rows[0].shape[1:])
     dtype = torch.from_numpy(rows[0][:0]).dtype
     if get_worker_info() is None:
@@ -140,14 +136,14 @@ def _shareable(rows: Sequence[NDArray[Any]], size: int, filling: Any) -> Tensor:
 
 def _fill(batch: NDArray[Any], rows: Sequence[NDArray[Any]], filling: Any, axis: int = 0) -> None:
     for target, row in zip(batch, rows, strict=True):
-        along, there = np.moveaxis(target, axis, 0), np.moveaxis(row, axis, 0)
-        along[:len(there)] = there
-        along[len(there):] = filling
+        padded, values = np.moveaxis(target, axis, 0), np.moveaxis(row, axis, 0)
+        padded[:len(values)] = values
+        padded[len(values):] = filling
 
 
 def _normalised_pixels(intrinsics: Tensor, side: int) -> Tensor:
-    """(B, C, 2, S, S) float32 of (B, C, 3, 3) float64; the twin of ``model.observation.normalised_pixels``."""
-    at = torch.arange(side, dtype=torch.float64, device=intrinsics.device) + 0.5
-    x = ((at - intrinsics[..., 0, 2, None]) / intrinsics[..., 0, 0, None]).float()
-    y = ((at - intrinsics[..., 1, 2, None]) / intrinsics[..., 1, 1, None]).float()
+    """Return (B, C, 2, S, S) float32 of (B, C, 3, 3) float64; see ``model.observation.normalised_pixels``."""
+    centres = torch.arange(side, dtype=torch.float64, device=intrinsics.device) + 0.5
+    x = ((centres - intrinsics[..., 0, 2, None]) / intrinsics[..., 0, 0, None]).float()
+    y = ((centres - intrinsics[..., 1, 2, None]) / intrinsics[..., 1, 1, None]).float()
     return torch.stack(torch.broadcast_tensors(x[..., None, :], y[..., :, None]), dim=-3)

@@ -1,14 +1,14 @@
-"""Episodes of one dataset as training samples.
+"""Training samples from the episodes of one dataset.
 
-A sample is one frame with its past and future. Drawn for training, everything random about
-it comes from one numpy generator; addressed as (episode, frame), nothing is random. Which
-episode is drawn when is the mixture's.
+A sample is one frame with its past and future. A sample drawn for training takes all its randomness from one numpy
+generator; a sample addressed by episode and frame has none. The mixture decides which episode is drawn when.
 
-Letters: C cameras, A arms, S image side, H history states, T horizon.
+Letters: A arms.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,124 +16,174 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from apt_training.data.augment import NO_AUGMENTATION, Augmentation, change_colour, draw_colour, draw_crop
-from apt_training.data.declare import Declaration, Videos
+from apt_training.data.augment import NO_AUGMENTATION, Augmentation
+from apt_training.data.dataset_spec import DatasetSpec, VideoRoot
 from apt_training.data.sample import Sample, Window
-from apt_training.data.shelf import Shelf
+from apt_training.data.sample_images import sample_images
 from apt_training.data.states import future_states, past_states
-from apt_training.data.views import cropped, fitted
-from apt_training.episodes.episode import CameraFrame, EpisodeError, EpisodeFacts
+from apt_training.episodes.episode import EpisodeError, EpisodeFacts
 from apt_training.episodes.read import Episode
+
+OPEN_FILES = 32
+"""Number of files kept open per dataset and process; an open HDF5 file takes 2 MB."""
+CACHED_BYTES = 1 << 27
+"""Memory for the arrays of episodes whose files are closed [bytes]; the least recently used are dropped first."""
 
 
 class DatasetMismatchError(EpisodeError):
-    """An episode without the arms or cameras that its dataset is declared to have, though nothing is wrong with it."""
+    """Readable episode without the arms or cameras that its dataset requires."""
 
     def __init__(self, message: str, facts: EpisodeFacts) -> None:
         super().__init__(message)
         self.facts = facts
-        """Of the episode."""
+        """Facts of the episode."""
 
 
-class _Choice(NamedTuple):
-    """Everything about a sample that training draws."""
+class _SampleDraw(NamedTuple):
+    """Random choices of one sample."""
 
     frame: int
     wording: int
     cameras: tuple[str, ...]
     references: tuple[tuple[str, ...], ...]
-    """Per arm, its reference cameras; the first that shows anything is taken."""
+    """Reference cameras of each arm; the first one that shows anything is used."""
+
+
+class EpisodeFileCache:
+    """Least-recently-used cache of open episodes, for one dataset and process.
+
+    Opening a file and reading its small arrays costs several times as much as decoding a sample's images. An episode
+    that leaves the cache of open files keeps its arrays for a while.
+    """
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[int, Episode] = OrderedDict()
+        self._closed: OrderedDict[int, Episode] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, index: int, open_episode: Callable[[], Episode]) -> Episode:
+        """Return an episode by its number, opened with ``open_episode`` if it is not cached."""
+        if index not in self._open:
+            episode = self._closed.pop(index, None)
+            # An empty episode is falsy, and asking for its length would read the file.
+            if episode is None:
+                episode = open_episode()
+            else:
+                self._bytes -= episode.nbytes
+            self._open[index] = episode
+            if len(self._open) > OPEN_FILES:
+                self._close_file(*self._open.popitem(last=False))
+        self._open.move_to_end(index)
+        return self._open[index]
+
+    def clear(self) -> None:
+        """Close every file and drop all arrays."""
+        for episodes in (self._open, self._closed):
+            while episodes:
+                episodes.popitem()[1].close()
+        self._bytes = 0
+
+    def _close_file(self, index: int, episode: Episode) -> None:
+        episode.close_file()
+        self._closed[index] = episode
+        self._bytes += episode.nbytes
+        while self._bytes > CACHED_BYTES:
+            oldest = self._closed.popitem(last=False)[1]
+            self._bytes -= oldest.nbytes
+            oldest.close()
 
 
 class EpisodeDataset(Dataset[Sample]):
-    """The episodes of one dataset; picklable, and used on either side of a fork."""
+    """Episodes of one dataset; picklable, and usable on both sides of a fork."""
 
-    def __init__(self, files: Sequence[Path], declaration: Declaration, *, window: Window | None = None,
+    def __init__(self, files: Sequence[Path], spec: DatasetSpec, *, window: Window | None = None,
                  augmentation: Augmentation = NO_AUGMENTATION, shuffle_cameras: bool = False,
                  root: Path | None = None, videos: Path | None = None) -> None:
         """Describe the dataset; no file is opened.
 
         Args:
-            files: its episodes.
-            declaration: what is known of it.
-            window: the size of its samples; None: 256 px, 32 future states.
-            augmentation: what :meth:`sample` changes in images.
-            shuffle_cameras: whether :meth:`sample` does, where the declaration lets it.
-            root: folder of the dataset, which names of files and samples are relative to; None: their own.
-            videos: folder that names of videos are relative to; None: that of each file.
+            files: episode files.
+            spec: description of the dataset.
+            window: size of the samples; None: 256 px and 32 future states.
+            augmentation: image augmentation of :meth:`draw_sample`.
+            shuffle_cameras: shuffle cameras in :meth:`draw_sample`, if the spec allows it.
+            root: folder that the names of files and samples are relative to; None: bare file names.
+            videos: folder that the names of videos are relative to; None: the folder of each file.
 
         Raises:
-            ValueError: no files.
+            ValueError: there are no files.
         """
         if not files:
-            raise ValueError(f'dataset {declaration.name} has no episodes')
-        self.declaration = declaration
+            raise ValueError(f'dataset {spec.name} has no episodes')
+        self.spec = spec
         self.window = window or Window()
         self.files = [Path(file) for file in files]
         self._augmentation = augmentation
-        self._shuffle = shuffle_cameras and declaration.shuffle_cameras
+        self._shuffle = shuffle_cameras and spec.shuffle_cameras
         self._root, self._videos = root, videos
-        self._shelf = Shelf()
+        self._cache = EpisodeFileCache()
         self._pid = os.getpid()
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, '_shelf': Shelf()}
+        return {**self.__dict__, '_cache': EpisodeFileCache()}
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, where: tuple[int, int]) -> Sample:
-        return self.at(*where)
+    def __getitem__(self, index: tuple[int, int]) -> Sample:
+        return self.sample_at(*index)
 
     def episode(self, index: int) -> Episode:
-        """An episode of the dataset, kept at hand for a while."""
+        """Return an opened episode, which stays cached for a while."""
         if self._pid != os.getpid():
-            self._shelf, self._pid = Shelf(), os.getpid()
-        return self._shelf.take(index, lambda: self._episode_at(self.files[index]))
+            self._cache, self._pid = EpisodeFileCache(), os.getpid()
+        return self._cache.get(index, lambda: self._open_episode(self.files[index]))
 
     def close(self) -> None:
-        """Close every file; they are opened again when they are needed."""
-        self._shelf.clear()
+        """Close every file; files are opened again on demand."""
+        self._cache.clear()
 
-    def at(self, episode: int, frame: int) -> Sample:
-        """The sample of one frame, the same every time: first wording, cameras in order, first
-        reference camera of each arm, no augmentation.
+    def sample_at(self, episode: int, frame: int) -> Sample:
+        """Return the sample of one frame, without randomness.
+
+        The sample has the first wording of the instruction, cameras in order, the first reference camera of each arm
+        and no augmentation.
 
         Raises:
-            EpisodeError: the file cannot be read, or does not fit the declaration.
+            EpisodeError: the file cannot be read or does not fit the spec.
         """
         opened = self.episode(episode)
         cameras = self._cameras(opened)
-        references = self._candidates(opened, cameras)
-        return self._build(opened, _Choice(frame, 0, cameras, tuple(references)), None)
+        references = self._reference_candidates(opened, cameras)
+        return self._build(opened, _SampleDraw(frame, 0, cameras, tuple(references)), None)
 
-    def sample(self, episode: int, rng: np.random.Generator) -> Sample:
-        """A random frame of an episode, for training.
+    def draw_sample(self, episode: int, rng: np.random.Generator) -> Sample:
+        """Draw a random frame of an episode for training.
 
         Raises:
-            EpisodeError: as :meth:`at`.
+            EpisodeError: the file cannot be read or does not fit the spec.
         """
         opened = self.episode(episode)
         cameras = self._cameras(opened)
         frame, wording = int(rng.integers(len(opened))), int(rng.integers(max(1, len(opened.facts.prompts))))
-        references = [_shuffled(candidates, rng) for candidates in self._candidates(opened, cameras)]
+        references = [_shuffled(candidates, rng) for candidates in self._reference_candidates(opened, cameras)]
         cameras = _shuffled(cameras, rng) if self._shuffle else cameras
-        return self._build(opened, _Choice(frame, wording, cameras, tuple(references)), rng)
+        return self._build(opened, _SampleDraw(frame, wording, cameras, tuple(references)), rng)
 
-    def check(self, index: int) -> None:
-        """Read everything of an episode but its pixels.
+    def check_episode(self, index: int) -> None:
+        """Read everything of an episode except its images, and compare it with the spec.
 
         Raises:
-            EpisodeError: the file is bad, or does not fit the declaration.
+            EpisodeError: the file is damaged or does not fit the spec.
         """
-        with self._episode_at(self.files[index]) as episode:
+        with self._open_episode(self.files[index]) as episode:
             episode.check()
-            self._candidates(episode, self._cameras(episode))
-            _chosen_arms(episode.facts, self.declaration, episode.path)
+            self._reference_candidates(episode, self._cameras(episode))
+            _chosen_arms(episode.facts, self.spec, episode.path)
 
-    def _episode_at(self, file: Path) -> Episode:
+    def _open_episode(self, file: Path) -> Episode:
         videos = self._videos
-        if videos is not None and self._root is not None and self.declaration.videos is Videos.MIRROR:
+        if videos is not None and self._root is not None and self.spec.videos is VideoRoot.MIRROR:
             videos /= file.parent.relative_to(self._root)
         return Episode(file, video_root=videos)
 
@@ -141,111 +191,96 @@ class EpisodeDataset(Dataset[Sample]):
         return str(file.name if self._root is None else file.relative_to(self._root))
 
     def _cameras(self, episode: Episode) -> tuple[str, ...]:
-        there = episode.facts.cameras
-        wanted = self.declaration.cameras or there
-        missing = [name for name in wanted if name not in there]
+        available = episode.facts.cameras
+        wanted = self.spec.cameras or available
+        missing = [name for name in wanted if name not in available]
         if missing:
             raise DatasetMismatchError(
-                f'{episode.path} has no camera {missing[0]!r}, which dataset {self.declaration.name} needs; it has '
-                f'{", ".join(there)}', episode.facts)
+                f'{episode.path} has no camera {missing[0]!r}, which dataset {self.spec.name} needs; it has '
+                f'{", ".join(available)}', episode.facts)
         return wanted
 
-    def _candidates(self, episode: Episode, cameras: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Per chosen arm, the cameras that its actions may be expressed in."""
-        chosen = _chosen_arms(episode.facts, self.declaration, episode.path)
-        rows, order = self.declaration.reference_cameras, self.declaration.ee_indices
+    def _reference_candidates(self, episode: Episode, cameras: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Return, for each chosen arm, the cameras in whose frame its actions may be expressed."""
+        chosen = _chosen_arms(episode.facts, self.spec, episode.path)
+        rows, order = self.spec.reference_cameras, self.spec.ee_indices
         if not rows:
             return [cameras] * len(chosen)
         named = dict(zip(order or range(len(rows)), rows, strict=True))
         if not set(chosen) <= set(named):
             raise DatasetMismatchError(
-                f'{episode.path} is to teach arms {list(chosen)}; dataset {self.declaration.name} names reference '
+                f'{episode.path} is to be trained with arms {list(chosen)}; dataset {self.spec.name} names reference '
                 f'cameras of arms {list(named)}', episode.facts)
         return [named[arm] for arm in chosen]
 
-    def _build(self, episode: Episode, choice: _Choice, rng: np.random.Generator | None) -> Sample:
-        declaration, window, facts, frame = self.declaration, self.window, episode.facts, choice.frame
-        views = [episode.view(name, frame) for name in choice.cameras]
-        rgb, mask, intrinsics = self._images(views, choice.cameras, rng)
-        arms = list(_chosen_arms(facts, declaration, episode.path))
+    def _build(self, episode: Episode, draw: _SampleDraw, rng: np.random.Generator | None) -> Sample:
+        spec, window, facts, frame = self.spec, self.window, episode.facts, draw.frame
+        views = [episode.view(name, frame) for name in draw.cameras]
+        rgb, mask, intrinsics = sample_images(views, draw.cameras, side=window.image_size,
+                                              wrist_cameras=spec.wrist_cameras, augmentation=self._augmentation,
+                                              rng=rng)
+        arms = list(_chosen_arms(facts, spec, episode.path))
         times = episode.timestamps
-        if declaration.rate_hz is not None:
-            times = np.arange(len(times)) / declaration.rate_hz
-        step = declaration.step_s or declaration.step_frames / (declaration.rate_hz or facts.rate_hz)
-        measured, wanted = _moved(episode.world_from_ee, episode.desired_world_from_ee, declaration.ee_forward_m)
-        past = past_states(times, measured, episode.gripper, frame=frame, step=step, count=window.history)
-        future = future_states(times, (measured, wanted), (episode.gripper, episode.desired_gripper), frame=frame,
-                               step=step, count=window.horizon)
-        seen = {name: view.world_from_camera
-                for name, view, covered in zip(choice.cameras, views, mask, strict=True) if covered.any()}
-        prompt = facts.prompt(choice.wording, frame)
+        if spec.rate_hz is not None:
+            times = np.arange(len(times)) / spec.rate_hz
+        step_s = spec.step_s or spec.step_frames / (spec.rate_hz or facts.rate_hz)
+        measured, desired = _shift_ee(episode.world_from_ee, episode.desired_world_from_ee, spec.ee_forward_m)
+        past = past_states(times, measured, episode.gripper, frame=frame, step=step_s, count=window.history)
+        future = future_states(times, (measured, desired), (episode.gripper, episode.desired_gripper), frame=frame,
+                               step=step_s, count=window.horizon)
+        visible = {name: view.world_from_camera
+                   for name, view, covered in zip(draw.cameras, views, mask, strict=True) if covered.any()}
+        prompt = facts.prompt(draw.wording, frame)
         return Sample(
-            K=intrinsics, obs_rgbs=rgb.transpose(0, 3, 1, 2)[None], obs_masks=mask[None],
-            prompt_text=declaration.reword(prompt) if declaration.reword else prompt,
-            obs_extrinsics=np.stack([view.world_from_camera for view in views])[None],
-            current_ee_pose=measured[frame, arms],
-            action_ref_pose=np.stack([_first_seen(names, seen, f'{episode.path}, frame {frame}')
-                                      for names in choice.references]),
-            history_ee_states=past[:, arms], gt_future_ee_states=future[:, arms],
-            valid_ee_mask=_valid_arms(facts, declaration), timestamps=times[frame:frame + 1],
-            cameras=choice.cameras, source=f'{declaration.name}/{self._name_of(episode.path)}:{frame}')
-
-    def _images(self, views: Sequence[CameraFrame], cameras: Sequence[str], rng: np.random.Generator | None
-                ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float64]]:
-        """(C, S, S, 3), (C, S, S) and (C, 3, 3)."""
-        changed = self._augmentation if rng is not None else NO_AUGMENTATION
-        crop = draw_crop(changed, rng) if rng is not None and changed.crop else None
-        made = []
-        for name, view in zip(cameras, views, strict=True):
-            if crop is not None and name not in self.declaration.wrist_cameras:
-                view = cropped(view, crop)
-            rgb, mask, intrinsics = fitted(view, self.window.image_size)
-            if rng is not None and changed != NO_AUGMENTATION:
-                rgb = change_colour(rgb, draw_colour(changed, rng), mask)
-            made.append((rgb, mask, intrinsics))
-        rgbs, masks, matrices = zip(*made, strict=True)
-        return np.stack(rgbs), np.stack(masks), np.stack(matrices)
+            rgb=rgb, mask=mask, intrinsics=intrinsics,
+            world_from_camera=np.stack([view.world_from_camera for view in views]),
+            world_from_ee=measured[frame, arms],
+            world_from_reference=np.stack([_first_visible(names, visible, f'{episode.path}, frame {frame}')
+                                           for names in draw.references]),
+            history=past[:, arms], future=future[:, arms], valid_arms=_valid_arms(facts, spec),
+            prompt=spec.rewrite_prompt(prompt) if spec.rewrite_prompt else prompt, timestamp=float(times[frame]),
+            cameras=draw.cameras, source=f'{spec.name}/{self._name_of(episode.path)}:{frame}')
 
 
 def _shuffled(names: tuple[str, ...], rng: np.random.Generator) -> tuple[str, ...]:
     return tuple(names[i] for i in rng.permutation(len(names)))
 
 
-def _first_seen(names: Sequence[str], seen: Mapping[str, NDArray[np.float64]], where: str) -> NDArray[np.float64]:
-    found = next((seen[name] for name in names if name in seen), None)
+def _first_visible(names: Sequence[str], visible: Mapping[str, NDArray[np.float64]], where: str) -> NDArray[np.float64]:
+    found = next((visible[name] for name in names if name in visible), None)
     if found is None:
         raise EpisodeError(f'{where}: none of the reference cameras {", ".join(names)} shows anything; '
-                           'an action needs one to be expressed in')
+                           'actions are expressed in the frame of one')
     return found
 
 
-def _chosen_arms(facts: EpisodeFacts, declaration: Declaration, path: Path) -> tuple[int, ...]:
-    """Positions in the file of the arms of a sample, in the model's order."""
-    if declaration.arms and facts.arms != declaration.arms:
-        raise DatasetMismatchError(f'{path} has arms {", ".join(facts.arms)}; dataset {declaration.name} needs '
-                                   f'{", ".join(declaration.arms)}', facts)
-    if declaration.ee_indices is None:
+def _chosen_arms(facts: EpisodeFacts, spec: DatasetSpec, path: Path) -> tuple[int, ...]:
+    """Return the positions in the file of a sample's arms, in the model's order."""
+    if spec.arms and facts.arms != spec.arms:
+        raise DatasetMismatchError(f'{path} has arms {", ".join(facts.arms)}; dataset {spec.name} needs '
+                                   f'{", ".join(spec.arms)}', facts)
+    if spec.ee_indices is None:
         return tuple(range(len(facts.arms)))
-    chosen = facts.ee_indices or declaration.ee_indices
-    if max(chosen) >= len(facts.arms) or len(chosen) > len(declaration.ee_indices):
-        raise DatasetMismatchError(f'{path} has {len(facts.arms)} arms; dataset {declaration.name} wants '
-                                   f'{list(chosen)} of them, at most {len(declaration.ee_indices)}', facts)
+    chosen = facts.ee_indices or spec.ee_indices
+    if max(chosen) >= len(facts.arms) or len(chosen) > len(spec.ee_indices):
+        raise DatasetMismatchError(f'{path} has {len(facts.arms)} arms; dataset {spec.name} wants '
+                                   f'{list(chosen)} of them, at most {len(spec.ee_indices)}', facts)
     return chosen
 
 
-def _valid_arms(facts: EpisodeFacts, declaration: Declaration) -> NDArray[np.bool_]:
-    """(A,) of the chosen arms."""
-    if declaration.ee_indices is not None:
-        return np.ones(len(facts.ee_indices or declaration.ee_indices), np.bool_)
+def _valid_arms(facts: EpisodeFacts, spec: DatasetSpec) -> NDArray[np.bool_]:
+    """Return (A,) validity of the chosen arms."""
+    if spec.ee_indices is not None:
+        return np.ones(len(facts.ee_indices or spec.ee_indices), np.bool_)
     named = range(len(facts.arms)) if facts.ee_indices is None else facts.ee_indices
     return np.isin(np.arange(len(facts.arms)), list(named))
 
 
-def _moved(measured: NDArray[np.float64], wanted: NDArray[np.float64] | None, forward_m: float
-           ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Poses whose origin lies ``forward_m`` farther along z."""
+def _shift_ee(measured: NDArray[np.float64], desired: NDArray[np.float64] | None, forward_m: float
+              ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return the poses with their origins moved by ``forward_m`` along their z axes [m]."""
     if not forward_m:
-        return measured, wanted
+        return measured, desired
     along = np.eye(4)
     along[2, 3] = forward_m
-    return measured @ along, None if wanted is None else wanted @ along
+    return measured @ along, None if desired is None else desired @ along

@@ -1,6 +1,6 @@
-"""Where datasets lie on this machine: one YAML file, and environment variables before it.
+"""Locations of datasets on this machine, from a YAML file that environment variables override.
 
-Knows names and folders; what is in them is ``declare``'s and ``open``'s.
+This module knows names and folders; :mod:`~apt_training.data.open_datasets` opens them.
 """
 
 import os
@@ -12,30 +12,37 @@ from typing import Any
 
 import yaml
 
+from apt_policy.core.errors import UserError
+
 SHIPPED = Path(__file__).with_name('locations.yaml')
 
 
-class LocationError(ValueError):
-    """A dataset that cannot be found; the message names the file and the variable that would say where it is."""
+class LocationError(UserError, ValueError):
+    """Dataset that cannot be found; the message names the file and the variable that may define its location."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """Of one dataset."""
+    """Location of one dataset."""
 
     folder: Path
+    """Folder of its episode files, or one episode file."""
     videos: Path | None = None
-    """Folder of its videos, where the declaration's is not the right one."""
+    """Folder of its videos if it differs from the one of the dataset's spec."""
 
 
 class Locations:
-    """The content of one file, with the environment laid over it."""
+    """Locations from one file, overridden by environment variables."""
 
     def __init__(self, file: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
-        """Read ``file``; None: the one that is shipped. ``environment`` is the process's unless given.
+        """Read a locations file.
+
+        Args:
+            file: YAML file; None: the shipped one.
+            environment: environment variables; None: those of the process.
 
         Raises:
-            LocationError: absent, not YAML, or not a mapping of names to folders.
+            LocationError: the file is absent, not YAML, or not a mapping of names to folders.
         """
         self.file = SHIPPED if file is None else Path(file)
         self._environment = os.environ if environment is None else environment
@@ -46,29 +53,29 @@ class Locations:
         except yaml.YAMLError as error:
             raise LocationError(f'{self.file} is not YAML: {error}') from error
         if not isinstance(content, dict):
-            raise LocationError(f'{self.file} holds {type(content).__name__}, expected names of datasets with folders')
+            raise LocationError(f'{self.file} holds {type(content).__name__}; expected a mapping of dataset names to '
+                                'folders')
         self._entries = {str(name): self._entry(str(name), value) for name, value in content.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Datasets that the file names, here or not."""
+        """Names of all datasets in the file."""
         return tuple(self._entries)
 
     def find(self, name: str) -> Location:
-        """Where ``name`` lies.
+        """Return the location of a dataset.
 
         Raises:
-            LocationError: neither the file nor the environment says so, or the folder does not exist.
+            LocationError: neither the file nor the environment defines it, or the folder does not exist.
         """
-        variable = variable_of(name)
+        variable = location_variable(name)
         given = self._entries.get(name, {})
         folder = self._path('folder', given, variable)
         if folder is None:
-            raise LocationError(f'where dataset {name} lies is not known: write {name}: FOLDER into {self.file}, '
-                                f'or set {variable}')
+            raise LocationError(f'dataset {name} has no location; add {name}: FOLDER to {self.file}, or set {variable}')
         if not folder.is_dir():
             origin = variable if variable in self._environment else str(self.file)
-            raise LocationError(f'dataset {name}: folder {folder} does not exist; it was named by {origin}')
+            raise LocationError(f'dataset {name}: folder {folder} does not exist; correct it in {origin}')
         return Location(folder=folder, videos=self._path('videos', given, f'{variable}_VIDEOS'))
 
     def _path(self, key: str, entry: Mapping[str, str | None], variable: str) -> Path | None:
@@ -87,6 +94,6 @@ class Locations:
         return entry
 
 
-def variable_of(name: str) -> str:
-    """The environment variable that says where dataset ``name`` lies."""
+def location_variable(name: str) -> str:
+    """Return the environment variable that defines the location of a dataset."""
     return 'APT_DATA_' + re.sub(r'\W', '_', name).upper()

@@ -1,7 +1,7 @@
-"""Where the arms are around a frame: the past and the future of a sample.
+"""Past and future states of the arms around a frame.
 
-Time is what the episode says, so a gap in the recording stays one; between two frames poses
-are interpolated. In front of the episode its first state stands, behind it its last.
+States are interpolated at the episode's timestamps, so a gap in the recording remains a gap. Before the episode the
+first state is repeated, after it the last one.
 
 Letters: T frames, K queries, A arms.
 """
@@ -15,20 +15,23 @@ from apt_policy.core.geometry import interpolate_pose
 Array = NDArray[np.float64]
 
 _ON_A_FRAME = 1e-3
-"""A query this share of the way from one frame to the next counts as that frame."""
+"""Share of the interval between two frames within which a query counts as being on a frame."""
 
 
 def past_states(times: Array, world_from_ee: Array, gripper: Array, *, frame: int, step: float,
                 count: int) -> Array:
-    """(count, A, 17) states up to ``frame``, oldest first, ``step`` apart.
+    """Return the states up to ``frame``, oldest first, ``step`` apart.
 
     Args:
-        times: (T,) of the frames, increasing.
-        world_from_ee: (T, A, 4, 4).
-        gripper: (T, A).
-        frame: the present.
-        step: between two states, in the unit of ``times``.
-        count: states, the present included.
+        times: (T,) times of the frames, increasing.
+        world_from_ee: (T, A, 4, 4) poses.
+        gripper: (T, A) openings.
+        frame: present frame.
+        step: time between two states, in the unit of ``times``.
+        count: number of states including the present one.
+
+    Returns:
+        (count, A, 17) states.
     """
     queries = times[frame] + step * np.arange(1 - count, 1)
     return pack_state(poses_at(times, world_from_ee, queries), grippers_at(times, gripper, queries))
@@ -36,18 +39,21 @@ def past_states(times: Array, world_from_ee: Array, gripper: Array, *, frame: in
 
 def future_states(times: Array, world_from_ee: tuple[Array, Array | None], gripper: tuple[Array, Array | None], *,
                   frame: int, step: float, count: int) -> Array:
-    """(count, A, 17) states to come, ``step`` apart: what was commanded, else what was measured.
+    """Return the future states, ``step`` apart: commanded ones where they exist, else measured ones.
 
-    A command given now shows in the state one step later, so commands are read at the steps
-    0 .. count-1 and measurements at 1 .. count.
+    A command shows in the state one step later, so commands are read at the steps 0 .. count-1 and measurements at
+    1 .. count.
 
     Args:
-        times: (T,) of the frames.
-        world_from_ee: (T, A, 4, 4) measured, and commanded or None.
-        gripper: (T, A) likewise.
-        frame: the present.
-        step: between two states, in the unit of ``times``.
-        count: the horizon.
+        times: (T,) times of the frames.
+        world_from_ee: (T, A, 4, 4) measured poses, and commanded ones or None.
+        gripper: (T, A) measured openings, and commanded ones or None.
+        frame: present frame.
+        step: time between two states, in the unit of ``times``.
+        count: number of states, the horizon.
+
+    Returns:
+        (count, A, 17) states.
     """
     commanded = times[frame] + step * np.arange(count)
     measured = commanded + step
@@ -59,7 +65,11 @@ def future_states(times: Array, world_from_ee: tuple[Array, Array | None], gripp
 
 
 def poses_at(times: Array, poses: Array, queries: Array) -> Array:
-    """(K, A, 4, 4) poses of (T, A, 4, 4) at (K,) times: translation linear, rotation on SO(3)."""
+    """Interpolate poses (T, A, 4, 4) at (K,) times, translations linearly and rotations on SO(3).
+
+    Returns:
+        (K, A, 4, 4) poses.
+    """
     before, after, share = _bracket(times, queries)
     found = poses[before].copy()
     between = np.flatnonzero(share)
@@ -70,15 +80,19 @@ def poses_at(times: Array, poses: Array, queries: Array) -> Array:
 
 
 def grippers_at(times: Array, openings: Array, queries: Array) -> Array:
-    """(K, A) openings of (T, A) at (K,) times, linear."""
+    """Interpolate openings (T, A) at (K,) times linearly.
+
+    Returns:
+        (K, A) openings.
+    """
     before, after, share = _bracket(times, queries)
-    # On a frame the value is that of the frame, to the bit.
+    # On a frame the result equals the frame's value to the bit.
     blend = openings[before] * (1 - share[:, None]) + openings[after] * share[:, None]
     return np.where(share[:, None] == 0, openings[before], blend)
 
 
 def _bracket(times: Array, queries: Array) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
-    """(K,) frame before, frame after, and how far between them: 0 on a frame."""
+    """Return (K,) the frame before, the frame after, and the share of the interval; 0 on a frame."""
     queries = np.clip(queries, times[0], times[-1])
     after = np.clip(np.searchsorted(times, queries), 1, max(len(times) - 1, 1))
     after = np.minimum(after, len(times) - 1)

@@ -4,13 +4,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from apt_policy.core.errors import UserError
+
 # Markers at the beginning and the end of JPEG files (ITU-T T.81).
 _HEAD, _END = b'\xff\xd8', b'\xff\xd9'
 _TAIL = 64
 """Size of the end of a file in which the end marker is searched [B]: encoders may add padding."""
 
 
-class ImageError(ValueError):
+class ImageError(UserError, ValueError):
     """Error of an image that cannot be encoded or decoded."""
 
 

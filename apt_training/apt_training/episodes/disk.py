@@ -11,6 +11,7 @@ import h5py
 
 _SPARE = 1 << 20
 """Allowance for the metadata that HDF5 writes beside the data [B]."""
+# Errors of a full disk, quota or file.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apt_policy.core.errors import UserError
 
-class EpisodeError(ValueError):
+
+class EpisodeError(UserError, ValueError):
     """Error of an episode that cannot be read or written; the message names file, key and frame."""
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from apt_policy.core.errors import UserError
+
 SUFFIX = '.h5'
 """Suffix of the files that the suite writes."""
 SUFFIXES = (SUFFIX, '.hdf5')
@@ -11,7 +13,7 @@ SUFFIXES_TEXT = ' or '.join(SUFFIXES)
 """Suffixes in messages."""
 
 
-class EpisodeFilesError(ValueError):
+class EpisodeFilesError(UserError, ValueError):
     """Error of a path without episode files."""
 
 

@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apt_policy.core.errors import UserError
+
 KEYFRAME_GAP = 8
 """Number of frames from one keyframe to the next."""
 _TICKS = 90_000
 """Time stamps per second in the files of the suite, as usual in MPEG."""
-# Of x264's macroblock tree, some three files in a thousand had other bytes than the rest (x264 in PyAV 18.1, 32x32 px).
+# With x264's macroblock tree, about three files in a thousand differed in their bytes (x264 in PyAV 18.1, 32x32 px).
 _QUALITY = {'crf': '16', 'preset': 'veryfast', 'x264-params': 'bframes=0:scenecut=0:no-mbtree=1'}
 TOLERANCE_S = 0.01
 """Largest deviation of a frame from the requested time [s]."""
 
 
-class VideoError(ValueError):
+class VideoError(UserError, ValueError):
     """Error of a video that cannot be written or read."""
 
 

@@ -1,4 +1,4 @@
-"""Where an evaluation goes besides the terminal: a JSON file, pictures, TensorBoard."""
+"""Output of an evaluation to a JSON file, to images and to TensorBoard."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from apt_policy.core.atomic import write_text
 from apt_policy.model.checkpoint import Checkpoint
 from apt_training.evaluate.evaluation import Evaluation
-from apt_training.evaluate.metrics import overall
+from apt_training.evaluate.metrics import mean_over_horizon
 from apt_training.evaluate.plots import draw_errors, draw_examples, draw_gates, draw_probe
 from apt_training.inspect.drawing import save_figure
 
@@ -18,10 +18,10 @@ FIGURES: Mapping[str, Callable[[Evaluation], Figure | None]] = {
 
 
 def write_json(evaluation: Evaluation, checkpoint: Checkpoint, path: Path) -> None:
-    """All numbers, and which checkpoint they are of.
+    """Write all numbers and the facts of the checkpoint.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     facts = {'checkpoint': checkpoint.source, 'stage': checkpoint.expert.stage.value,
              'iteration': checkpoint.iteration, 'git_revision': checkpoint.git_revision}
@@ -30,10 +30,10 @@ def write_json(evaluation: Evaluation, checkpoint: Checkpoint, path: Path) -> No
 
 
 def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """One PNG per figure that there is something to draw in.
+    """Write one PNG per figure that has content, and return the paths.
 
     Raises:
-        OSError: one cannot be written.
+        OSError: a file cannot be written.
     """
     written = []
     for name, draw in FIGURES.items():
@@ -45,15 +45,15 @@ def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def write_tensorboard(evaluation: Evaluation, iteration: int, folder: Path) -> None:
-    """Scalars and figures at the checkpoint's iteration, beside what training wrote.
+    """Write scalars and figures at the checkpoint's iteration, beside the logs of training.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: the logs cannot be written.
     """
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as board:
-        for name, value in scalars(evaluation).items():
+        for name, value in evaluation_scalars(evaluation).items():
             board.add_scalar(f'eval/{name}', value, iteration)
         for name, draw in FIGURES.items():
             figure = draw(evaluation)
@@ -61,11 +61,11 @@ def write_tensorboard(evaluation: Evaluation, iteration: int, folder: Path) -> N
                 board.add_figure(f'eval/{name}', figure, iteration, close=False)
 
 
-def scalars(evaluation: Evaluation) -> dict[str, float]:
-    """One number of each kind, for curves over checkpoints."""
+def evaluation_scalars(evaluation: Evaluation) -> dict[str, float]:
+    """Return one number of each kind, for curves over checkpoints."""
     errors = evaluation.errors
     values = {f'{kind}_{name}': value for kind, part in (('mean', errors.mean), ('best', errors.best))
-              for name, value in overall(part, errors.observations).items()}
+              for name, value in mean_over_horizon(part, errors.observations).items()}
     if evaluation.probe is not None:
         values['language_ratio'] = evaluation.probe.ratio
-    return values | {f'gate_{level.block}': level.mean for level in evaluation.gates}
+    return values | {f'gate_{gate.block}': gate.mean for gate in evaluation.gates}

@@ -1,7 +1,4 @@
-"""An evaluation as pictures: errors over the horizon, the probe, the gates, and examples.
-
-Figures are made here; where they go, to files or to TensorBoard, is the caller's.
-"""
+"""Figures of an evaluation: errors over the horizon, language probe, gates and examples."""
 
 from typing import Any
 
@@ -18,7 +15,7 @@ _KINDS = {'position': ('position [mm]', 1e3), 'rotation': ('rotation [deg]', 1.0
 
 
 def draw_errors(evaluation: Evaluation) -> Figure:
-    """Each kind of error against the time ahead, one colour an arm."""
+    """Plot each kind of error against the time ahead, one colour per arm."""
     errors, colours = evaluation.errors, arm_colours(evaluation.arms)
     figure = new_figure(13.0, 3.8)
     cells = figure.subplots(1, len(_KINDS))
@@ -34,15 +31,15 @@ def draw_errors(evaluation: Evaluation) -> Figure:
         axes.set_title(label, fontsize=10, loc='left')
         axes.set_xlabel('time ahead [s]', fontsize=9)
         axes.set_ylim(bottom=0)
-        _quiet(axes)
-    for style, name in (('-', f'mean of {errors.samples} samples'), ('--', 'best of them'), (':', 'staying put')):
+        _style_axes(axes)
+    for style, name in (('-', f'mean of {errors.samples} samples'), ('--', 'best of them'), (':', 'no motion')):
         cells[0].plot([], [], color=_GREY, ls=style, label=name)
     figure.legend(*cells[0].get_legend_handles_labels(), loc='outside lower center', ncols=8, fontsize=8, frameon=False)
     return figure
 
 
 def draw_probe(evaluation: Evaluation) -> Figure | None:
-    """How far answers move with the instruction and with the noise; None without a probe."""
+    """Plot how much plans change with the instruction and with the noise; return None without a probe."""
     probe = evaluation.probe
     if probe is None:
         return None
@@ -54,31 +51,31 @@ def draw_probe(evaluation: Evaluation) -> Figure | None:
         axes.bar_label(drawn, fmt='%.3g', fontsize=8, padding=2)
         axes.margins(y=0.18)
         axes.set_title(label, fontsize=10, loc='left')
-        _quiet(axes)
-    figure.suptitle(f'how far answers move, by instruction and by noise: {probe.ratio:.2f} times',
+        _style_axes(axes)
+    figure.suptitle(f'change of plans with the instruction relative to the noise floor: {probe.ratio:.2f}',
                     fontsize=10, x=0.01, ha='left')
     return figure
 
 
 def draw_gates(evaluation: Evaluation) -> Figure:
-    """Mean and range of every gate."""
-    levels = evaluation.gates
-    figure = new_figure(max(5.0, 1.0 + 0.6 * len(levels)), 3.0)
+    """Plot mean and range of every gate."""
+    gates = evaluation.gates
+    figure = new_figure(max(5.0, 1.0 + 0.6 * len(gates)), 3.0)
     axes = figure.subplots()
-    blocks, mean = [level.block for level in levels], np.array([level.mean for level in levels])
-    reach = np.array([[level.mean - level.least, level.greatest - level.mean] for level in levels]).T
+    blocks, mean = [gate.block for gate in gates], np.array([gate.mean for gate in gates])
+    reach = np.array([[gate.mean - gate.least, gate.greatest - gate.mean] for gate in gates]).T
     axes.axhline(0.5, color='#dddddd', lw=1.0)
     axes.errorbar(blocks, mean, yerr=reach, fmt='o', color='#1f77b4', ecolor='#9ec5e5', elinewidth=3, ms=5)
     axes.set_ylim(-0.03, 1.03)
-    axes.set_xticks(blocks, [f'{level.block}\nVLM {level.vlm_layer}' for level in levels], fontsize=8)
-    axes.set_xlabel('behind block, and the VLM layer mixed in', fontsize=9)
-    axes.set_title("gates: 1 keeps the expert's stream, 0 takes the VLM's", fontsize=10, loc='left')
-    _quiet(axes)
+    axes.set_xticks(blocks, [f'{gate.block}\nVLM {gate.vlm_layer}' for gate in gates], fontsize=8)
+    axes.set_xlabel('after block, and the VLM layer mixed in', fontsize=9)
+    axes.set_title("gates: 1 keeps the expert's stream, 0 uses the VLM's feature", fontsize=10, loc='left')
+    _style_axes(axes)
     return figure
 
 
 def draw_examples(evaluation: Evaluation) -> Figure | None:
-    """Predicted paths and the label in the first camera's image; None where nothing was kept."""
+    """Draw predicted paths and the label into the first camera's image; return None without examples."""
     if not evaluation.examples:
         return None
     columns = min(3, len(evaluation.examples))
@@ -99,30 +96,30 @@ def draw_examples(evaluation: Evaluation) -> Figure | None:
 
 def _draw_example(axes: Any, example: Example, colours: dict[str, str]) -> None:
     sample = example.sample
-    view = CameraFrame(rgb=np.ascontiguousarray(sample.obs_rgbs[-1, 0].transpose(1, 2, 0)), mask=None,
-                       intrinsics=sample.K[0], world_from_camera=sample.obs_extrinsics[-1, 0])
+    view = CameraFrame(rgb=sample.rgb[0], mask=None,
+                       intrinsics=sample.intrinsics[0], world_from_camera=sample.world_from_camera[0])
     axes.imshow(view.rgb)
     for arm, colour in enumerate(colours.values()):
-        if arm >= len(sample.valid_ee_mask) or not sample.valid_ee_mask[arm]:
+        if arm >= len(sample.valid_arms) or not sample.valid_arms[arm]:
             continue
         for path in example.predicted[:, :, arm]:
             _draw_path(axes, view, path, color=colour, lw=0.9, alpha=0.55)
-        _draw_path(axes, view, sample.gt_future_ee_states[:, arm], color='white', lw=2.6)
-        _draw_path(axes, view, sample.gt_future_ee_states[:, arm], color='black', lw=1.2)
-    rows, columns = (np.flatnonzero(sample.obs_masks[-1, 0].any(axis)) for axis in (1, 0))
+        _draw_path(axes, view, sample.future[:, arm], color='white', lw=2.6)
+        _draw_path(axes, view, sample.future[:, arm], color='black', lw=1.2)
+    rows, columns = (np.flatnonzero(sample.mask[0].any(axis)) for axis in (1, 0))
     axes.set_xlim(columns.min(initial=view.rgb.shape[1]), columns.max(initial=1))
     axes.set_ylim(rows.max(initial=1), rows.min(initial=view.rgb.shape[0]))
-    axes.set_title(f'“{sample.prompt_text}”\n{sample.source.rpartition("/")[2]}', fontsize=8, loc='left')
+    axes.set_title(f'“{sample.prompt}”\n{sample.source.rpartition("/")[2]}', fontsize=8, loc='left')
 
 
 def _draw_path(axes: Any, view: CameraFrame, states: NDArray[np.float64], **style: Any) -> None:
-    """(T, 17) states, as far as the camera sees them."""
+    """Draw the path of (T, 17) states where the camera sees it."""
     seen = [spot for state in states if (spot := project_into_view(view, state[[3, 7, 11]])) is not None]
     if len(seen) > 1:
         axes.plot(*np.array(seen).T, **style)
 
 
-def _quiet(axes: Any) -> None:
+def _style_axes(axes: Any) -> None:
     axes.tick_params(labelsize=8)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)

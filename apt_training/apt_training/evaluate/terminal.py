@@ -1,4 +1,4 @@
-"""An evaluation as text for people."""
+"""Report of an evaluation on the terminal."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ from rich.text import Text
 
 from apt_policy.model.checkpoint import Checkpoint
 from apt_training.evaluate.evaluation import Evaluation
-from apt_training.evaluate.metrics import Errors, HorizonErrors, overall
+from apt_training.evaluate.metrics import HorizonErrors, StateErrors, mean_over_horizon
 from apt_training.evaluate.probe import ProbeResult
 
 
 def print_evaluation(evaluation: Evaluation, checkpoint: Checkpoint, console: Console) -> None:
-    """Errors, probe and gates."""
+    """Print errors, language probe and gates."""
     console.print(Text(f'{checkpoint.source}: {checkpoint.expert.stage.value}, iteration {checkpoint.iteration}',
                        style='bold'), soft_wrap=True)
     console.print(Text(f'{evaluation.observations} observations of {evaluation.episodes} episodes, '
@@ -26,23 +26,24 @@ def print_evaluation(evaluation: Evaluation, checkpoint: Checkpoint, console: Co
 
 
 def _errors(evaluation: Evaluation) -> Table:
-    """Rows: overall, then each arm at a few instants of the horizon."""
+    """Return a table with the overall errors, then those of each arm at a few times of the horizon."""
     errors = evaluation.errors
-    table = _table('from the labels', 'position', 'rotation', 'gripper', 'best position', 'staying put')
-    table.add_row('mean of all', *_cells({kind: overall(getattr(errors, kind), errors.observations)
+    table = _table('error', 'position', 'rotation', 'gripper', 'best position', 'no motion')
+    table.add_row('mean of all', *_cells({kind: mean_over_horizon(getattr(errors, kind), errors.observations)
                                           for kind in ('mean', 'best', 'hold')}), style='bold')
     steps = len(errors.mean.position)
     for arm, name in enumerate(evaluation.arms):
         for step in sorted({0, (steps - 1) // 2, steps - 1}):
             if errors.observations[arm]:
-                table.add_row(f'{name} after {(step + 1) * evaluation.step_s:.2g} s', *_cells(_at(errors, step, arm)))
-    table.caption = f'best: the nearest of {errors.samples} samples; staying put: of an arm that never moves'
+                table.add_row(f'{name} after {(step + 1) * evaluation.step_s:.2g} s',
+                              *_cells(_errors_at(errors, step, arm)))
+    table.caption = f'best: least error of {errors.samples} samples; no motion: an arm that does not move'
     table.caption_justify = 'left'
     return table
 
 
-def _at(errors: HorizonErrors, step: int, arm: int) -> Mapping[str, Mapping[str, float]]:
-    def row(part: Errors) -> Mapping[str, float]:
+def _errors_at(errors: HorizonErrors, step: int, arm: int) -> Mapping[str, Mapping[str, float]]:
+    def row(part: StateErrors) -> Mapping[str, float]:
         return {'position': part.position[step, arm], 'rotation': part.rotation[step, arm],
                 'gripper': part.gripper[step, arm]}
     return {'mean': row(errors.mean), 'best': row(errors.best), 'hold': row(errors.hold)}
@@ -57,15 +58,16 @@ def _cells(row: Mapping[str, Mapping[str, float]]) -> list[str]:
 def _print_probe(evaluation: Evaluation, console: Console) -> None:
     probe = evaluation.probe
     if probe is None:
-        console.print(Text(f'language: not probed, {evaluation.probe_note}', style='dim'), soft_wrap=True)
+        console.print(Text(f'language: probe skipped, {evaluation.probe_note}', style='dim'), soft_wrap=True)
         return
-    console.print(Text(f'language: the policy {probe.verdict.value}', style='bold'))
+    console.print(Text(f'language: the policy {probe.language_following.value}', style='bold'))
     console.print(_probe(probe))
 
 
 def _probe(probe: ProbeResult) -> Table:
     table = _table('', 'position', 'rotation', 'gripper')
-    rows = {'other instruction, same noise, moves': probe.moved, 'same instruction, other noise, moves': probe.floor,
+    rows = {'change with another instruction, same noise': probe.moved,
+            'change with other noise, same instruction': probe.floor,
             'error with the own instruction': probe.error_own, 'error with another instruction': probe.error_swapped}
     for name, means in rows.items():
         table.add_row(name, _mm(means['position']), f'{means["rotation"]:.2f}°', f'{means["gripper"]:.3f}')
@@ -76,11 +78,11 @@ def _probe(probe: ProbeResult) -> Table:
 
 
 def _gates(evaluation: Evaluation) -> Table:
-    table = _table('gate behind block', 'mixes in VLM layer', 'mean', 'spread', 'least', 'greatest')
-    for level in evaluation.gates:
-        table.add_row(str(level.block), str(level.vlm_layer), f'{level.mean:.3f}', f'{level.spread:.3f}',
-                      f'{level.least:.3f}', f'{level.greatest:.3f}')
-    table.caption = "1: the expert's own stream, 0: the VLM's feature, 0.5: as it began"
+    table = _table('gate after block', 'mixes in VLM layer', 'mean', 'spread', 'least', 'greatest')
+    for gate in evaluation.gates:
+        table.add_row(str(gate.block), str(gate.vlm_layer), f'{gate.mean:.3f}', f'{gate.spread:.3f}',
+                      f'{gate.least:.3f}', f'{gate.greatest:.3f}')
+    table.caption = "1: the expert's own stream, 0: the VLM's feature, 0.5: untrained"
     table.caption_justify = 'left'
     return table
 

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 
 from apt_policy.core.atomic import atomic_file
+from apt_policy.core.errors import UserError
 from apt_training.episodes.episode import CameraFrame
 from apt_training.episodes.read import Episode
 from apt_training.inspect.drawing import arm_colours
@@ -20,7 +21,7 @@ _JPEG_QUALITY = 90
 _AXES_M = 0.05
 
 
-class RerunError(RuntimeError):
+class RerunError(UserError, RuntimeError):
     """Error of a recording that cannot be made: rerun is missing or too old."""
 
 

@@ -1,7 +1,7 @@
-"""How a step is computed on one process or many; the port that the trainer speaks, and torch's DDP behind it.
+"""Interface of a training back-end, and its implementation with torch for one process or DDP.
 
-DeepSpeed's side of the port is ``deepspeed_backend``. Neither knows what is trained, when, or where
-it is saved.
+The implementation with DeepSpeed is :mod:`~apt_training.train.deepspeed_backend`. A back-end computes losses,
+gradients and optimizer steps; the trainer decides what is trained and when it is saved.
 """
 
 import pickle
@@ -16,75 +16,88 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from apt_training.train.config import Precision, TrainConfig
-from apt_training.train.objective import Objective, Work
-from apt_training.train.optim import make_optimizer, parameter_groups, set_rate
-from apt_training.train.world import World
+from apt_policy.core.errors import UserError
+from apt_training.train.config import TrainConfig, TrainingPrecision
+from apt_training.train.distributed import DistributedContext
+from apt_training.train.objective import MicroBatch, Objective
+from apt_training.train.optim import make_optimizer, parameter_groups, set_learning_rate
 
 OPTIMIZER_FILE = 'optimizer.pt'
-UNREADABLE = (RuntimeError, ValueError, KeyError, OSError, EOFError, pickle.UnpicklingError, struct.error)
-"""What torch raises at a damaged file."""
-Wanted = Callable[[str], bool]
+TORCH_LOAD_ERRORS = (RuntimeError, ValueError, KeyError, OSError, EOFError, pickle.UnpicklingError, struct.error)
+"""Errors that ``torch.load`` raises for a damaged file."""
+NameFilter = Callable[[str], bool]
 
 
-class StateError(ValueError):
-    """Training state that cannot be taken up; the message says why."""
+class TrainingStateError(UserError, ValueError):
+    """Saved training state that cannot be restored; the message tells why."""
 
 
 class Backend(Protocol):
-    """Passes and steps. All processes call each method together."""
+    """Computation of losses, gradients and steps. Every method is collective: all ranks call it together."""
 
-    def loss(self, work: Work, seed: int, *, last: bool) -> Tensor:
-        """(4,) of :data:`~apt_training.train.objective.PARTS`; ``last`` of the step's passes."""
+    def compute_loss(self, micro_batch: MicroBatch, seed: int, *, last: bool) -> Tensor:
+        """Compute the loss of one micro-batch.
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradient of what :meth:`loss` gave last."""
-
-    def step(self, rate_factor: float) -> float:
-        """Apply the clipped gradient and forget it.
+        Args:
+            micro_batch: input on the device.
+            seed: seed of noise and perturbation.
+            last: True for the last micro-batch of the step, after which gradients are synchronized.
 
         Returns:
-            The norm that it had; if that is not finite, nothing was applied.
+            (4,) :data:`~apt_training.train.objective.LOSS_TERMS`.
         """
 
-    def weights(self, wanted: Wanted) -> dict[str, Tensor]:
-        """Whole weights by their names in the policy, those that ``wanted`` accepts."""
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of the last loss that :meth:`compute_loss` returned."""
+
+    def step(self, learning_rate_factor: float) -> float:
+        """Clip and apply the accumulated gradient, then reset it.
+
+        Args:
+            learning_rate_factor: share of the full learning rate, 0..1.
+
+        Returns:
+            Norm of the gradient before clipping; if it is not finite, no step was applied.
+        """
+
+    def gather_weights(self, wanted: NameFilter) -> dict[str, Tensor]:
+        """Return the complete tensors of the policy whose names ``wanted`` accepts, by name."""
 
     def save(self, folder: Path) -> None:
-        """Write optimizer state into an existing folder."""
+        """Write the optimizer state into an existing folder."""
 
     def load(self, folder: Path) -> None:
-        """The inverse of :meth:`save`.
+        """Load what :meth:`save` wrote.
 
         Raises:
-            StateError: it is corrupt, or made for other weights.
+            TrainingStateError: the state is corrupt or belongs to other weights.
         """
 
 
 class TorchBackend:
-    """Implements :class:`Backend`: one process, or DDP."""
+    """Back-end for one process, or for several with DDP."""
 
-    def __init__(self, objective: Objective, config: TrainConfig, world: World) -> None:
+    def __init__(self, objective: Objective, config: TrainConfig, distributed: DistributedContext) -> None:
         self._policy = objective.policy
         self._optimizer = make_optimizer(parameter_groups(objective, config.optim))
-        self._optim, self._accumulation = config.optim, config.accumulation
-        self._world = world
-        self._module: nn.Module = objective if world.size == 1 else _distributed(objective)
+        self._optim, self._accumulation_steps = config.optim, config.accumulation_steps
+        self._distributed = distributed
+        self._module: nn.Module = objective if distributed.world_size == 1 else _wrap_in_ddp(objective)
 
-    def loss(self, work: Work, seed: int, *, last: bool) -> Tensor:
-        """See :class:`Backend`."""
+    def compute_loss(self, micro_batch: MicroBatch, seed: int, *, last: bool) -> Tensor:
+        """Compute the loss of one micro-batch; see :class:`Backend`."""
         module = self._module
-        alone = last or not isinstance(module, DistributedDataParallel)
-        with nullcontext() if alone else module.no_sync():  # type: ignore[operator]
-            return module(work, seed)
+        synchronize = last or not isinstance(module, DistributedDataParallel)
+        with nullcontext() if synchronize else module.no_sync():  # type: ignore[operator]
+            return module(micro_batch, seed)
 
     def backward(self, loss: Tensor) -> None:
-        """See :class:`Backend`."""
-        (loss[0] / self._accumulation).backward()
+        """Accumulate a gradient; see :class:`Backend`."""
+        (loss[0] / self._accumulation_steps).backward()
 
-    def step(self, rate_factor: float) -> float:
-        """See :class:`Backend`."""
-        set_rate(self._optimizer, self._optim, rate_factor)
+    def step(self, learning_rate_factor: float) -> float:
+        """Apply the accumulated gradient; see :class:`Backend`."""
+        set_learning_rate(self._optimizer, self._optim, learning_rate_factor)
         parameters = [p for group in self._optimizer.param_groups for p in group['params']]
         norm = float(nn.utils.clip_grad_norm_(parameters, self._optim.clip))
         if torch.isfinite(torch.tensor(norm)):
@@ -92,46 +105,46 @@ class TorchBackend:
         self._optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def weights(self, wanted: Wanted) -> dict[str, Tensor]:
-        """See :class:`Backend`."""
+    def gather_weights(self, wanted: NameFilter) -> dict[str, Tensor]:
+        """Return weights by name; see :class:`Backend`."""
         return {name: value.detach() for name, value in self._policy.state_dict().items() if wanted(name)}
 
     def save(self, folder: Path) -> None:
-        """See :class:`Backend`."""
-        if self._world.leads:
+        """Write the optimizer state on rank 0; see :class:`Backend`."""
+        if self._distributed.is_main_process:
             torch.save(self._optimizer.state_dict(), folder / OPTIMIZER_FILE)
 
     def load(self, folder: Path) -> None:
-        """See :class:`Backend`."""
+        """Load the optimizer state; see :class:`Backend`."""
         path = folder / OPTIMIZER_FILE
         try:
             state = torch.load(path, map_location='cpu', weights_only=True)
             self._optimizer.load_state_dict(state)
-        except UNREADABLE as error:
+        except TORCH_LOAD_ERRORS as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise StateError(f'the optimizer state in {path} cannot be taken up: {reason}') from error
+            raise TrainingStateError(f'cannot load the optimizer state in {path}: {reason}') from error
 
 
-def _distributed(objective: Objective) -> DistributedDataParallel:
+def _wrap_in_ddp(objective: Objective) -> DistributedDataParallel:
     with warnings.catch_warnings():
-        # Its new name is unknown to torch 2.11.
+        # The argument's new name does not exist in torch 2.11.
         warnings.filterwarnings('ignore', message='`broadcast_buffers`', category=FutureWarning)
-        # Behind the last tap no weight has a gradient, in the prior neither has every second projection.
+        # Weights after the last tap have no gradient; in the prior every second projection has none either.
         return DistributedDataParallel(objective, find_unused_parameters=True, broadcast_buffers=False)
 
 
 def autocast_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """What torch computes in around float32 weights; None: float32."""
-    return torch.bfloat16 if computes_in_bfloat16(config, device) else None
+    """Return the data type of autocast around float32 weights; None for float32."""
+    return torch.bfloat16 if uses_bfloat16(config, device) else None
 
 
-def computes_in_bfloat16(config: TrainConfig, device: torch.device) -> bool:
-    """AUTO is bfloat16 on a GPU only: most CPUs emulate it."""
-    if config.precision is Precision.AUTO:
+def uses_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """Return whether the expert computes in bfloat16; AUTO does so on a GPU only, because most CPUs emulate it."""
+    if config.precision is TrainingPrecision.AUTO:
         return device.type == 'cuda'
-    return config.precision is Precision.BFLOAT16
+    return config.precision is TrainingPrecision.BFLOAT16
 
 
-def weights_of(state: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
-    """The entries of ``state`` under ``prefix``, without it."""
+def weights_with_prefix(state: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
+    """Return the entries of ``state`` whose names start with ``prefix``, without the prefix."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

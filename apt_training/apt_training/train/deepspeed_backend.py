@@ -1,6 +1,6 @@
-"""DeepSpeed behind the trainer's port: ZeRO-2 divides the optimizer state, ZeRO-3 the weights as well.
+"""Training back-end with DeepSpeed: ZeRO-2 partitions the optimizer state, ZeRO-3 the weights as well.
 
-DeepSpeed's own files are read with pickle: take up training state of your own runs only.
+DeepSpeed reads its own files with pickle, so resume only from training state that you trust.
 """
 
 import logging
@@ -12,57 +12,57 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from apt_training.train.backends import StateError, Wanted, computes_in_bfloat16
+from apt_training.train.backends import NameFilter, TrainingStateError, uses_bfloat16
 from apt_training.train.config import TrainConfig
-from apt_training.train.objective import Objective, Work
-from apt_training.train.optim import make_optimizer, parameter_groups, set_rate
-from apt_training.train.world import World
+from apt_training.train.distributed import DistributedContext
+from apt_training.train.objective import MicroBatch, Objective
+from apt_training.train.optim import make_optimizer, parameter_groups, set_learning_rate
 
 TAG = 'deepspeed'
-KEPT_WHOLE = 100_000
-"""ZeRO-3 leaves weights of fewer elements whole."""
+PERSISTENCE_THRESHOLD = 100_000
+"""Number of elements below which ZeRO-3 does not partition a weight; DeepSpeed's own default."""
 
 
 class DeepSpeedBackend:
-    """Implements :class:`~apt_training.train.backends.Backend`."""
+    """Back-end over DeepSpeed's engine; see :class:`~apt_training.train.backends.Backend`."""
 
-    def __init__(self, objective: Objective, config: TrainConfig, world: World) -> None:
-        deepspeed = _import_deepspeed(world.device)
-        self._world, self._zero_stage, self._optim = world, config.zero_stage, config.optim
+    def __init__(self, objective: Objective, config: TrainConfig, distributed: DistributedContext) -> None:
+        deepspeed = _import_deepspeed(distributed.device)
+        self._distributed, self._zero_stage, self._optim = distributed, config.zero_stage, config.optim
         groups = parameter_groups(objective, config.optim)
         self._policy = objective.policy
         self._engine, self._optimizer, *_ = deepspeed.initialize(
             model=objective, optimizer=make_optimizer(groups), dist_init_required=False,
-            config=engine_config(config, world.device))
+            config=engine_config(config, distributed.device))
         self._gather_small_weights()
 
-    def loss(self, work: Work, seed: int, *, last: bool) -> Tensor:
-        """See :class:`~apt_training.train.backends.Backend`; the engine counts passes itself."""
-        return self._engine(work, seed)
+    def compute_loss(self, micro_batch: MicroBatch, seed: int, *, last: bool) -> Tensor:
+        """Compute the loss of one micro-batch; the engine counts micro-batches itself."""
+        return self._engine(micro_batch, seed)
 
     def backward(self, loss: Tensor) -> None:
-        """See :class:`~apt_training.train.backends.Backend`."""
+        """Accumulate the gradient, and let the engine count the micro-batch unless it is the last of the step."""
         self._engine.backward(loss[0])
         if not self._engine.is_gradient_accumulation_boundary():
             self._engine.step()
 
-    def step(self, rate_factor: float) -> float:
-        """See :class:`~apt_training.train.backends.Backend`.
+    def step(self, learning_rate_factor: float) -> float:
+        """Apply the accumulated gradient; see :class:`~apt_training.train.backends.Backend`.
 
         Raises:
-            FloatingPointError: DeepSpeed has applied a gradient that is not finite.
+            FloatingPointError: DeepSpeed applied a gradient that is not finite.
         """
-        set_rate(self._optimizer, self._optim, rate_factor)
+        set_learning_rate(self._optimizer, self._optim, learning_rate_factor)
         skipped = self._engine.skipped_steps
         self._engine.step()
         norm = float(self._engine.get_global_grad_norm())
         if not torch.isfinite(torch.tensor(norm)) and self._engine.skipped_steps == skipped:
-            raise FloatingPointError('a gradient that is not finite came of a finite loss and is in the weights '
-                                     'now; start the run again, it goes on from the last checkpoint')
+            raise FloatingPointError('DeepSpeed applied a gradient that is not finite, so the weights are damaged; '
+                                     'resume from the last checkpoint')
         return norm
 
-    def weights(self, wanted: Wanted) -> dict[str, Tensor]:
-        """See :class:`~apt_training.train.backends.Backend`; in float32 where they learn."""
+    def gather_weights(self, wanted: NameFilter) -> dict[str, Tensor]:
+        """Return weights by name; trainable ones in float32."""
         from deepspeed.runtime.zero.partition_parameters import GatheredParameters
         from deepspeed.utils import safe_get_full_fp32_param
         whole = {}
@@ -77,39 +77,42 @@ class DeepSpeedBackend:
         return whole
 
     def save(self, folder: Path) -> None:
-        """See :class:`~apt_training.train.backends.Backend`."""
+        """Write DeepSpeed's training state into a folder."""
         self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
-        """See :class:`~apt_training.train.backends.Backend`."""
+        """Load DeepSpeed's training state; see :class:`~apt_training.train.backends.Backend`."""
         try:
             path, _ = self._engine.load_checkpoint(
                 str(folder), tag=TAG, load_module_strict=False, load_lr_scheduler_states=False)
         except Exception as error:
-            raise StateError(f'the DeepSpeed state in {folder} cannot be taken up: '
-                             f'{(str(error) or type(error).__name__).splitlines()[0]}') from error
+            raise TrainingStateError(f'cannot load the DeepSpeed state in {folder}: '
+                                     f'{(str(error) or type(error).__name__).splitlines()[0]}') from error
         if path is None:
-            raise StateError(f'there is no DeepSpeed state in {folder}')
+            raise TrainingStateError(f'there is no DeepSpeed state in {folder}')
         self._gather_small_weights()
 
     def _gather_small_weights(self) -> None:
-        """ZeRO-3 fetches a module's weights when its ``forward`` is called; gates and arm embeddings belong
-        to modules that are used without, so they must be there from the first pass on."""
-        kept: list[Any] = getattr(self._optimizer, 'persistent_parameters', [])
-        if kept:
-            kept[0].all_gather(kept)
+        """Gather the weights that ZeRO-3 does not partition.
+
+        ZeRO-3 gathers a module's weights when its ``forward`` is called. Gates and arm embeddings belong to modules
+        whose ``forward`` is never called, so they must be present before the first micro-batch.
+        """
+        persistent: list[Any] = getattr(self._optimizer, 'persistent_parameters', [])
+        if persistent:
+            persistent[0].all_gather(persistent)
 
 
 def engine_config(config: TrainConfig, device: torch.device) -> dict[str, Any]:
-    """DeepSpeed's own configuration for a run."""
+    """Return DeepSpeed's configuration of a run."""
     return {
-        'train_micro_batch_size_per_gpu': config.batch,
-        'gradient_accumulation_steps': config.accumulation,
+        'train_micro_batch_size_per_gpu': config.batch_size,
+        'gradient_accumulation_steps': config.accumulation_steps,
         'gradient_clipping': config.optim.clip,
-        'bf16': {'enabled': computes_in_bfloat16(config, device)},
+        'bf16': {'enabled': uses_bfloat16(config, device)},
         'zero_optimization': {'stage': config.zero_stage,
-                              'stage3_param_persistence_threshold': KEPT_WHOLE},
-        # AdamW of torch, so that a run's numbers do not depend on the back-end.
+                              'stage3_param_persistence_threshold': PERSISTENCE_THRESHOLD},
+        # torch's AdamW, so that results do not depend on the back-end.
         'zero_allow_untested_optimizer': True, 'zero_force_ds_cpu_optimizer': False,
         'steps_per_print': 10**9}
 
@@ -121,9 +124,9 @@ def _import_deepspeed(device: torch.device) -> Any:
     warnings.filterwarnings('ignore', category=FutureWarning, module='torch')
     import deepspeed
     import deepspeed.ops
-    # Its loggers do not look at their parents; what matters of what they say is said by this suite.
+    # DeepSpeed's loggers do not propagate; this suite logs what matters of their messages.
     logging.getLogger('DeepSpeed').setLevel(logging.ERROR)
     if device.type == 'cpu':
-        # Serves inference only, and would be compiled for half a minute.
+        # This operator serves inference only, and compiling it takes half a minute.
         deepspeed.ops.__compatible_ops__['deepspeed_shm_comm'] = False
     return deepspeed

@@ -1,100 +1,116 @@
-"""Starting a run's processes on this machine, and ending them together.
+"""Launcher of the ranks of a run on this machine, with the elastic agent of torchrun.
 
-Serves ``apt-train --gpus N`` with N > 1; under torchrun or a DeepSpeed launcher the processes exist
-already. Knows nothing of what they compute.
+``apt-train --gpus N`` uses it for N > 1; under torchrun or a DeepSpeed launcher the processes exist already.
 """
 
 import contextlib
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from tempfile import TemporaryDirectory
 
 import torch
-import torch.distributed as dist
+from torch.distributed.elastic.agent.server import ElasticAgent, RunResult, WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 log = logging.getLogger(__name__)
 
-GRACE_S = 20.0
-"""Time that the others get to end when one process has died."""
 POLL_S = 0.1
+"""Interval at which the agent polls its processes [s]."""
 
 
-def launched() -> bool:
-    """Whether somebody started this process as one of many."""
+def is_launched() -> bool:
+    """Return whether a launcher started this process as one rank of a run."""
     return 'RANK' in os.environ and 'WORLD_SIZE' in os.environ
 
 
 def run_processes(command: Sequence[str], count: int, stop: threading.Event, *,
-                  environment: Mapping[str, str] | None = None, grace_s: float = GRACE_S) -> int:
-    """Run ``count`` processes of ``command`` to their end.
+                  environment: Mapping[str, str] | None = None) -> int:
+    """Run ``count`` processes of ``command`` and wait for them.
+
+    When a process fails, the agent sends SIGTERM to the others and kills them after 30 s.
 
     Args:
-        command: of one process; who it is stands in its environment.
-        count: how many.
-        stop: when set, each is asked to stop (SIGTERM), and waited for without limit: it may be saving.
-        environment: added to this process's own.
-        grace_s: how long processes may outlive one that failed [s].
+        command: command line of one process, which reads its rank from the environment.
+        count: number of processes.
+        stop: event that asks every process to stop with SIGTERM; they may be saving, so the wait has no limit.
+        environment: variables added to this process's own.
 
     Returns:
-        The exit status of the first that failed, 0 if none did.
+        Exit status of the first process that failed, 128 plus the signal if one was killed; 0 if none failed.
     """
-    # The store that they find each other by: opened here, so that no port can be taken in between.
-    store = dist.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
-    shared = {**os.environ, **(environment or {}), 'WORLD_SIZE': str(count), 'LOCAL_WORLD_SIZE': str(count),
-              'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(store.port), 'TORCHELASTIC_USE_AGENT_STORE': 'True'}
-    if not torch.cuda.is_available():
-        shared.setdefault('GLOO_SOCKET_IFNAME', 'lo')
-        shared.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // count)))
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank in range(count):
-            # A session of their own: Ctrl-C reaches them through this process only, once.
-            processes.append(subprocess.Popen(
-                list(command), env={**shared, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}, start_new_session=True))
-        return _watch(processes, stop, grace_s)
-    finally:
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            process.wait()
-
-
-def _watch(processes: Sequence[subprocess.Popen[bytes]], stop: threading.Event, grace_s: float) -> int:
-    asked = False
-    while True:
-        states = [process.poll() for process in processes]
-        failed = next(((rank, code) for rank, code in enumerate(states) if code), None)
-        if failed is not None:
-            return _end_others(processes, *failed, grace_s=grace_s)
-        if all(code is not None for code in states):
-            return 0
-        if stop.is_set() and not asked:
-            asked = True
-            for process in processes:
-                process.send_signal(signal.SIGTERM)
-        time.sleep(POLL_S)
-
-
-def _end_others(processes: Sequence[subprocess.Popen[bytes]], rank: int, code: int, *, grace_s: float) -> int:
-    """Wait for what the others still do, then end them."""
-    until = time.monotonic() + grace_s
-    while time.monotonic() < until and any(process.poll() is None for process in processes):
-        time.sleep(POLL_S)
-    codes = [process.poll() for process in processes]
-    if len({*codes}) == 1 and code > 0:
-        return code
-    how = f'was killed by {signal.Signals(-code).name}' if code < 0 else f'ended with status {code}'
-    left = [number for number, state in enumerate(codes) if state is None]
-    log.error('process %d of %d %s%s', rank, len(processes), how,
-              f'; ending {len(left)} that were waiting for it' if left else '; the others ended as well')
-    return code if code > 0 else 128 - code
+    # The agent's messages name its internals; this module logs what matters of them.
+    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
+    with (_environment({**_defaults(count), **(environment or {})}), TemporaryDirectory() as logs,
+          ThreadPoolExecutor(1) as executor):
+        agent = _agent(command, count, logs)
+        # In a thread of its own, the agent leaves the signal handlers of this program alone.
+        result = executor.submit(agent.run)
+        _forward_stop(agent, result, stop)
+        return _exit_status(result.result(), count, stopped=stop.is_set())
 
 
 def own_command(arguments: Sequence[str]) -> list[str]:
-    """This program again, as one process of many."""
+    """Return the command line that starts this program as one rank."""
     return [sys.executable, '-m', 'apt_training.train.main', *arguments]
+
+
+def _agent(command: Sequence[str], count: int, logs: str) -> ElasticAgent:
+    parameters = RendezvousParameters(backend='c10d', endpoint='127.0.0.1:0', run_id='apt-train', min_nodes=1,
+                                      max_nodes=1, local_addr='127.0.0.1')
+    spec = WorkerSpec(role='rank', local_world_size=count, entrypoint=command[0], args=tuple(command[1:]),
+                      rdzv_handler=get_rendezvous_handler(parameters), max_restarts=0, monitor_interval=POLL_S,
+                      local_addr='127.0.0.1')
+    return LocalElasticAgent(spec, DefaultLogsSpecs(log_dir=logs))
+
+
+def _forward_stop(agent: ElasticAgent, result: 'Future[RunResult]', stop: threading.Event) -> None:
+    """Wait for the end of the run, and send SIGTERM to every process once ``stop`` is set."""
+    while not result.done() and not stop.wait(POLL_S):
+        pass
+    for worker in agent.get_worker_group().workers:
+        if not result.done() and worker.id:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.id, signal.SIGTERM)
+
+
+def _exit_status(result: RunResult, count: int, *, stopped: bool) -> int:
+    if not result.failures:
+        return 0
+    rank, failure = min(result.failures.items(), key=lambda item: item[1].timestamp)
+    # Stopped processes end with a status of their own, which is no error.
+    if not stopped and (len({other.exitcode for other in result.failures.values()}) > 1 or failure.exitcode < 0):
+        end = (f'was killed by {signal.Signals(-failure.exitcode).name}' if failure.exitcode < 0
+               else f'ended with status {failure.exitcode}')
+        log.error('Process %d of %d %s; the others have ended', rank, count, end)
+    return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+
+
+def _defaults(count: int) -> dict[str, str]:
+    """Return variables for runs on the CPU: the loopback interface, and an equal share of the cores."""
+    if torch.cuda.is_available():
+        return {}
+    defaults = {'GLOO_SOCKET_IFNAME': 'lo', 'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // count))}
+    return {name: value for name, value in defaults.items() if name not in os.environ}
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, which the agent passes on to its processes, within the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

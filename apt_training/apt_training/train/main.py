@@ -1,129 +1,39 @@
-"""``apt-train``: from episodes to a checkpoint.
+"""``apt-train``: from episodes to a checkpoint."""
 
-Starts the processes, goes through the stages, and turns errors into messages and exit statuses.
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from apt_policy.console import run_program
+
+PROGRAM = 'apt-train'
+_EXAMPLES = """
+examples:
+  apt-train --config debug --stage both --data out/episodes --contract config/aloha_sim.yaml --gpus 0
+  apt-train --config base --stage 0 --data Droid=10 AgiBotWorld=10 --gpus 4 --backend ddp --va-name prior
+  apt-train --config base --stage 1 --data my_robot --va-name prior --vla-name robot --vlm-mode lora --vla-conti
+  torchrun --nnodes 2 --nproc-per-node 8 ... -m apt_training.train.main --config base ...
+
+exit status: 0 done, 75 stopped by SIGINT or SIGTERM and saved (the same command with --va-conti --vla-conti
+resumes), 2 arguments that cannot be used, 1 anything else.
 """
 
-import logging
-import os
-import sys
-import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
 
-import torch
-
-from apt_policy.core.contract import load_contract
-from apt_policy.core.stop import stop_requests
-from apt_policy.model.config import Stage
-from apt_training.train.config import BackendKind, ConfigError, TrainConfig
-from apt_training.train.flags import Request, parse
-from apt_training.train.launch import launched, own_command, run_processes
-from apt_training.train.preflight import preflight
-from apt_training.train.saving import RunFolder
-from apt_training.train.sources import feed_of_episodes, open_data
-from apt_training.train.stage_run import StageRun, finished, train_stage
-from apt_training.train.start import Start
-from apt_training.train.trainer import Outcome
-from apt_training.train.world import World, join_world
-
-log = logging.getLogger('apt_training.train')
-
-STOPPED = 75
-"""Exit status of a run that can be gone on with (EX_TEMPFAIL of sysexits.h)."""
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Run it.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train.
 
     Returns:
         0 done, 75 stopped by a signal and saved, 2 for arguments that cannot be used, else 1.
     """
-    arguments = list(sys.argv[1:] if words is None else words)
-    _set_up_logging()
-    try:
-        request = parse(arguments)
-        _require_devices(request)
-    except (ConfigError, ValueError) as error:
-        log.error('%s', error)
-        return 2
-    with stop_requests() as stop:
-        try:
-            return _run(request, arguments, stop)
-        except (ValueError, RuntimeError, OSError, FloatingPointError) as error:
-            log.error('%s: %s', type(error).__name__, error, exc_info=log.isEnabledFor(logging.DEBUG))
-            return 1
+    return run_program(PROGRAM, partial(_run, list(sys.argv[1:] if argv is None else argv)))
 
 
-def _run(request: Request, arguments: Sequence[str], stop: threading.Event) -> int:
-    if request.preflight is not None:
-        return preflight(request)
-    if request.gpus > 1 and not launched():
-        return run_processes(own_command(arguments), request.gpus, stop)
-    if request.gpus == 0:
-        os.environ['APT_TRAIN_DEVICE'] = 'cpu'
-    with ExitStack() as stack:
-        group = any(config.backend is BackendKind.DEEPSPEED for config in request.stages)
-        world = stack.enter_context(join_world(group=group))
-        for config in request.stages:
-            if _train(request, config, world, stop) is Outcome.STOPPED:
-                if world.leads:
-                    log.warning('stopped by a signal and saved; the same command with --va-conti --vla-conti goes on')
-                return STOPPED
-    return 0
-
-
-def _train(request: Request, config: TrainConfig, world: World, stop: threading.Event) -> Outcome:
-    contract = load_contract(request.contract)
-    run = RunFolder(request.ckpt_dir / request.names[config.stage])
-    if request.resume[config.stage] and finished(run, config):
-        if world.leads:
-            log.info('%s is at iteration %d of %d: nothing left to do', run.folder, run.latest(), config.iterations)
-        return Outcome.DONE
-    job = StageRun(config=config, run=run, logs=request.log_dir / run.folder.name,
-                   start=start_of(request, config), contract=contract.policy_facts())
-    # Before the VLM is loaded, which may take minutes: what can be wrong with the data is seen in seconds.
-    mixture = open_data(request, config, contract)
-    outcome = train_stage(job, world, feed_of_episodes(request, contract, mixture), stop)
-    if world.leads:
-        log.info('%s %s at iteration %d', run.folder, outcome.value, run.latest() or 0)
-    return outcome
-
-
-def start_of(request: Request, config: TrainConfig) -> Start:
-    """What a stage begins with: what is named, else the prior for a VLA, else nothing.
-
-    Raises:
-        ConfigError: there is no prior.
-    """
-    resume = request.resume[config.stage]
-    both = len(request.stages) > 1
-    if request.pretrained is not None and (config.stage is Stage.VA_PRIOR or not both):
-        return Start(checkpoint=request.pretrained, resume=resume)
-    if config.stage is Stage.VA_PRIOR or request.load_from_va is False:
-        return Start(resume=resume)
-    prior = RunFolder(request.ckpt_dir / request.names[Stage.VA_PRIOR])
-    latest = prior.latest()
-    if latest is None:
-        raise ConfigError(f'there is no prior at {prior.folder}; train one with --stage 0 or both, name its run with '
-                          '--va-name, or train in one stage with --no-load-from-va')
-    return Start(checkpoint=prior.checkpoint(latest), resume=resume)
-
-
-def _require_devices(request: Request) -> None:
-    there = torch.cuda.device_count()
-    if request.gpus < 0:
-        raise ConfigError(f'--gpus is {request.gpus}; expected 0 or more')
-    if torch.cuda.is_available() and request.gpus > there and not launched():
-        raise ConfigError(f'--gpus is {request.gpus}, this machine has {there}')
-
-
-def _set_up_logging() -> None:
-    rank = os.environ.get('RANK')
-    tag = '' if rank in (None, '0') else f'[process {rank}] '
-    logging.basicConfig(format=f'apt-train: {tag}%(message)s', stream=sys.stderr)
-    logging.getLogger('apt_training').setLevel(logging.INFO)
-    for noisy in ('httpx', 'transformers', 'DeepSpeed', 'matplotlib'):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+def _run(argv: Sequence[str]) -> int:
+    from apt_policy.cli import parse
+    from apt_training.train.arguments import TrainFlags
+    flags = parse(TrainFlags, argv, program=PROGRAM, examples=_EXAMPLES)
+    from apt_training.train.run import train
+    return train(flags, argv)
 
 
 if __name__ == '__main__':

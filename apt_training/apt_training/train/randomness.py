@@ -1,7 +1,7 @@
-"""The global random states of a process, out into plain tensors and back.
+"""Global random states of a process, saved to plain tensors and restored.
 
-Noise and perturbation do not use them (each pass has a seed of its own); adapters' initial
-weights do, and whatever a library draws.
+Noise and perturbation do not use the global states, because each micro-batch has a seed of its own; the initial weights
+of adapters and libraries do.
 """
 
 import random
@@ -12,14 +12,14 @@ import torch
 
 
 def seed_everything(seed: int) -> None:
-    """Python, numpy and torch, every device."""
+    """Seed Python, numpy and torch on every device."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def save_random_state(path: Path) -> None:
-    """Of this process; the file holds tensors and numbers only."""
+    """Save the random states of this process; the file holds tensors and numbers only."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     torch.save({'python': [version, list(words), gauss],
@@ -29,7 +29,7 @@ def save_random_state(path: Path) -> None:
 
 
 def restore_random_state(path: Path) -> None:
-    """The inverse of :func:`save_random_state`."""
+    """Restore what :func:`save_random_state` wrote."""
     state = torch.load(path, map_location='cpu', weights_only=True)
     version, words, gauss = state['python']
     random.setstate((version, tuple(words), gauss))

@@ -1,66 +1,46 @@
-"""``apt-teach``: a vision-language model learns from conversations about pictures.
+"""``apt-finetune-vlm``: fine-tune a vision-language model on conversations about pictures.
 
-    apt-teach data/questions --out models/table_vlm                       # a small one, from nothing
-    apt-teach data/questions --vlm Qwen/Qwen3-VL-2B-Instruct --out models/table_vlm
-
-What comes out is a folder as the Hugging Face hub has them; ``apt-train --vlm FOLDER`` takes it.
+The result is a folder as the Hugging Face hub has them; ``apt-train --vlm FOLDER`` takes it.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 
-from apt_training.vlm_finetune.conversations import ConversationError, Conversations
-from apt_training.vlm_finetune.school import Course, SchoolError, teach
+from apt_policy.console import run_program
+from apt_policy.moved import current_vlm
 
-log = logging.getLogger('apt_training.vlm_finetune')
+PROGRAM = 'apt-finetune-vlm'
+_EXAMPLES = """
+examples:
+  apt-finetune-vlm data/vqa --out models/table_vlm                  a small model, from random weights
+  apt-finetune-vlm data/vqa --vlm Qwen/Qwen3-VL-2B-Instruct --out models/table_vlm
+"""
+_RENAMED = {'--steps': '--max-steps', '--looking': '--grounding-steps'}
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Teach; the exit status: 0 done, 2 for what cannot be used, 130 if interrupted, else 1."""
-    options = _parser().parse_args(words)
-    logging.basicConfig(format='apt-teach: %(message)s', stream=sys.stderr)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fine-tune; return 0, 2 for arguments or files that cannot be used, or 130 after Ctrl-C."""
+    return run_program(PROGRAM, partial(_run, argv),
+                       interrupted='interrupted; the same command resumes from the last checkpoint')
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    from apt_policy.cli import parse
+    from apt_training.vlm_finetune.arguments import VlmFinetuneArguments
+    given = parse(VlmFinetuneArguments, argv, program=PROGRAM, examples=_EXAMPLES, renamed=_RENAMED)
+    logging.basicConfig(format=f'{PROGRAM}: %(message)s', stream=sys.stderr)
     logging.getLogger('apt_training').setLevel(logging.INFO)
-    try:
-        course = Course(out=options.out, vlm=options.vlm, steps=options.steps, looking=options.looking,
-                        batch=options.bs, lr=options.lr, seed=options.seed, save_every=options.save_every,
-                        workers=options.workers, half=options.half)
-        teach(course, Conversations(options.data), Conversations([options.held_out]) if options.held_out else None)
-    except (ConversationError, SchoolError) as error:
-        log.error('%s', error)
-        return 2
-    except KeyboardInterrupt:
-        log.error('interrupted; the same command goes on from the last save')
-        return 130
-    except OSError as error:
-        log.error('%s: %s', type(error).__name__, error)
-        return 1
+    from apt_training.vlm_finetune.conversations import ConversationDataset
+    from apt_training.vlm_finetune.finetune import VlmFinetuneConfig, finetune_vlm
+    config = VlmFinetuneConfig(
+        out=given.out, vlm=current_vlm(given.vlm), steps=given.max_steps, grounding_warmup_steps=given.grounding_steps,
+        batch_size=given.batch_size, lr=given.lr, seed=given.seed, save_every=given.save_every, workers=given.workers,
+        half=given.half)
+    held_out = ConversationDataset([given.held_out]) if given.held_out else None
+    finetune_vlm(config, ConversationDataset(given.data), held_out)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog='apt-teach', description='Teach a vision-language model with conversations '
-                                                                   'about pictures.')
-    add = parser.add_argument
-    add('data', nargs='+', type=Path, metavar='FOLDER', help='conversations, as apt-sim-questions writes them')
-    add('--out', type=Path, required=True, help='folder of the model; a run that was broken off goes on there')
-    add('--vlm', default=Course.vlm, help='Qwen3-VL by hub name or folder to go on from; "newborn" (default): a small '
-                                          'one that has learned nothing')
-    add('--held-out', type=Path, metavar='FOLDER', help='conversations to examine it with')
-    add('--steps', type=int, default=Course.steps, help='default: %(default)s')
-    add('--looking', type=int, default=Course.looking, metavar='N',
-        help='steps before them in which only what is marked in pictures is found; default: %(default)s')
-    add('--bs', type=int, default=Course.batch, metavar='N',
-        help='conversations per step and process; default: %(default)s')
-    add('--lr', type=float, default=Course.lr, help='highest rate; default: %(default)s')
-    add('--seed', type=int, default=Course.seed)
-    add('--save-every', type=int, default=Course.save_every, metavar='N', help='default: %(default)s')
-    add('--workers', type=int, default=Course.workers, metavar='N', help='loading processes; default: %(default)s')
-    add('--half', action=argparse.BooleanOptionalAction, default=Course.half,
-        help='bfloat16 where it is precise enough (default)')
-    return parser
 
 
 if __name__ == '__main__':

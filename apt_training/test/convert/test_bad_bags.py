@@ -65,7 +65,7 @@ def test_stamps_that_are_hours_off_are_refused_with_stream_time_and_remedy(robot
     messages = robot.altered(robot.messages(1.0), LOW, lambda one: robot.restamped(one, lambda at: at - 7200 * 10**9))
     with pytest.raises(ConvertError, match=r'bag: cam_low: stamps are 7200\.00\d s behind the '
                                            r'receive time, from the first message at 0\.011 s on: the clocks are not '
-                                           r'synchronised.*--receive cam_low'):
+                                           r'synchronised.*--stamp-on-receipt cam_low'):
         convert(messages)
 
 

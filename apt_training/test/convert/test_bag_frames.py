@@ -191,7 +191,7 @@ def test_tf_that_lacks_the_end_effector_is_an_error_where_joints_cannot_help(rob
                                                                             change):
     bag = write_bag(tmp_path / 'bag', robot.without(robot.messages(1.0), '/tf'))
     with pytest.raises(ConvertError, match=r"bag: TF has no pose of the end-effector of arm 'left' in the first 3 s.*"
-                                           r'nobody has published.*--ee-from joints'):
+                                           r'was never published.*--ee-from joints'):
         only(job(bag, change({'arms.left.chain': None, 'arms.right.chain': None})))
     with pytest.raises(ConvertError, match='TF has no pose'):
         only(job(bag, end_effector=EndEffector.TF))

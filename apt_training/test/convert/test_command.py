@@ -50,7 +50,7 @@ def convert(contract_file, tmp_path, capfd):
     def run(*words, out=None, sheet=False):
         flags = [] if sheet else ['--no-sheet']
         status = main([*map(str, words), '--contract', str(contract_file), '--out', str(out or tmp_path / 'out'),
-                       '--jobs', '1', *flags])
+                       '--workers', '1', *flags])
         return status, capfd.readouterr().err
     return run
 
@@ -199,7 +199,8 @@ def test_a_truncated_bag_yields_its_whole_episodes_and_an_error_with_file_and_of
 
 @pytest.mark.parametrize(('words', 'said'), [
     (('--contract', 'nowhere.yaml'), 'cannot read contract nowhere.yaml'),
-    (('--receive', 'cam_left'), "--receive has 'cam_left', expected names of the contract: cam_high, cam_low"),
+    (('--stamp-on-receipt', 'cam_left'),
+     "--stamp-on-receipt has 'cam_left', expected names of the contract: cam_high, cam_low"),
     (('--cameras', 'cam_low'), "--cameras cam_low has no reference camera of arm 'left': add one of"),
     (('--reference', 'top'), "--reference has 'top', expected names of the contract"),
     (('--max-drops', '2'), 'max_drops is 2.0, expected 0 to 1')])
@@ -223,7 +224,7 @@ def test_a_conversion_that_gives_no_episode_fails(convert, robot, write_bag, tmp
 
 def test_two_processes_give_what_one_gives(bag, robot, write_bag, start, convert, tmp_path):
     other = write_bag(tmp_path / 'other', robot.messages(1.5))
-    process = start(bag, other, '--jobs', '2', out=tmp_path / 'two')
+    process = start(bag, other, '--workers', '2', out=tmp_path / 'two')
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, said
     assert convert(bag, other, out=tmp_path / 'one')[0] == 0
@@ -241,7 +242,7 @@ def long_bag(robot, write_bag, tmp_path_factory):
 
 
 def test_after_kill_9_in_the_middle_it_resumes_and_ends_with_the_same_bytes(long_bag, start, convert, tmp_path):
-    process = start(long_bag, '--jobs', '1')
+    process = start(long_bag, '--workers', '1')
     out = tmp_path / 'out'
     wait_for(lambda: len(list(out.glob('*.h5'))) >= 3, 'the first episodes')
     os.killpg(process.pid, signal.SIGKILL)
@@ -277,7 +278,7 @@ def kill_who_reads(process, bag, out):
 
 
 def test_the_bag_of_a_killed_process_is_gone_on_with_by_another(long_bag, bag, start, convert, tmp_path):
-    process = start(long_bag, bag, '--jobs', '2')
+    process = start(long_bag, bag, '--workers', '2')
     kill_who_reads(process, long_bag, tmp_path / 'out')
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, said
@@ -289,7 +290,7 @@ def test_the_bag_of_a_killed_process_is_gone_on_with_by_another(long_bag, bag, s
 def test_a_job_that_is_killed_again_costs_its_bag_only_and_is_named(long_bag, bag, robot, write_bag, start, convert,
                                                                     tmp_path):
     other = write_bag(tmp_path / 'other', robot.messages(1.5))
-    process = start(long_bag, bag, other, '--jobs', '2')
+    process = start(long_bag, bag, other, '--workers', '2')
     out = tmp_path / 'out'
     for _ in range(2):
         kill_who_reads(process, long_bag, out)
@@ -305,14 +306,14 @@ def test_a_job_that_is_killed_again_costs_its_bag_only_and_is_named(long_bag, ba
 
 @pytest.mark.parametrize(('which', 'jobs'), [(signal.SIGINT, '1'), (signal.SIGTERM, '2')])
 def test_an_interrupt_keeps_whole_episodes_and_says_how_to_go_on(which, jobs, long_bag, bag, start, tmp_path):
-    process = start(long_bag, bag, '--jobs', jobs)
+    process = start(long_bag, bag, '--workers', jobs)
     out = tmp_path / 'out'
     wait_for(lambda: len(list(out.glob('long_*.h5'))) >= 2, 'the first episodes')
     # As a terminal does: the whole group hears it.
     os.killpg(process.pid, which) if which is signal.SIGINT else process.send_signal(which)
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
-    assert 'interrupted; whole episodes are kept, and the same command goes on' in said
+    assert 'interrupted; whole episodes are kept, and the same command resumes' in said
     assert 'Traceback' not in said
     assert not list(out.glob('.*.partial'))
     assert 2 <= len(list(out.glob('long_*.h5'))) < 40
@@ -338,7 +339,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize('storage', ['jpeg', 'raw', 'video'])
 def test_a_full_disk_is_an_error_that_keeps_what_was_whole(storage, small_disk, long_bag, start, convert, tmp_path):
     out = small_disk / 'out'
-    process = start(long_bag, '--jobs', '1', '--storage', storage, out=out)
+    process = start(long_bag, '--workers', '1', '--storage', storage, out=out)
     _, said = process.communicate(timeout=DEADLINE_S)
     text = ' '.join(said.split())
     assert process.returncode == 1, said
@@ -365,7 +366,7 @@ def test_a_corrupt_record_is_no_reason_to_lose_anything(convert, bag, tmp_path):
 def test_ray_spreads_the_bags_and_gives_the_same_bytes(bag, robot, write_bag, start, convert, tmp_path):
     other = write_bag(tmp_path / 'other', robot.messages(1.5))
     (tmp_path / 'broken.mcap').write_bytes(b'nothing of the kind')
-    process = start(bag, other, tmp_path / 'broken.mcap', '--executor', 'ray', '--jobs', '2', out=tmp_path / 'ray')
+    process = start(bag, other, tmp_path / 'broken.mcap', '--executor', 'ray', '--workers', '2', out=tmp_path / 'ray')
     _, said = process.communicate(timeout=2 * DEADLINE_S)
     assert process.returncode == 1 and 'broken.mcap cannot be read at all' in said, said
     assert convert(bag, other, out=tmp_path / 'one')[0] == 0

@@ -1,4 +1,4 @@
-"""What training changes in images."""
+"""Image augmentation for training."""
 
 import cv2
 import numpy as np
@@ -8,12 +8,12 @@ from apt_training.data.augment import (
     Augmentation,
     ColourChange,
     Crop,
-    change_colour,
+    apply_colour,
     crop_box,
     draw_colour,
     draw_crop,
 )
-from apt_training.data.views import cropped, fitted
+from apt_training.data.sample_images import crop_view, fit_view
 from apt_training.episodes.episode import CameraFrame
 
 
@@ -39,11 +39,11 @@ def test_colours_change_as_in_the_published_chain(picture, seed):
     change = draw_colour(Augmentation(blur=0.0), np.random.default_rng(seed))
     wanted = plain_colour(picture, change, (picture / 255).mean((0, 1)))
     # A grey level before gamma is more of them after it where it is dark.
-    assert np.abs(change_colour(picture, change, None) - wanted).max() < 2.0
+    assert np.abs(apply_colour(picture, change, None) - wanted).max() < 2.0
 
 
 def test_nothing_drawn_changes_nothing(picture):
-    assert np.array_equal(change_colour(picture, ColourChange(1, 1, 1, 1, 0, 1), None), picture)
+    assert np.array_equal(apply_colour(picture, ColourChange(1, 1, 1, 1, 0, 1), None), picture)
 
 
 def test_pixels_outside_the_mask_stay_and_do_not_count(picture):
@@ -51,9 +51,9 @@ def test_pixels_outside_the_mask_stay_and_do_not_count(picture):
     mask[:12] = False
     boxed = np.where(mask[..., None], picture, 0).astype(np.uint8)
     change = ColourChange(1.2, 0.8, 1.1, 0.9, 3, 0.7)
-    changed = change_colour(boxed, change, mask)
+    changed = apply_colour(boxed, change, mask)
     assert not changed[:12].any()
-    alone = change_colour(np.ascontiguousarray(picture[12:]), change, None)
+    alone = apply_colour(np.ascontiguousarray(picture[12:]), change, None)
     assert np.array_equal(changed[16:], alone[4:])
 
 
@@ -86,7 +86,7 @@ def test_a_point_of_the_world_stays_under_its_pixel_through_crop_and_resize():
     rgb[96:104, 196:204] = 255
     view = CameraFrame(rgb=rgb, mask=None, intrinsics=intrinsics, world_from_camera=np.eye(4))
     for crop in (Crop(1.0, 0.0, 0.0), Crop(0.9, 0.05, -0.05)):
-        image, mask, moved = fitted(cropped(view, crop), 128)
+        image, mask, moved = fit_view(crop_view(view, crop), 128)
         u, v, _ = moved @ (0.2, -0.1, 1.0)
         weight = image[..., 0].astype(float)
         at = np.arange(128) + 0.5
@@ -100,15 +100,15 @@ def test_a_stored_mask_follows_its_image():
     mask[:, :160] = True
     view = CameraFrame(rgb=np.zeros((240, 320, 3), np.uint8), mask=mask, intrinsics=np.eye(3),
                        world_from_camera=np.eye(4))
-    _, fit, _ = fitted(view, 128)
+    _, fit, _ = fit_view(view, 128)
     assert fit[64, :64].all() and not fit[64, 64:].any() and not fit[:16].any()
 
 
 def test_an_image_of_the_right_size_is_not_touched(picture):
     square = np.ascontiguousarray(picture[:48, :48])
     intrinsics = np.array([[60.0, 0, 24.1], [0, 60.0, 23.7], [0, 0, 1]])
-    rgb, mask, moved = fitted(CameraFrame(rgb=square, mask=None, intrinsics=intrinsics,
-                                          world_from_camera=np.eye(4)), 48)
+    rgb, mask, moved = fit_view(CameraFrame(rgb=square, mask=None, intrinsics=intrinsics,
+                                            world_from_camera=np.eye(4)), 48)
     assert rgb is square and mask.all() and moved is intrinsics
 
 

@@ -13,17 +13,17 @@ import pytest
 import torch
 
 from apt_training.data.augment import Augmentation
-from apt_training.data.loader import LoaderError, MixtureLoader
-from apt_training.data.mixture import BadFrames, DrawBatches, Mixture, Part
+from apt_training.data.loader import DataLoadingError, MixtureLoader
+from apt_training.data.mixture import BadFrameHandling, DrawBatchSampler, Mixture, MixtureComponent
 from apt_training.episodes.episode import EpisodeError
 
 
 @pytest.fixture
 def mixture(make_dataset):
     """Two datasets, three to one."""
-    parts = [Part(dataset=make_dataset('often', 2, augmentation=Augmentation(crop=0.05), shuffle_cameras=True),
-                  weight=3.0), Part(dataset=make_dataset('seldom', 4), weight=1.0)]
-    return Mixture(parts, seed=7)
+    often = make_dataset('often', 2, augmentation=Augmentation(crop=0.05), shuffle_cameras=True)
+    return Mixture([MixtureComponent(dataset=often, weight=3.0),
+                    MixtureComponent(dataset=make_dataset('seldom', 4), weight=1.0)], seed=7)
 
 
 def take(loader, batches):
@@ -34,8 +34,8 @@ def sources(batches):
     return [source for batch in batches for source in batch.sources]
 
 
-def test_datasets_are_drawn_in_proportion_to_their_weights_whatever_their_size(mixture):
-    files = Counter(mixture.episode_of(draw).rpartition('/')[2] + mixture.episode_of(draw)[:3]
+def test_datasets_are_drawn_in_proportion_to_their_weights_for_any_size(mixture):
+    files = Counter(mixture.describe_draw(draw).rpartition('/')[2] + mixture.describe_draw(draw)[:3]
                     for draw in range(4000))
     often = [count for name, count in files.items() if name.endswith('oft')]
     seldom = [count for name, count in files.items() if name.endswith('sel')]
@@ -46,11 +46,11 @@ def test_datasets_are_drawn_in_proportion_to_their_weights_whatever_their_size(m
 
 
 def test_a_draw_depends_on_seed_and_number_alone(make_dataset, mixture):
-    again = Mixture(mixture.parts, seed=7)
+    again = Mixture(mixture.components, seed=7)
     for draw in (11, 3, 11):
         assert again[draw].source == mixture[draw].source
-        assert np.array_equal(again[draw].obs_rgbs, mixture[draw].obs_rgbs)
-    assert [Mixture(mixture.parts, seed=8)[draw].source for draw in range(12)] != [
+        assert np.array_equal(again[draw].rgb, mixture[draw].rgb)
+    assert [Mixture(mixture.components, seed=8)[draw].source for draw in range(12)] != [
         mixture[draw].source for draw in range(12)]
 
 
@@ -62,8 +62,8 @@ def test_epochs_differ_and_are_as_long_as_there_are_episodes(mixture):
 
 @pytest.mark.parametrize('world', [2, 3])
 def test_the_processes_together_make_the_row_that_one_makes(world):
-    alone = DrawBatches(6 * world)
-    shares = [DrawBatches(6, rank=rank, world=world) for rank in range(world)]
+    alone = DrawBatchSampler(6 * world)
+    shares = [DrawBatchSampler(6, rank=rank, world_size=world) for rank in range(world)]
     for whole, *parts in zip(alone, *shares, range(5), strict=False):
         drawn = [draw for part in parts[:-1] for draw in part]
         assert sorted(drawn) == whole and len(set(drawn)) == len(drawn)
@@ -72,7 +72,7 @@ def test_the_processes_together_make_the_row_that_one_makes(world):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_a_resumed_run_goes_on_at_the_exact_next_sample(mixture, workers):
+def test_a_resumed_run_continues_at_the_exact_next_sample(mixture, workers):
     whole = MixtureLoader(mixture, 4, workers=workers)
     expected = take(whole, 5)
     first = MixtureLoader(mixture, 4, workers=workers)
@@ -87,11 +87,11 @@ def test_a_resumed_run_goes_on_at_the_exact_next_sample(mixture, workers):
         loader.close()
 
 
-def test_a_run_goes_on_with_another_number_of_processes(mixture):
+def test_a_run_resumes_with_another_number_of_processes(mixture):
     row = sources(take(MixtureLoader(mixture, 12), 2))
-    first = MixtureLoader(mixture, 6, rank=1, world=2)
+    first = MixtureLoader(mixture, 6, rank=1, world_size=2)
     take(first, 1)
-    resumed = [MixtureLoader(mixture, 4, rank=rank, world=3) for rank in range(3)]
+    resumed = [MixtureLoader(mixture, 4, rank=rank, world_size=3) for rank in range(3)]
     for loader in resumed:
         loader.load_state_dict(first.state_dict())
     assert Counter(sources([next(loader) for loader in resumed])) == Counter(row[12:])
@@ -107,7 +107,7 @@ def test_workers_change_nothing(mixture):
 
 def test_the_state_of_another_mixture_is_refused(mixture):
     state = MixtureLoader(mixture, 4).state_dict()
-    other = Mixture([Part(dataset=mixture.parts[0].dataset, weight=2.0)], seed=9)
+    other = Mixture([MixtureComponent(dataset=mixture.components[0].dataset, weight=2.0)], seed=9)
     with pytest.raises(ValueError, match=r'another mixture; seed: was 7, is 9.*parts: was'):
         MixtureLoader(other, 4).load_state_dict(state)
 
@@ -116,7 +116,7 @@ def test_weights_that_make_no_mixture_are_refused(mixture):
     with pytest.raises(ValueError, match='weights above 0, got nothing'):
         Mixture([], seed=0)
     with pytest.raises(ValueError, match=r'weights above 0, got often: 0\.0'):
-        Mixture([Part(dataset=mixture.parts[0].dataset, weight=0.0)], seed=0)
+        Mixture([MixtureComponent(dataset=mixture.components[0].dataset, weight=0.0)], seed=0)
 
 
 def spoil(file, frames):
@@ -128,11 +128,11 @@ def spoil(file, frames):
 def test_a_bad_frame_is_replaced_named_and_counted(make_dataset, caplog):
     dataset = make_dataset(count=2)
     spoil(dataset.files[0], [4])
-    mixture = Mixture([Part(dataset=dataset, weight=1.0)], seed=1)
+    mixture = Mixture([MixtureComponent(dataset=dataset, weight=1.0)], seed=1)
     batches = take(MixtureLoader(mixture, 8), 16)
     replaced = [text for batch in batches for text in batch.replaced]
     assert replaced and all('0.h5, high/rgb, frame 4: ' in text for text in replaced)
-    assert 'small/0.h5:4' not in sources(batches) and 'another frame takes its place' in caplog.text
+    assert 'small/0.h5:4' not in sources(batches) and 'another frame replaces it' in caplog.text
     assert sources(batches) == sources(take(MixtureLoader(mixture, 8), 16))
 
 
@@ -140,8 +140,9 @@ def test_a_bad_frame_is_replaced_named_and_counted(make_dataset, caplog):
 def test_a_run_ends_when_too_many_frames_are_bad(make_dataset, workers):
     dataset = make_dataset(count=2)
     spoil(dataset.files[0], range(12))
-    loader = MixtureLoader(Mixture([Part(dataset=dataset, weight=1.0)], seed=1), 8, workers=workers)
-    with pytest.raises(LoaderError, match=r'1[1-9] of \d+ frames could not be read, more than 1%.*0\.h5, high/rgb'):
+    loader = MixtureLoader(Mixture([MixtureComponent(dataset=dataset, weight=1.0)], seed=1), 8, workers=workers)
+    with pytest.raises(DataLoadingError,
+                       match=r'1[1-9] of \d+ frames could not be read, more than 1%.*0\.h5, high/rgb'):
         take(loader, 20)
     loader.close()
 
@@ -150,9 +151,9 @@ def test_bad_frames_may_end_the_run_at_once(make_dataset):
     dataset = make_dataset(count=1)
     spoil(dataset.files[0], range(12))
     with pytest.raises(EpisodeError, match=r'0\.h5, high/rgb, frame'):
-        Mixture([Part(dataset=dataset, weight=1.0)], seed=1, bad_frames=BadFrames.RAISE)[0]
+        Mixture([MixtureComponent(dataset=dataset, weight=1.0)], seed=1, bad_frames=BadFrameHandling.RAISE)[0]
     with pytest.raises(EpisodeError, match='8 frames in a row'):
-        Mixture([Part(dataset=dataset, weight=1.0)], seed=1)[0]
+        Mixture([MixtureComponent(dataset=dataset, weight=1.0)], seed=1)[0]
 
 
 class StuckMixture(Mixture):
@@ -170,15 +171,16 @@ class StuckMixture(Mixture):
 
 @pytest.mark.parametrize('trouble', ['hang', 'die'])
 def test_a_loading_process_that_hangs_or_dies_is_an_error_that_names_the_files(make_dataset, trouble):
-    mixture = StuckMixture([Part(dataset=make_dataset(count=2), weight=1.0)], seed=1)
+    mixture = StuckMixture([MixtureComponent(dataset=make_dataset(count=2), weight=1.0)], seed=1)
     mixture.trouble = trouble
     loader = MixtureLoader(mixture, 4, workers=1, timeout_s=3.0)
-    with pytest.raises(LoaderError, match=r'no batch came.*Being read: small \(.*/small/[01]\.h5\)'):
+    with pytest.raises(DataLoadingError, match=r'no batch arrived.*Files being read: small \(.*/small/[01]\.h5\)'):
         take(loader, 3)
 
 
 def test_a_loading_process_that_dies_while_the_loader_closes_is_no_error(make_dataset):
-    loader = MixtureLoader(StuckMixture([Part(dataset=make_dataset(count=2), weight=1.0)], seed=1), 4, workers=1)
+    mixture = StuckMixture([MixtureComponent(dataset=make_dataset(count=2), weight=1.0)], seed=1)
+    loader = MixtureLoader(mixture, 4, workers=1)
     take(loader, 2)
     worker, = multiprocessing.active_children()
     threading.Timer(0.5, worker.kill).start()

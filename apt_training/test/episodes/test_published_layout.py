@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from apt_training.data.sample import Sample
+from apt_policy.model.observation import normalised_pixels
 from apt_training.episodes.episode import EpisodeError, ImageStorage, LabelSource, Subtask
 from apt_training.episodes.read import Episode
 
@@ -112,11 +112,10 @@ def test_pixel_coordinates_are_those_that_the_published_tools_compute(tmp_path):
         write_states(file)
         file['cam/rgb'], file['cam/K'] = np.zeros((COUNT, 3, HEIGHT, WIDTH), np.uint8), INTRINSICS
     intrinsics = Episode(tmp_path / 'a.h5').view('cam', 0).intrinsics
-    blank = dict.fromkeys(Sample.__dataclass_fields__, np.zeros(0))
-    ours = Sample(**{**blank, 'K': intrinsics[None], 'obs_rgbs': np.zeros((1, 1, 3, HEIGHT, HEIGHT))}).obs_norm_xys
+    ours = normalised_pixels(intrinsics, HEIGHT)
     theirs = (np.arange(HEIGHT) - 18) / 40, (np.arange(HEIGHT) - 12) / 41
-    assert np.allclose(ours[0, 0, 0], np.broadcast_to(theirs[0], (HEIGHT, HEIGHT)), rtol=0, atol=1e-6)
-    assert np.allclose(ours[0, 0, 1], np.broadcast_to(theirs[1][:, None], (HEIGHT, HEIGHT)), rtol=0, atol=1e-6)
+    assert np.allclose(ours[0], np.broadcast_to(theirs[0], (HEIGHT, HEIGHT)), rtol=0, atol=1e-6)
+    assert np.allclose(ours[1], np.broadcast_to(theirs[1][:, None], (HEIGHT, HEIGHT)), rtol=0, atol=1e-6)
 
 
 def test_a_video_is_found_below_its_root(tmp_path):

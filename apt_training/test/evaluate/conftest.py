@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from apt_policy.model.checkpoint import read_checkpoint
-from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, Stage, VlmConfig
+from apt_policy.model.config import TINY_VLM, ExpertConfig, PolicyConfig, TrainingStage, VlmConfig
 from apt_policy.model.expert import Expert
 from apt_policy.model.policy import Policy
 from apt_policy.model.restore import save_policy
 from apt_policy.model.vlm.bridge import build_bridge
-from apt_training.evaluate.setup import open_episodes, robot_of
+from apt_training.evaluate.inputs import open_episodes, robot_from_checkpoint
 
 FACTS: Mapping[str, Any] = {
     'arms': ['left', 'right'], 'cameras': ['high', 'wrist'], 'image_size': 64, 'horizon': 6, 'history': 1,
@@ -29,7 +29,7 @@ def one_thread() -> None:
 @pytest.fixture(scope='session')
 def make_policy() -> Callable[..., Policy]:
     """Random numbers in every weight, so that whatever may depend on something does."""
-    def make(stage: Stage = Stage.VLA) -> Policy:
+    def make(stage: TrainingStage = TrainingStage.VLA) -> Policy:
         bridge = build_bridge(VlmConfig(name=TINY_VLM, dtype='float32'), torch.device('cpu'))
         expert = Expert(ExpertConfig(stage=stage, width=32, heads=2, vlm_width=bridge.width, taps=bridge.taps))
         random = torch.Generator().manual_seed(1)
@@ -42,12 +42,13 @@ def make_policy() -> Callable[..., Policy]:
 
 
 @pytest.fixture(scope='session')
-def checkpoints(make_policy: Callable[..., Policy], tmp_path_factory: pytest.TempPathFactory) -> Mapping[Stage, Path]:
-    """One of each stage."""
+def checkpoints(make_policy: Callable[..., Policy], tmp_path_factory: pytest.TempPathFactory
+                ) -> Mapping[TrainingStage, Path]:
+    """Checkpoints of both stages."""
     folder = tmp_path_factory.mktemp('checkpoints')
-    for stage in Stage:
+    for stage in TrainingStage:
         save_policy(folder / stage.value, make_policy(stage), contract=FACTS, iteration=700, git_revision='')
-    return {stage: folder / stage.value for stage in Stage}
+    return {stage: folder / stage.value for stage in TrainingStage}
 
 
 @pytest.fixture(scope='session')
@@ -60,7 +61,7 @@ def held_out(write_episode: Callable[..., Any], tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def dataset_of(checkpoints: Mapping[Stage, Path]) -> Callable[[Sequence[Path]], Any]:
+def dataset_of(checkpoints: Mapping[TrainingStage, Path]) -> Callable[[Sequence[Path]], Any]:
     """Files as the checkpoints' robot sees them."""
-    robot = robot_of(read_checkpoint(checkpoints[Stage.VLA]), None)
+    robot = robot_from_checkpoint(read_checkpoint(checkpoints[TrainingStage.VLA]), None)
     return lambda files: open_episodes(files, robot)

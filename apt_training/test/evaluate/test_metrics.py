@@ -3,7 +3,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from apt_policy.core.actions import pack_state
-from apt_training.evaluate.metrics import HorizonSums, best_samples, errors_to_dict, overall, state_errors
+from apt_training.evaluate.metrics import (
+    HorizonErrorAccumulator,
+    best_samples,
+    errors_to_dict,
+    mean_over_horizon,
+    state_errors,
+)
 
 
 def state(translation=(0.0, 0.0, 0.0), turn_deg=0.0, gripper=0.0):
@@ -44,16 +50,16 @@ def test_errors_do_not_depend_on_the_frame_they_are_measured_in():
 
 
 def test_means_over_the_horizon_are_those_of_closed_forms():
-    sums = HorizonSums(horizon=3, arms=1)
+    sums = HorizonErrorAccumulator(horizon=3, arms=1)
     # Two samples, off by 10 and 30 mm along x in growing steps; the arm stays at the origin.
     label = np.stack([state((0.1 * step, 0.0, 0.0)) for step in range(3)])[None, :, None]
     off = [np.stack([state((0.1 * step + offset * step, 0.0, 0.0)) for step in range(3)]) for offset in (0.03, 0.01)]
-    sums.add(np.stack(off)[None, :, :, None], label, state()[None, None], [[True]])
-    errors = sums.result()
+    sums.update(np.stack(off)[None, :, :, None], label, state()[None, None], [[True]])
+    errors = sums.compute()
     assert errors.mean.position[:, 0] == pytest.approx([0.0, 0.02, 0.04])
     assert errors.best.position[:, 0] == pytest.approx([0.0, 0.01, 0.02])
     assert errors.hold.position[:, 0] == pytest.approx([0.0, 0.1, 0.2])
-    assert overall(errors.mean, errors.observations)['position'] == pytest.approx(0.02)
+    assert mean_over_horizon(errors.mean, errors.observations)['position'] == pytest.approx(0.02)
 
 
 def test_the_best_sample_is_chosen_by_position_over_the_valid_arms_together():
@@ -71,32 +77,32 @@ def test_batches_add_up_to_what_one_batch_gives():
                              for _ in range(2)] for _ in range(4)] for _ in range(3)] for _ in range(5)])
     label, now = batch(state((0.1, 0.0, 0.0)), (5, 4, 2)), batch(state(), (5, 2))
     valid = np.array([[True, True], [True, False], [False, True], [True, True], [True, False]])
-    whole, parts = HorizonSums(4, 2), HorizonSums(4, 2)
-    whole.add(predicted, label, now, valid)
+    whole, parts = HorizonErrorAccumulator(4, 2), HorizonErrorAccumulator(4, 2)
+    whole.update(predicted, label, now, valid)
     for part in (slice(0, 2), slice(2, 5)):
-        parts.add(predicted[part], label[part], now[part], valid[part])
+        parts.update(predicted[part], label[part], now[part], valid[part])
     for kind in ('mean', 'best', 'hold'):
         for name in ('position', 'rotation', 'gripper'):
-            expected = getattr(getattr(whole.result(), kind), name)
-            assert getattr(getattr(parts.result(), kind), name) == pytest.approx(expected)
-    assert whole.result().observations.tolist() == [4, 3]
+            expected = getattr(getattr(whole.compute(), kind), name)
+            assert getattr(getattr(parts.compute(), kind), name) == pytest.approx(expected)
+    assert whole.compute().observations.tolist() == [4, 3]
 
 
 def test_an_arm_that_no_observation_has_counts_nowhere_even_where_it_is_nan():
     predicted = np.stack([batch(state((0.2, 0.0, 0.0)), (1, 2, 3)), np.full((1, 2, 3, 17), np.nan)], axis=3)
-    sums = HorizonSums(3, 2)
-    sums.add(predicted, batch(state(), (1, 3, 2)), batch(state(), (1, 2)), [[True, False]])
-    errors = sums.result()
-    assert overall(errors.mean, errors.observations)['position'] == pytest.approx(0.2)
+    sums = HorizonErrorAccumulator(3, 2)
+    sums.update(predicted, batch(state(), (1, 3, 2)), batch(state(), (1, 2)), [[True, False]])
+    errors = sums.compute()
+    assert mean_over_horizon(errors.mean, errors.observations)['position'] == pytest.approx(0.2)
     assert list(errors_to_dict(errors.mean, ('left', 'right'))['position']) == ['left']
 
 
 def test_a_prediction_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match='observation 1 .* not finite'):
-        HorizonSums(1, 1).add(np.stack([batch(state(), (1, 1, 1)), np.full((1, 1, 1, 17), np.inf)]),
-                              batch(state(), (2, 1, 1)), batch(state(), (2, 1)), [[True], [True]])
+        HorizonErrorAccumulator(1, 1).update(np.stack([batch(state(), (1, 1, 1)), np.full((1, 1, 1, 17), np.inf)]),
+                                             batch(state(), (2, 1, 1)), batch(state(), (2, 1)), [[True], [True]])
 
 
-def test_nothing_added_has_no_mean():
+def test_no_batch_has_no_mean():
     with pytest.raises(ValueError, match='nothing to average'):
-        HorizonSums(2, 1).result()
+        HorizonErrorAccumulator(2, 1).compute()

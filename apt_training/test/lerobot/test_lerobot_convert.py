@@ -9,7 +9,7 @@ def convert(aloha_file, calibration_file, tmp_path):
     """Run the command in this process and return its exit status."""
     def run(root, *flags, out='episodes'):
         return main([str(root), '--from', 'lerobot', '--contract', str(aloha_file), '--out', str(tmp_path / out),
-                     '--intrinsics', str(calibration_file), '--jobs', '1', *flags])
+                     '--intrinsics', str(calibration_file), '--workers', '1', *flags])
     return run
 
 

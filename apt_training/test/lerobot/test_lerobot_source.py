@@ -1,5 +1,4 @@
 import pickle
-from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,10 @@ import pytest
 import yaml
 from pyarrow import parquet
 
+from apt_policy.cli import parse
 from apt_policy.core.contract import contract_from_dict, contract_to_dict
 from apt_policy.core.kinematics import forward_kinematics
+from apt_training.convert.arguments import ConvertArguments
 from apt_training.convert.lerobot import source as lerobot_source
 from apt_training.convert.lerobot.files import LerobotError
 from apt_training.convert.source import SkipEpisodeError
@@ -18,17 +19,20 @@ from apt_training.episodes.read import Episode
 from apt_training.episodes.write import EpisodeWriter
 
 
+def arguments_of(*words):
+    """Arguments of a command line whose contract and output play no part."""
+    return parse(ConvertArguments, [*map(str, words), '--from', 'lerobot', '--contract', 'robot.yaml', '--out', 'out'],
+                 program='apt-convert')
+
+
 @pytest.fixture
 def jobs(aloha, calibration_file):
     """Return a function that lists the jobs of a folder, with command-line flags and the shared calibration."""
     def cut(root, *flags, contract=aloha):
-        parser = ArgumentParser()
-        parser.add_argument('inputs', nargs='+')
-        lerobot_source.add_arguments(parser)
         given = list(map(str, flags))
         if not {'--intrinsics', '--fov'} & set(given):
             given += ['--intrinsics', str(calibration_file)]
-        return lerobot_source.list_jobs(parser.parse_args([str(root), *given]), contract)
+        return lerobot_source.list_jobs(arguments_of(root, *given), contract)
     return cut
 
 
@@ -235,10 +239,7 @@ def test_many_episodes_are_cut_into_units_that_cover_them_once(write_lerobot, jo
 
 def test_two_folders_of_one_name_have_units_of_different_names(write_lerobot, aloha, calibration_file):
     roots = [write_lerobot(f'{place}/data', lengths=(2,), tasks=('go',)) for place in ('one', 'two')]
-    parser = ArgumentParser()
-    parser.add_argument('inputs', nargs='+')
-    lerobot_source.add_arguments(parser)
-    cut = lerobot_source.list_jobs(parser.parse_args([*map(str, roots), '--intrinsics', str(calibration_file)]), aloha)
+    cut = lerobot_source.list_jobs(arguments_of(*roots, '--intrinsics', calibration_file), aloha)
     assert len({job.name for job in cut}) == 2
 
 

@@ -1,4 +1,4 @@
-"""Runs on invented samples, in this process and in several."""
+"""Runs on synthetic samples, in this process and in several."""
 
 import importlib.util
 import json
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from apt_training.train.distributed import DistributedContext
 from apt_training.train.launch import run_processes
-from apt_training.train.world import World
 
 FOLDER = Path(__file__).resolve().parent
 PROGRAM = FOLDER / 'synthetic_run.py'
@@ -24,8 +24,8 @@ def one_thread():
 
 
 @pytest.fixture(scope='session')
-def invented():
-    """The module of invented samples, also a program."""
+def synthetic():
+    """Module of synthetic samples, which is also a program."""
     spec = importlib.util.spec_from_file_location('synthetic_run', PROGRAM)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -33,28 +33,27 @@ def invented():
 
 
 @pytest.fixture(scope='session')
-def alone() -> World:
-    """This process as a whole run."""
-    return World(rank=0, size=1, local_rank=0, device=torch.device('cpu'))
+def alone() -> DistributedContext:
+    """Context of a run of one process."""
+    return DistributedContext(rank=0, world_size=1, local_rank=0, device=torch.device('cpu'))
 
 
 @pytest.fixture(scope='session')
-def train_here(invented, alone):
+def train_here(synthetic, alone):
     """Train one spec in this process."""
     def train(**spec):
-        return invented.run({**spec, 'folder': str(spec['folder'])}, alone, threading.Event())
+        return synthetic.run({**spec, 'folder': str(spec['folder'])}, alone, threading.Event())
     return train
 
 
 @pytest.fixture(scope='session')
 def train_in_processes(tmp_path_factory):
     """Train specs one after the other in a group of processes; returns the exit status."""
-    def train(*specs, processes=2, stop=None, grace_s=20.0):
+    def train(*specs, processes=2, stop=None):
         path = tmp_path_factory.mktemp('specs') / 'specs.json'
         path.write_text(json.dumps([{**spec, 'folder': str(spec['folder'])} for spec in specs]))
         # Sources before installed packages, as in this process.
         paths = [str(FOLDER.parents[1]), *filter(None, [os.environ.get('PYTHONPATH')])]
         return run_processes([sys.executable, str(PROGRAM), str(path)], processes, stop or threading.Event(),
-                             environment={'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(paths)},
-                             grace_s=grace_s)
+                             environment={'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(paths)})
     return train

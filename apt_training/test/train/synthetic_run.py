@@ -1,6 +1,6 @@
-"""Runs on invented samples, as one process of many: ``python synthetic_run.py SPECS.json``.
+"""Runs on synthetic samples, as one rank of many: ``python synthetic_run.py SPECS.json``.
 
-What a test wants of each stands in the JSON file; what came out is in the run's folder and logs.
+The JSON file describes each run; its results are in the run's folder and logs.
 """
 
 import json
@@ -15,48 +15,56 @@ import torch
 
 from apt_policy.core.stop import stop_requests
 from apt_policy.model.batch import Images, RobotState
-from apt_policy.model.config import ExpertSize, Stage, VlmConfig, VlmMode
+from apt_policy.model.config import ExpertSize, TrainingStage, VlmConfig, VlmMode
 from apt_policy.model.policy import TrainingBatch
-from apt_training.train.config import BackendKind, EmaConfig, KeepConfig, OptimConfig, Precision, TrainConfig
-from apt_training.train.main import STOPPED
-from apt_training.train.objective import Work
-from apt_training.train.saving import RunFolder
+from apt_training.train.config import (
+    BackendKind,
+    CheckpointConfig,
+    EmaConfig,
+    OptimConfig,
+    TrainConfig,
+    TrainingPrecision,
+)
+from apt_training.train.distributed import init_distributed
+from apt_training.train.initialize import InitFrom
+from apt_training.train.objective import MicroBatch
+from apt_training.train.run import STOPPED
+from apt_training.train.run_folder import RunFolder
 from apt_training.train.stage_run import StageRun, train_stage
-from apt_training.train.start import Start
-from apt_training.train.trainer import Outcome
-from apt_training.train.world import join_world
+from apt_training.train.trainer import TrainingResult
 
 FACTS = {'arms': ['left', 'right'], 'cameras': ['one', 'two'], 'image_size': 64, 'horizon': 4, 'history': 1,
          'step_s': 0.1}
 
 
-class InventedFeed:
-    """The n-th batch of a run is the same whoever draws it."""
+class SyntheticBatches:
+    """Batch source whose n-th batch is the same on whichever rank it is drawn."""
 
-    def __init__(self, rank: int, world: int, batch: int, *, bad: set[int], slow_s: float, die_at: int) -> None:
-        self.rank, self.world, self.batch = rank, world, batch
+    def __init__(self, rank: int, world_size: int, batch_size: int, *, bad: set[int], slow_s: float,
+                 die_at: int) -> None:
+        self.rank, self.world_size, self.batch_size = rank, world_size, batch_size
         self.bad, self.slow_s, self.die_at = bad, slow_s, die_at
         self.drawn = 0
 
-    def next(self) -> Work:
-        index = self.drawn * self.world + self.rank
+    def next_batch(self) -> MicroBatch:
+        index = self.drawn * self.world_size + self.rank
         self.drawn += 1
         if index == self.die_at:
             os.kill(os.getpid(), 9)
         time.sleep(self.slow_s)
-        return invented_work(self.batch, seed=index, bad=index in self.bad)
+        return synthetic_micro_batch(self.batch_size, seed=index, bad=index in self.bad)
 
-    def state(self) -> dict[str, int]:
-        return {'drawn': self.drawn * self.world}
+    def state_dict(self) -> dict[str, int]:
+        return {'drawn': self.drawn * self.world_size}
 
-    def resume(self, state) -> None:
-        self.drawn = state['drawn'] // self.world
+    def load_state_dict(self, state) -> None:
+        self.drawn = state['drawn'] // self.world_size
 
     def close(self) -> None:
         pass
 
 
-def invented_work(batch: int, *, seed: int, bad: bool = False) -> Work:
+def synthetic_micro_batch(batch: int, *, seed: int, bad: bool = False) -> MicroBatch:
     random = torch.Generator().manual_seed(seed)
     eye = torch.eye(4).expand(batch, 2, 4, 4).clone()
     eye[..., :3, 3] = torch.rand(batch, 2, 3, generator=random)
@@ -70,46 +78,49 @@ def invented_work(batch: int, *, seed: int, bad: bool = False) -> Work:
                     norm_xy=torch.randn(batch, 2, 2, 64, 64, generator=random), prompts=('lift the cube',) * batch)
     robot = RobotState(world_from_camera=eye, world_from_ee=eye, world_from_reference=eye, history=history,
                        valid_arms=torch.ones(batch, 2, dtype=torch.bool))
-    return Work(batch=TrainingBatch(images=images, robot=robot, future=future),
-                sources=tuple(f'invented/batch_{seed}:{row}' for row in range(batch)))
+    return MicroBatch(batch=TrainingBatch(images=images, robot=robot, future=future),
+                      sources=tuple(f'invented/batch_{seed}:{row}' for row in range(batch)))
 
 
-def config_of(spec) -> TrainConfig:
+def make_config(spec) -> TrainConfig:
     config = TrainConfig(
-        recipe='invented', stage=Stage.parse(spec.get('stage', '0')), expert=ExpertSize.TINY,
+        recipe='invented', stage=TrainingStage.parse(spec.get('stage', '0')), expert=ExpertSize.TINY,
         vlm=VlmConfig(name='tiny', dtype='float32', mode=VlmMode(spec.get('vlm_mode', 'frozen')),
                       gradient_checkpointing=spec.get('gc', False)),
-        optim=OptimConfig(lr=1e-3, vlm_lr=1e-3, warmup=2), precision=Precision(spec.get('precision', 'float32')),
-        keep=KeepConfig(every=spec.get('save_every', 100), last=2, milestone_every=0), log_every=1,
+        optim=OptimConfig(lr=1e-3, vlm_lr=1e-3, warmup=2),
+        precision=TrainingPrecision(spec.get('precision', 'float32')), log_every=1,
+        checkpoint=CheckpointConfig(interval=spec.get('save_every', 100), keep_latest=2, milestone_interval=0),
         ema=EmaConfig(decay=0.5, start=2) if spec.get('ema') else None,
-        iterations=spec['iterations'], batch=spec.get('batch', 2), accumulation=spec.get('accumulation', 1),
+        iterations=spec['iterations'], batch_size=spec.get('batch', 2),
+        accumulation_steps=spec.get('accumulation', 1),
         backend=BackendKind(spec.get('backend', 'ddp')), zero_stage=spec.get('zero', 2), workers=0,
         max_bad_batches=spec.get('max_bad', 3))
-    return replace(config, freeze_prior=spec.get('freeze_prior', False), draws=spec.get('draws', 1))
+    return replace(config, freeze_prior=spec.get('freeze_prior', False), noise_samples=spec.get('draws', 1))
 
 
-def run(spec, world, stop) -> Outcome:
-    config, folder = config_of(spec), Path(spec['folder'])
+def run(spec, distributed, stop) -> TrainingResult:
+    config, folder = make_config(spec), Path(spec['folder'])
     checkpoint = Path(spec['checkpoint']) if 'checkpoint' in spec else None
     job = StageRun(config=config, run=RunFolder(folder), logs=folder / 'logs', contract=FACTS,
-                   start=Start(resume=spec.get('resume', False), checkpoint=checkpoint))
+                   init_from=InitFrom(resume=spec.get('resume', False), checkpoint=checkpoint))
 
-    def feed(config, world, policy):
-        return InventedFeed(world.rank, world.size, config.batch, bad=set(spec.get('bad', ())),
-                            slow_s=spec.get('slow_s', 0.0), die_at=spec.get('die_at', -1))
+    def open_batches(config, distributed, policy):
+        return SyntheticBatches(distributed.rank, distributed.world_size, config.batch_size,
+                                bad=set(spec.get('bad', ())), slow_s=spec.get('slow_s', 0.0),
+                                die_at=spec.get('die_at', -1))
 
-    return train_stage(job, world, feed, stop)
+    return train_stage(job, distributed, open_batches, stop)
 
 
 def main(path: str) -> int:
-    """Several runs in a row share the time that processes take to start."""
+    """Train several runs in a row, which share the time that processes take to start."""
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     specs = json.loads(Path(path).read_text())
-    group = any(config_of(spec).backend is BackendKind.DEEPSPEED for spec in specs)
-    with stop_requests() as stop, join_world(group=group) as world:
+    group = any(make_config(spec).backend is BackendKind.DEEPSPEED for spec in specs)
+    with stop_requests() as stop, init_distributed(always_create_group=group) as distributed:
         for spec in specs:
-            if run(spec, world, stop) is Outcome.STOPPED:
+            if run(spec, distributed, stop) is TrainingResult.STOPPED:
                 return STOPPED
     return 0
 

@@ -12,21 +12,22 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from apt_policy.cli import parse
 from apt_policy.core.contract import contract_from_dict, contract_to_dict, load_contract
 from apt_policy.inference.planner import load_planner
-from apt_policy.inference.planner_settings import PlannerSettings
+from apt_policy.inference.planner_config import PlannerConfig
 from apt_policy.model.checkpoint import read_checkpoint
-from apt_policy.model.config import Stage
+from apt_policy.model.config import TrainingStage
 from apt_training.data.dataset import EpisodeDataset
-from apt_training.data.declare import Declaration
-from apt_training.data.loader import MixtureLoader
-from apt_training.data.mixture import Mixture, Part
+from apt_training.data.dataset_spec import DatasetSpec
+from apt_training.data.loader import DataLoadingError, MixtureLoader
+from apt_training.data.mixture import Mixture, MixtureComponent
 from apt_training.data.sample import Window
-from apt_training.train.feed import FeedError
-from apt_training.train.flags import parse
+from apt_training.train.arguments import TrainFlags
+from apt_training.train.episode_batches import EpisodeBatches
+from apt_training.train.flags import resolve
 from apt_training.train.main import main
-from apt_training.train.metrics import read_records
-from apt_training.train.sources import EpisodeFeed
+from apt_training.train.metrics import read_metrics
 
 PACKAGE = Path(__file__).resolve().parents[2]
 SHIPPED = PACKAGE.parent / 'apt_bringup' / 'config'
@@ -67,19 +68,19 @@ def test_both_stages_in_one_command_give_a_checkpoint_that_plans(train, tmp_path
     assert train('--stage both --max-iter 2 --va-name prior --vla-name robot') == 0
     assert 'weights copied from the prior' in caplog.text
     runs = tmp_path / 'runs'
-    assert read_checkpoint(runs / 'prior' / 'iter_000002').expert.stage is Stage.VA_PRIOR
+    assert read_checkpoint(runs / 'prior' / 'iter_000002').expert.stage is TrainingStage.VA_PRIOR
     checkpoint = read_checkpoint(runs / 'robot' / 'iter_000002')
     contract = contract_from_dict(yaml.safe_load((world / 'robot.yaml').read_text()), source='test')
     checkpoint.require_contract(contract.policy_facts())
-    planner = load_planner(PlannerSettings(checkpoint=str(runs / 'robot' / 'iter_000002'), device='cpu'), contract)
+    planner = load_planner(PlannerConfig(checkpoint=str(runs / 'robot' / 'iter_000002'), device='cpu'), contract)
     planner.warm_up()
-    assert len(read_records(runs / 'logs' / 'robot')) == 2
+    assert len(read_metrics(runs / 'logs' / 'robot')) == 2
     assert list((runs / 'logs' / 'robot').glob('events.out.tfevents.*'))
-    gates = read_records(runs / 'logs' / 'robot')[0]['gates']
+    gates = read_metrics(runs / 'logs' / 'robot')[0]['gates']
     assert set(gates) == {'block_00', 'block_01', 'block_02'} and all(0.4 < gate < 0.6 for gate in gates.values())
 
 
-def test_the_same_command_again_goes_on_where_it_stopped(train, tmp_path, caplog):
+def test_the_same_command_resumes_where_it_stopped(train, tmp_path, caplog):
     again = '--stage both --va-name a --vla-name b --va-conti --vla-conti --workers 1 --max-iter'
     assert train(f'{again} 4', ckpt=tmp_path / 'whole') == 0
     assert train(f'{again} 2 --stage 0', ckpt=tmp_path / 'parts') == 0
@@ -122,7 +123,7 @@ def test_cached_features_give_the_losses_of_the_vlm(train, tmp_path, words):
     words = f'--no-augment --max-iter 3 {words}'
     assert train(f'{words} plain') == 0
     assert train(f'{words} cached --feature-cache {tmp_path / "features"}') == 0
-    plain, cached = ([record['losses']['total'] for record in read_records(tmp_path / 'runs' / 'logs' / name)]
+    plain, cached = ([record['losses']['total'] for record in read_metrics(tmp_path / 'runs' / 'logs' / name)]
                      for name in ('plain', 'cached'))
     assert len(cached) == 3 and cached == pytest.approx(plain, rel=1e-3)
     assert list((tmp_path / 'features').rglob('*.safetensors'))
@@ -134,7 +135,7 @@ def test_preflight_accounts_for_a_checkpoint_and_the_launch(train, tmp_path, cap
     capfd.readouterr()
     assert train(f'--stage 1 --load-from-va --preflight {prior}') == 0
     said = capfd.readouterr().err
-    assert 'holds a va_prior' in said and 'new: blocks 0, 2' in said and "the same as this run's" in said
+    assert 'holds a va_prior' in said and 'new: blocks 0, 2' in said and 'the same as the contract of this run' in said
     assert '3 episodes, 36 frames' in said and 'one pass: loss' in said and 'ready to launch' in said
     assert not (tmp_path / 'runs' / 'debug_vla').exists()
 
@@ -143,7 +144,7 @@ def test_preflight_reads_a_published_file(train, tmp_path, capfd):
     assert train('--stage 0 --max-iter 1 --va-name prior') == 0
     torch.save({'weights': weights(tmp_path / 'runs' / 'prior', 1)}, tmp_path / 'ckpt_latest.pt')
     assert train(f'--stage 0 --preflight {tmp_path / "ckpt_latest.pt"}') == 0
-    assert 'a published file, which names none' in capfd.readouterr().err
+    assert 'not recorded in a published file' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(('words', 'message'), [
@@ -166,20 +167,21 @@ def test_arguments_that_cannot_be_used_have_their_own_status(train, caplog):
 
 def test_the_default_contract_is_found_from_any_folder(monkeypatch):
     monkeypatch.chdir('/')
-    assert load_contract(parse(['--data', 'out/episodes']).contract).name == 'aloha'
+    flags = parse(TrainFlags, ['--data', 'out/episodes'], program='apt-train')
+    assert load_contract(resolve(flags).contract).name == 'aloha'
 
 
 def test_a_contract_of_another_robot_is_named_with_what_it_has_and_what_the_episodes_have(train, world, caplog):
     assert train(f'--stage 0 --max-iter 1 --contract {SHIPPED}/aloha.yaml') == 1
     assert '3 of 3 episodes do not fit the contract of robot aloha' in caplog.text
     assert f'--contract is {SHIPPED}/aloha.yaml' in caplog.text and 'cam_low' in caplog.text
-    assert 'Give the contract that they were converted with' in caplog.text and 'mend' not in caplog.text
+    assert 'Give the contract that they were converted with' in caplog.text and 'Repair' not in caplog.text
 
 
 @pytest.mark.parametrize(('words', 'message'), [
     ('--data nowhere', "'nowhere' is neither a folder nor a dataset"),
     ('--data {world}', 'episodes cannot be used')])
-def test_wrong_data_is_named_before_the_vlm_is_looked_for(train, tmp_path, caplog, words, message):
+def test_wrong_data_is_named_before_the_vlm_is_loaded(train, tmp_path, caplog, words, message):
     (tmp_path / 'broken.h5').write_text('not an episode')
     assert train(f'--stage 0 --vlm {tmp_path}/no_vlm {words.format(world=tmp_path)}') == 1
     assert message in caplog.text and 'no_vlm' not in caplog.text
@@ -195,7 +197,7 @@ def test_episodes_with_the_other_suffix_are_trained_on(train, world, tmp_path):
 def test_going_on_with_other_data_is_refused(train, world, tmp_path, caplog):
     assert train('--stage 0 --max-iter 1') == 0
     assert train('--stage 0 --max-iter 2 --va-conti', data=('episodes/0.h5',)) == 1
-    assert 'cannot go on with the draws of another mixture' in caplog.text
+    assert 'cannot resume with the draws of another mixture' in caplog.text
 
 
 class Broken(EpisodeDataset):
@@ -203,7 +205,7 @@ class Broken(EpisodeDataset):
 
     hang = False
 
-    def sample(self, episode, rng):
+    def draw_sample(self, episode, rng):
         if self.hang:
             time.sleep(1000)
         os.kill(os.getpid(), 9)
@@ -211,19 +213,20 @@ class Broken(EpisodeDataset):
 
 @pytest.mark.parametrize(('hang', 'message'), [(False, r'exited unexpectedly|killed by signal'), (True, 'timed out')])
 def test_dead_and_hung_loaders_name_the_data(world, hang, message):
-    dataset = Broken(sorted((world / 'episodes').iterdir()), Declaration(name='kitchen'),
+    dataset = Broken(sorted((world / 'episodes').iterdir()), DatasetSpec(name='kitchen'),
                      window=Window(image_size=SIDE))
     dataset.hang = hang
-    loader = MixtureLoader(Mixture([Part(dataset=dataset, weight=1.0)], seed=0), 2, workers=1, timeout_s=3.0)
-    feed = EpisodeFeed(loader, torch.device('cpu'))
-    with pytest.raises(FeedError, match=message) as caught:
-        feed.next()
+    mixture = Mixture([MixtureComponent(dataset=dataset, weight=1.0)], seed=0)
+    loader = MixtureLoader(mixture, 2, workers=1, timeout_s=3.0)
+    batches = EpisodeBatches(loader, torch.device('cpu'))
+    with pytest.raises(DataLoadingError, match=message) as caught:
+        batches.next_batch()
     assert 'kitchen' in str(caught.value)
-    feed.close()
+    batches.close()
 
 
 def test_the_program_shows_its_flags(capsys):
     with pytest.raises(SystemExit):
         main(['--help'])
     said = capsys.readouterr().out
-    assert all(flag in said for flag in ('--backend', '--dataloader_timeout', '--preflight', 'exit status'))
+    assert all(flag in said for flag in ('--backend', '--dataloader-timeout', '--bs', '--preflight', 'exit status'))

@@ -7,18 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from apt_training.train.metrics import read_records
-from apt_training.train.saving import RunFolder
+from apt_training.train.metrics import read_metrics
+from apt_training.train.run_folder import RunFolder
 
 FOUR, TWO = {'iterations': 4}, {'iterations': 2}
 TUNED = {'stage': '1', 'vlm_mode': 'full', 'gc': True}
 
 
 def losses(folder):
-    return [record['losses']['total'] for record in read_records(folder / 'logs')]
+    return [record['losses']['total'] for record in read_metrics(folder / 'logs')]
 
 
-def weights(folder, iteration=4, kind='checkpoint'):
+def weights(folder, iteration=4, kind='checkpoint_folder'):
     return load_file(getattr(RunFolder(folder), kind)(iteration) / 'expert.safetensors')
 
 
@@ -28,7 +28,7 @@ def same(first, second):
 
 @pytest.fixture(scope='module')
 def single(train_here, tmp_path_factory):
-    """The oracle: one process, two passes a step."""
+    """The oracle: one process, two micro-batches per step."""
     folder = tmp_path_factory.mktemp('single')
     train_here(folder=folder, accumulation=2, **FOUR)
     return folder
@@ -74,7 +74,7 @@ def test_zero_2_trains_like_a_single_process(single, deepspeed):
 def test_a_whole_vlm_learns_in_bfloat16_on_deepspeed_near_float32_alone(deepspeed, train_here, tmp_path):
     train_here(folder=tmp_path, accumulation=2, **TUNED, **TWO)
     assert losses(deepspeed / 'bfloat16') == pytest.approx(losses(tmp_path), rel=2e-2)
-    exact, rough = (load_file(RunFolder(folder).checkpoint(2) / 'vlm.safetensors')
+    exact, rough = (load_file(RunFolder(folder).checkpoint_folder(2) / 'vlm.safetensors')
                     for folder in (tmp_path, deepspeed / 'bfloat16'))
     assert exact.keys() == rough.keys()
     moved = 'language_model.layers.0.mlp.up_proj.weight'
@@ -86,17 +86,18 @@ def test_two_and_two_steps_equal_four_on_ddp(ddp):
     assert same(weights(ddp / 'halves'), weights(ddp / 'whole'))
 
 
-def test_so_they_do_with_adapters_gradient_checkpointing_and_averaged_weights(train_here, tmp_path):
+def test_two_and_two_steps_equal_four_with_adapters_gradient_checkpointing_and_averaged_weights(train_here, tmp_path):
     averaged = {'ema': True, 'stage': '1', 'vlm_mode': 'lora', 'gc': True}
     train_here(folder=tmp_path / 'whole', **averaged, **FOUR)
     train_here(folder=tmp_path / 'halves', **averaged, **TWO)
     train_here(folder=tmp_path / 'halves', resume=True, **averaged, **FOUR)
-    for kind in ('checkpoint', 'average'):
+    for kind in ('checkpoint_folder', 'ema_folder'):
         assert same(weights(tmp_path / 'halves', kind=kind), weights(tmp_path / 'whole', kind=kind))
-    adapters = [load_file(RunFolder(tmp_path / name).checkpoint(4) / 'vlm.safetensors') for name in ('whole', 'halves')]
+    adapters = [load_file(RunFolder(tmp_path / name).checkpoint_folder(4) / 'vlm.safetensors')
+                for name in ('whole', 'halves')]
     assert same(*adapters) and all('lora_' in key for key in adapters[0])
     assert any(value.any() for key, value in adapters[0].items() if 'lora_B' in key), 'adapters learn'
-    assert not same(weights(tmp_path / 'whole', kind='average'), weights(tmp_path / 'whole'))
+    assert not same(weights(tmp_path / 'whole', kind='ema_folder'), weights(tmp_path / 'whole'))
 
 
 @pytest.mark.parametrize('zero', ['two', 'three'])
@@ -105,30 +106,30 @@ def test_two_and_two_steps_equal_four_on_deepspeed(deepspeed, zero):
     assert same(weights(deepspeed / f'{zero}_halves'), weights(deepspeed / zero))
 
 
-def test_a_batch_without_a_finite_loss_on_one_process_is_left_out_on_all(ddp, deepspeed):
-    records = read_records(ddp / 'bad' / 'logs')
+def test_a_batch_without_a_finite_loss_on_one_process_is_skipped_on_all(ddp, deepspeed):
+    records = read_metrics(ddp / 'bad' / 'logs')
     assert [record['bad_batches'] for record in records] == [0, 1, 1, 1]
     assert losses(ddp / 'bad')[0] == losses(ddp / 'whole')[0]
     assert all(torch.isfinite(value).all() for value in weights(ddp / 'bad').values())
-    assert [record['bad_batches'] for record in read_records(deepspeed / 'three' / 'logs')] == [0, 0, 1, 1]
+    assert [record['bad_batches'] for record in read_metrics(deepspeed / 'three' / 'logs')] == [0, 0, 1, 1]
 
 
 def test_old_checkpoints_go_and_the_last_stay(deepspeed):
     assert RunFolder(deepspeed / 'two_halves').iterations() == [3, 4]
 
 
-def test_a_run_of_deepspeed_goes_on_under_ddp_with_fresh_moments_and_says_so(
+def test_a_run_of_deepspeed_resumes_under_ddp_with_reset_moments_and_a_warning(
         deepspeed, single, train_here, caplog):
     folder = deepspeed / 'two'
     train_here(folder=folder, resume=True, accumulation=2, iterations=5)
-    assert 'backend deepspeed -> ddp' in caplog.text and 'its moments start afresh' in caplog.text
+    assert 'backend deepspeed -> ddp' in caplog.text and 'its moments are reset' in caplog.text
     assert 'processes 2 -> 1' in caplog.text
     assert losses(folder)[:4] == pytest.approx(losses(single), rel=1e-5) and len(losses(folder)) == 5
 
 
-def test_a_run_of_two_processes_goes_on_with_one_and_keeps_its_optimizer(ddp, train_here, caplog):
+def test_a_run_of_two_processes_resumes_with_one_and_keeps_its_optimizer(ddp, train_here, caplog):
     train_here(folder=ddp / 'whole', resume=True, accumulation=2, iterations=6)
-    assert 'processes 2 -> 1' in caplog.text and 'afresh' not in caplog.text
+    assert 'processes 2 -> 1' in caplog.text and 'are reset' not in caplog.text
     assert len(losses(ddp / 'whole')) == 6
 
 
@@ -144,13 +145,13 @@ def test_a_signal_saves_and_ends_all_processes_resumable(train_in_processes, tmp
     runner.join(timeout=120)
     assert status == [75]
     run = RunFolder(tmp_path / 'run')
-    assert run.latest() == len(losses(tmp_path / 'run')) > 0
-    assert run.state(run.latest()).is_dir()
+    assert run.latest_iteration() == len(losses(tmp_path / 'run')) > 0
+    assert run.state_folder(run.latest_iteration()).is_dir()
 
 
 def test_when_a_process_is_killed_the_others_end_and_it_is_named(train_in_processes, tmp_path, caplog, capfd):
     status = train_in_processes({'folder': tmp_path / 'run', 'die_at': 5, 'save_every': 1, **FOUR})
     assert status == 128 + 9
-    assert 'process 1 of 2 was killed by SIGKILL' in caplog.text
-    assert 'another process of this run ended or hangs' in capfd.readouterr().err
-    assert RunFolder(tmp_path / 'run').latest() == 2
+    assert 'Process 1 of 2 was killed by SIGKILL' in caplog.text
+    assert 'Lost contact with another rank' in capfd.readouterr().err
+    assert RunFolder(tmp_path / 'run').latest_iteration() == 2

@@ -22,7 +22,7 @@ def say(role, *parts):
 
 
 def line_of(row, *, pictures=2, marks=True, places=True, meant=True, **changes):
-    """One line of a sheet, for JSON."""
+    """Fields of one line of a shard."""
     name, x, y = NAMES[row % 3], f'x{3 * row + 1}', f'y{2 * row}'
     line = {'images': [f'{row:03d}_{k}.png' for k in range(pictures)],
             'messages': [say('user', *[None] * pictures, f'where is the {name}?'), say('assistant', f'{x} {y}'),

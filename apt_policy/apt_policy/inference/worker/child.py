@@ -1,6 +1,6 @@
-"""The planner's own process: what runs on the far side of ``process_worker``.
+"""Planner process of ``process_worker``.
 
-It builds the planner after the numeric libraries' thread count is set, answers requests one at
+It sets the thread count of numeric libraries, builds the planner, plans one request at
 a time, always the newest, and ends when its parent does. It imports nothing heavy itself.
 """
 
@@ -12,89 +12,96 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from apt_policy.core.sample import Chunk
-from apt_policy.inference.ports import Failure, Request
+from apt_policy.inference.ports import PlanFailure, PlanRequest
 from apt_policy.inference.worker.shared_frames import SharedFrames
-from apt_policy.inference.worker.worker import WorkerSettings, answer, failure_of
+from apt_policy.inference.worker.worker import WorkerConfig, failure_from_exception, run_plan
 
 _THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
-    """The planner is built and warm."""
+class PlannerReady:
+    """Message to the parent: the planner is built and warm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartFailed:
-    """The planner could not be made ready."""
+    """Message to the parent: the planner could not be built or warmed up."""
 
-    failure: Failure
+    failure: PlanFailure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
-    """Parent to child: end."""
+    """Message to the child: end the process."""
 
 
-ToParent = Ready | StartFailed | Chunk | Failure
+ToParent = PlannerReady | StartFailed | Chunk | PlanFailure
 
 
 def main(connection: Connection, block: Any, cameras: int, image_size: int, factory: bytes,
-         settings: WorkerSettings) -> None:
-    """Serve until told to stop; ``factory`` is pickled so that it is imported after the set-up.
+         config: WorkerConfig) -> None:
+    """Plan requests until a :class:`Stop` arrives.
 
-    Ctrl-C does not come through: the parent starts this process with the signal blocked.
+    Ctrl-C has no effect, because the parent starts this process with SIGINT blocked.
+
+    Args:
+        connection: pipe to the parent.
+        block: shared memory of the images.
+        cameras: largest number of views in an observation.
+        image_size: side of their images [px].
+        factory: pickled planner factory, so that its imports happen after the thread count is set.
+        config: threads and niceness.
     """
-    _be_modest(settings)
+    _limit_resources(config)
     inbox = _Inbox(connection)
     frames = SharedFrames(block, cameras, image_size)
     try:
         planner = pickle.loads(factory)()
         planner.warm_up()
     except Exception as error:
-        connection.send(StartFailed(failure=failure_of(error)))
+        connection.send(StartFailed(failure=failure_from_exception(error)))
         return
-    connection.send(Ready())
-    while (request := inbox.take()) is not None:
-        outcome = answer(planner, replace(request, observation=frames.restore(request.observation)))
-        connection.send(outcome if isinstance(outcome, Failure) else outcome.chunk)
+    connection.send(PlannerReady())
+    while (request := inbox.next_request()) is not None:
+        outcome = run_plan(planner, replace(request, observation=frames.restore(request.observation)))
+        connection.send(outcome if isinstance(outcome, PlanFailure) else outcome.chunk)
     planner.close()
 
 
 def threads_beside_control() -> int:
-    """As many as there are cores, but for the one that the control tick needs."""
+    """Return the number of available cores minus one for the control tick, at least 1."""
     return max(1, len(os.sched_getaffinity(0)) - 1)
 
 
-def _be_modest(settings: WorkerSettings) -> None:
-    threads = settings.torch_threads or threads_beside_control()
+def _limit_resources(config: WorkerConfig) -> None:
+    threads = config.torch_threads or threads_beside_control()
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
-    os.nice(settings.nice)
+    os.nice(config.nice)
 
 
 class _Inbox:
-    """Reads requests as they come, so that the parent never waits; keeps the newest."""
+    """Inbox that reads requests in a thread, so that the parent never waits, and keeps the newest."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._changed = threading.Condition()
-        self._newest: Request | Stop | None = None
+        self._newest: PlanRequest | Stop | None = None
         threading.Thread(target=self._read, name='apt_inbox', daemon=True).start()
 
-    def take(self) -> Request | None:
-        """Wait for a request; None when told to stop."""
+    def next_request(self) -> PlanRequest | None:
+        """Wait for a request; return None after a :class:`Stop`."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None)
             message, self._newest = self._newest, None
-        return message if isinstance(message, Request) else None
+        return message if isinstance(message, PlanRequest) else None
 
     def _read(self) -> None:
         while True:
             try:
                 message = self._connection.recv()
             except (EOFError, OSError):
-                # The parent is gone, however it went: nobody waits for an answer, and a plan
-                # may take long, so nothing is finished first.
+                # The parent has ended: no result is needed, and a running plan may take long.
                 os._exit(0)
             with self._changed:
                 self._newest = message

@@ -1,8 +1,8 @@
-"""The planner in a process of its own: it shares neither Python's lock nor a crash with us.
+"""Worker with the planner in its own process, isolated from the GIL and from crashes.
 
-Images cross through shared memory without a name (nothing is left behind, however either side
-ends), the rest through a pipe. A hung planner is killed. No thread is needed on this side:
-:meth:`ProcessWorker.poll` does the work, and never waits.
+Images are passed through anonymous shared memory, which leaves nothing behind however either side
+ends, the rest through a pipe. A hung planner is killed. The parent needs no thread:
+:meth:`ProcessWorker.poll` does the work without waiting.
 """
 
 import multiprocessing
@@ -17,47 +17,56 @@ from dataclasses import replace
 from multiprocessing import resource_tracker
 
 from apt_policy.core.sample import Chunk
-from apt_policy.inference.ports import Failure, Planned, PlannerFactory, Request
+from apt_policy.inference.ports import PlanFailure, PlannedChunk, PlannerFactory, PlanRequest
 from apt_policy.inference.worker import child
 from apt_policy.inference.worker.shared_frames import SharedFrames, block_size
-from apt_policy.inference.worker.worker import WorkerError, WorkerSettings, WorkerState, failure_of, hung
+from apt_policy.inference.worker.thread_worker import ThreadWorker
+from apt_policy.inference.worker.worker import (
+    Worker,
+    WorkerConfig,
+    WorkerError,
+    WorkerKind,
+    WorkerState,
+    failure_from_exception,
+    timeout_failure,
+)
 
 _JOIN_S = 0.2
-_LOOK_S = 0.02
+_POLL_S = 0.02
 
 
 class ProcessWorker:
-    """See :class:`apt_policy.inference.worker.worker.Worker`."""
+    """Worker process; see :class:`apt_policy.inference.worker.worker.Worker`."""
 
     def __init__(self, factory: PlannerFactory, *, cameras: int, image_size: int,
-                 settings: WorkerSettings | None = None) -> None:
+                 config: WorkerConfig | None = None) -> None:
         """Start the process, which begins to build the planner at once.
 
         Args:
-            factory: picklable; called in the child.
-            cameras: most views in an observation.
+            factory: picklable planner factory, called in the child.
+            cameras: largest number of views in an observation.
             image_size: side of their images [px].
-            settings: timeouts, threads, restarts.
+            config: timeouts, threads, restarts; None for the defaults.
         """
-        self._settings = settings or WorkerSettings()
-        self._restarts_left = self._settings.restarts
+        self._config = config or WorkerConfig()
+        self._restarts_left = self._config.restarts
         self._context = multiprocessing.get_context('spawn')
         # RawArray is anonymous shared memory: SharedMemory's named blocks outlive a killed node.
         self._block = self._context.RawArray('B', block_size(cameras, image_size))
         self._frames = SharedFrames(self._block, cameras, image_size)
-        self._child_args = (self._block, cameras, image_size, pickle.dumps(factory), self._settings)
+        self._child_args = (self._block, cameras, image_size, pickle.dumps(factory), self._config)
         self._lock = threading.RLock()
-        self._pending: Request | None = None
-        self._running: Request | None = None
-        self._outcomes: deque[Planned | Failure] = deque()
-        self._start_error: Failure | None = None
+        self._pending: PlanRequest | None = None
+        self._running: PlanRequest | None = None
+        self._outcomes: deque[PlannedChunk | PlanFailure] = deque()
+        self._start_error: PlanFailure | None = None
         self._closed = False
         self._state = WorkerState.STARTING
         self._start()
 
     @property
     def state(self) -> WorkerState:
-        """What it does now."""
+        """Present state."""
         with self._lock:
             self._advance()
             return self._state
@@ -68,30 +77,30 @@ class ProcessWorker:
         return self._process.pid
 
     def warm_up(self) -> None:
-        """Wait until the planner is built and warm; WorkerError with its message if it is not."""
+        """Wait until the planner is built and warm; raise WorkerError with its message if it fails."""
         while self.state is WorkerState.STARTING:
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         with self._lock:
             if self._state is WorkerState.DEAD:
                 failure = self._start_error
                 raise WorkerError(failure.message if failure else 'the worker is closed')
 
-    def submit(self, request: Request) -> None:
-        """Have ``request`` planned next, instead of one that still waits."""
+    def submit(self, request: PlanRequest) -> None:
+        """Submit ``request``; it replaces one that still waits."""
         with self._lock:
             if self._state is WorkerState.DEAD:
                 return
             self._pending = request
             self._dispatch()
 
-    def poll(self) -> Planned | Failure | None:
-        """The next thing that happened, None if nothing did."""
+    def poll(self) -> PlannedChunk | PlanFailure | None:
+        """Return the next outcome, None if there is none."""
         with self._lock:
             self._advance()
             return self._outcomes.popleft() if self._outcomes else None
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """End the process, by force after ``timeout_s``."""
+        """End the process; kill it after ``timeout_s``."""
         with self._lock:
             if self._closed:
                 return
@@ -118,14 +127,14 @@ class ProcessWorker:
         self._since_s = time.monotonic()
 
     def _advance(self) -> None:
-        """Take in what the child sent, notice its end, and give it the next request."""
+        """Receive the child's messages, detect its end, and send the next request."""
         if self._state is WorkerState.DEAD:
             return
         try:
             while self._state is not WorkerState.DEAD and self._connection.poll():
                 self._receive(self._connection.recv())
         except (EOFError, OSError):
-            self._lost(_epitaph(self._process))
+            self._handle_death(_exit_failure(self._process))
             return
         self._check_timeouts()
         self._dispatch()
@@ -133,21 +142,21 @@ class ProcessWorker:
     def _receive(self, message: child.ToParent) -> None:
         if isinstance(message, child.StartFailed):
             self._restarts_left = 0
-            self._lost(message.failure)
+            self._handle_death(message.failure)
             return
         if isinstance(message, Chunk) and self._running is not None:
-            self._outcomes.append(Planned(request=self._running, chunk=message))
-        elif isinstance(message, Failure):
+            self._outcomes.append(PlannedChunk(request=self._running, chunk=message))
+        elif isinstance(message, PlanFailure):
             self._outcomes.append(message)
         self._running = None
         self._enter(WorkerState.IDLE)
 
     def _check_timeouts(self) -> None:
         waited_s = time.monotonic() - self._since_s
-        if self._state is WorkerState.BUSY and waited_s > self._settings.plan_timeout_s:
-            self._lost(hung(waited_s, self._settings))
-        elif self._state is WorkerState.STARTING and waited_s > self._settings.start_timeout_s:
-            self._lost(Failure(message=f'the planner was not ready after {waited_s:.0f} s'))
+        if self._state is WorkerState.BUSY and waited_s > self._config.plan_timeout_s:
+            self._handle_death(timeout_failure(waited_s, self._config))
+        elif self._state is WorkerState.STARTING and waited_s > self._config.start_timeout_s:
+            self._handle_death(PlanFailure(message=f'the planner was not ready after {waited_s:.0f} s'))
 
     def _dispatch(self) -> None:
         if self._state is not WorkerState.IDLE or self._pending is None:
@@ -156,20 +165,20 @@ class ProcessWorker:
         try:
             observation = self._frames.store(request.observation)
         except ValueError as error:
-            self._outcomes.append(failure_of(error))
+            self._outcomes.append(failure_from_exception(error))
             return
         self._running = request
         self._enter(WorkerState.BUSY)
         self._send(replace(request, observation=observation))
 
-    def _send(self, message: Request | child.Stop) -> None:
+    def _send(self, message: PlanRequest | child.Stop) -> None:
         try:
             self._connection.send(message)
         except OSError:
-            # The child is gone; the next poll reads the end of the pipe and says how it went.
+            # The child has ended; the next poll reads the end of the pipe and reports the exit code.
             pass
 
-    def _lost(self, failure: Failure) -> None:
+    def _handle_death(self, failure: PlanFailure) -> None:
         self._start_error = failure
         self._outcomes.append(failure)
         self._running = self._pending = None
@@ -185,19 +194,35 @@ class ProcessWorker:
         self._connection.close()
 
 
-def _epitaph(process: multiprocessing.process.BaseProcess) -> Failure:
+def start_worker(kind: WorkerKind, factory: PlannerFactory, *, cameras: int, image_size: int,
+                 config: WorkerConfig | None = None) -> Worker:
+    """Start a worker of ``kind``, which begins to build the planner; :meth:`Worker.warm_up` waits for it.
+
+    Args:
+        kind: thread or process.
+        factory: planner factory; must be picklable for :attr:`WorkerKind.PROCESS`.
+        cameras: largest number of views in an observation.
+        image_size: side of their images [px].
+        config: timeouts, threads, restarts; None for the defaults.
+    """
+    if kind is WorkerKind.THREAD:
+        return ThreadWorker(factory, config=config)
+    return ProcessWorker(factory, cameras=cameras, image_size=image_size, config=config)
+
+
+def _exit_failure(process: multiprocessing.process.BaseProcess) -> PlanFailure:
     process.join(_JOIN_S)
     code = process.exitcode
     if code is not None and code < 0:
         hint = '; is the machine out of memory?' if -code == signal.SIGKILL else ''
-        return Failure(message=f'the planner process was ended by {signal.Signals(-code).name}{hint}')
-    return Failure(message=f'the planner process ended with exit code {code}')
+        return PlanFailure(message=f'the planner process was ended by {signal.Signals(-code).name}{hint}')
+    return PlanFailure(message=f'the planner process ended with exit code {code}')
 
 
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """The child inherits the mask, for good: on Ctrl-C it is for us to end it."""
-    # Starting a process starts the tracker if there is none yet, and that unblocks the signal.
+    """Block SIGINT while the child starts; it inherits the mask, so that on Ctrl-C the parent ends it."""
+    # Starting a process also starts the resource tracker if there is none yet, which unblocks the signal.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

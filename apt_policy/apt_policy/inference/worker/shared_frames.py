@@ -1,8 +1,7 @@
 """Camera images of one observation in memory shared by two processes.
 
-The pixels are copied into the shared block and out of it; everything else of an observation
-is small enough to be pickled. The writer must wait until the reader has taken the last ones.
-It knows nothing of planners or of how the rest travels.
+The pixels are copied into the shared block and out of it; the rest of an observation
+is small enough to be pickled. The writer must wait until the reader has copied the last images.
 """
 
 from collections.abc import Callable
@@ -17,25 +16,25 @@ _RGB = 3
 
 
 def block_size(cameras: int, image_size: int) -> int:
-    """Bytes that ``cameras`` square images [px] and their masks take."""
+    """Compute the size of ``cameras`` square images of ``image_size`` [px] and their masks [bytes]."""
     return cameras * image_size * image_size * (_RGB + 1)
 
 
 class SharedFrames:
-    """The images of one observation, in a block that both processes map."""
+    """Images of one observation in a block that both processes map."""
 
     def __init__(self, block: Any, cameras: int, image_size: int) -> None:
-        """``block`` offers the buffer protocol and has :func:`block_size` bytes."""
-        # One after the other, so that each is one contiguous copy.
+        """Map ``block``, which supports the buffer protocol and has :func:`block_size` bytes."""
+        # Images and masks are separate, so that each copy is contiguous.
         images, masks = np.split(np.frombuffer(block, dtype=np.uint8), [cameras * image_size**2 * _RGB])
         self._images = images.reshape(cameras, image_size, image_size, _RGB)
         self._masks = masks.reshape(cameras, image_size, image_size)
 
     def store(self, observation: Observation) -> Observation:
-        """Copy the images in; returns the observation without them.
+        """Copy the images into the block and return the observation without them.
 
         Raises:
-            ValueError: more views, or another image size, than the block is made for.
+            ValueError: the number of views or the image size does not fit the block.
         """
         cameras, size = self._masks.shape[:2]
         if len(observation.views) > cameras:
@@ -47,7 +46,7 @@ class SharedFrames:
         return _map_views(observation, self._put)
 
     def restore(self, observation: Observation) -> Observation:
-        """The inverse of :meth:`store`: the observation with copies of its images."""
+        """Return the observation with copies of its images; the inverse of :meth:`store`."""
         return _map_views(observation, self._get)
 
     def _put(self, index: int, view: View) -> View:

@@ -1,42 +1,49 @@
-"""The planner in a thread of this process: nothing is copied, but Python's lock is shared.
+"""Worker with the planner in a thread of this process: no copies, but the GIL is shared.
 
-A hung planner cannot be ended here, only given up; ``process_worker`` can.
+A hung planner can only be abandoned here; ``process_worker`` can kill it.
 """
 
 import threading
 import time
 from collections import deque
 
-from apt_policy.inference.ports import Failure, Planned, PlannerFactory, Request
-from apt_policy.inference.worker.worker import WorkerError, WorkerSettings, WorkerState, answer, failure_of, hung
+from apt_policy.inference.ports import PlanFailure, PlannedChunk, PlannerFactory, PlanRequest
+from apt_policy.inference.worker.worker import (
+    WorkerConfig,
+    WorkerError,
+    WorkerState,
+    failure_from_exception,
+    run_plan,
+    timeout_failure,
+)
 
 
 class ThreadWorker:
-    """See :class:`apt_policy.inference.worker.worker.Worker`."""
+    """Worker thread; see :class:`apt_policy.inference.worker.worker.Worker`."""
 
-    def __init__(self, factory: PlannerFactory, *, settings: WorkerSettings | None = None) -> None:
+    def __init__(self, factory: PlannerFactory, *, config: WorkerConfig | None = None) -> None:
         """Start the thread, which begins to build the planner at once."""
         self._factory = factory
-        self._settings = settings or WorkerSettings()
+        self._config = config or WorkerConfig()
         self._changed = threading.Condition()
         self._state = WorkerState.STARTING
-        self._pending: Request | None = None
+        self._pending: PlanRequest | None = None
         self._busy_since_s = time.monotonic()
-        self._outcomes: deque[Planned | Failure] = deque()
-        self._start_error: Failure | None = None
+        self._outcomes: deque[PlannedChunk | PlanFailure] = deque()
+        self._start_error: PlanFailure | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._run, name='apt_planner', daemon=True)
         self._thread.start()
 
     @property
     def state(self) -> WorkerState:
-        """What it does now."""
+        """Present state."""
         with self._changed:
             return self._state
 
     def warm_up(self) -> None:
-        """Wait until the planner is built and warm; WorkerError with its message if it is not."""
-        limit_s = self._settings.start_timeout_s
+        """Wait until the planner is built and warm; raise WorkerError with its message if it fails."""
+        limit_s = self._config.start_timeout_s
         with self._changed:
             self._changed.wait_for(lambda: self._state is not WorkerState.STARTING, limit_s)
             if self._state is WorkerState.STARTING:
@@ -45,8 +52,8 @@ class ThreadWorker:
             if self._state is WorkerState.DEAD:
                 raise WorkerError(self._start_error.message if self._start_error else 'the worker is closed')
 
-    def submit(self, request: Request) -> None:
-        """Have ``request`` planned next, instead of one that still waits."""
+    def submit(self, request: PlanRequest) -> None:
+        """Submit ``request``; it replaces one that still waits."""
         with self._changed:
             if self._state is WorkerState.DEAD:
                 return
@@ -55,8 +62,8 @@ class ThreadWorker:
                 self._begin()
             self._changed.notify_all()
 
-    def poll(self) -> Planned | Failure | None:
-        """The next thing that happened, None if nothing did."""
+    def poll(self) -> PlannedChunk | PlanFailure | None:
+        """Return the next outcome, None if there is none."""
         with self._changed:
             if self._outcomes:
                 return self._outcomes.popleft()
@@ -64,11 +71,11 @@ class ThreadWorker:
                 return None
             if not self._thread.is_alive():
                 self._give_up()
-                return Failure(message='the planner ended its own thread')
+                return PlanFailure(message='the planner ended its own thread')
             waited_s = time.monotonic() - self._busy_since_s
-            if waited_s > self._settings.plan_timeout_s:
+            if waited_s > self._config.plan_timeout_s:
                 self._give_up()
-                return hung(waited_s, self._settings)
+                return timeout_failure(waited_s, self._config)
             return None
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -94,22 +101,22 @@ class ThreadWorker:
             planner.warm_up()
         except Exception as error:
             with self._changed:
-                self._start_error = failure_of(error)
+                self._start_error = failure_from_exception(error)
                 self._outcomes.append(self._start_error)
                 self._give_up()
             return
         self._finish(None)
         while (request := self._take()) is not None:
-            self._finish(answer(planner, request))
+            self._finish(run_plan(planner, request))
         planner.close()
 
-    def _take(self) -> Request | None:
+    def _take(self) -> PlanRequest | None:
         with self._changed:
             self._changed.wait_for(lambda: self._pending is not None or self._closing)
             request, self._pending = self._pending, None
             return request
 
-    def _finish(self, outcome: Planned | Failure | None) -> None:
+    def _finish(self, outcome: PlannedChunk | PlanFailure | None) -> None:
         with self._changed:
             if self._closing:
                 return

@@ -1,8 +1,8 @@
-"""What every inference worker is: the protocol, its states and its settings.
+"""Protocol, states and configuration of inference workers.
 
-A worker runs one planner away from the control tick. A submitted request replaces the one
-that waits (never a queue: the newest observation wins), and results are collected by polling,
-so the tick never waits. The two implementations are ``thread_worker`` and ``process_worker``.
+A worker runs one planner beside the control tick. A submitted request replaces the one
+that waits (there is no queue: only the newest observation is used), and results are polled,
+so the tick never waits. The implementations are ``thread_worker`` and ``process_worker``.
 """
 
 import traceback
@@ -10,45 +10,46 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from apt_policy.inference.ports import Failure, Planned, Planner, Request
+from apt_policy.core.errors import UserError
+from apt_policy.inference.ports import PlanFailure, PlannedChunk, Planner, PlanRequest
 
 
 class WorkerKind(Enum):
-    """Where the planner runs."""
+    """Place of the planner: a thread or a process."""
 
     THREAD = 'thread'
     PROCESS = 'process'
 
 
 class WorkerState(Enum):
-    """What a worker is doing."""
+    """State of a worker."""
 
     STARTING = 'starting'
     """Building or warming up the planner; a request waits."""
     IDLE = 'idle'
     BUSY = 'busy'
     DEAD = 'dead'
-    """Crashed, hung or closed; nothing comes any more."""
+    """Crashed, hung or closed; there are no further outcomes."""
 
 
-class WorkerError(RuntimeError):
-    """The planner could not be made ready; the message is the planner's own."""
+class WorkerError(UserError, RuntimeError):
+    """Error of a planner that could not be built or warmed up; the message is the planner's."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
-    """How a worker treats its planner."""
+class WorkerConfig:
+    """Timeouts, threads and restarts of a worker."""
 
     start_timeout_s: float = 300.0
     """Longest time to build and warm up the planner [s]."""
     plan_timeout_s: float = 20.0
-    """A plan that takes longer counts as hung [s]."""
+    """Duration after which a plan counts as hung [s]."""
     torch_threads: int | None = None
-    """Threads of numeric libraries in a worker process; None leaves one core to the others."""
+    """Threads of numeric libraries in a worker process; None for all cores but one."""
     nice: int = 0
-    """Added to the niceness of a worker process, 0..19."""
+    """Increment of the niceness of a worker process, 0..19."""
     restarts: int = 0
-    """How often a worker process that died or hung is started again."""
+    """Number of times that a worker process that died or hung is started again."""
 
     def __post_init__(self) -> None:
         """Check the ranges; raises ValueError."""
@@ -64,45 +65,45 @@ class WorkerSettings:
 
 
 class Worker(Protocol):
-    """Runs a planner beside the control tick. Thread-safe; only :meth:`warm_up` and :meth:`close` wait."""
+    """Worker that runs a planner beside the control tick. Thread-safe; only :meth:`warm_up` and :meth:`close` wait."""
 
     @property
     def state(self) -> WorkerState:
-        """What it does now."""
+        """Present state."""
 
     def warm_up(self) -> None:
         """Build the planner and run it once; waits up to ``start_timeout_s``.
 
         Raises:
-            WorkerError: with the planner's own message, or what happened to it.
+            WorkerError: the planner failed or timed out; the message is the planner's or says how it ended.
         """
 
-    def submit(self, request: Request) -> None:
-        """Have ``request`` planned next, instead of one that still waits."""
+    def submit(self, request: PlanRequest) -> None:
+        """Submit ``request``; it replaces one that still waits."""
 
-    def poll(self) -> Planned | Failure | None:
-        """The next thing that happened, None if nothing did."""
+    def poll(self) -> PlannedChunk | PlanFailure | None:
+        """Return the next outcome, None if there is none."""
 
     def close(self, timeout_s: float = 2.0) -> None:
         """End the planner, by force after ``timeout_s``; a second call does nothing."""
 
 
-def answer(planner: Planner, request: Request) -> Planned | Failure:
-    """Have ``planner`` plan; whatever it raises becomes a failure."""
+def run_plan(planner: Planner, request: PlanRequest) -> PlannedChunk | PlanFailure:
+    """Plan one request; an exception of the planner becomes a failure."""
     try:
-        chunk = planner.plan(request.observation, epoch=request.epoch, committed=request.committed)
+        chunk = planner.plan(request.observation, epoch=request.epoch, prefix=request.prefix)
     except Exception as error:
-        return failure_of(error)
-    return Planned(request=request, chunk=chunk)
+        return failure_from_exception(error)
+    return PlannedChunk(request=request, chunk=chunk)
 
 
-def failure_of(error: Exception) -> Failure:
-    """An exception as a value that can leave its process."""
+def failure_from_exception(error: Exception) -> PlanFailure:
+    """Convert an exception to a failure, which can be sent to another process."""
     trace = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
-    return Failure(message=f'{type(error).__name__}: {error}', trace=trace)
+    return PlanFailure(message=f'{type(error).__name__}: {error}', trace=trace)
 
 
-def hung(waited_s: float, settings: WorkerSettings) -> Failure:
-    """A planner that does not answer."""
-    return Failure(message=f'the planner hangs: no answer for {waited_s:.1f} s '
-                           f'(limit {settings.plan_timeout_s:g} s)')
+def timeout_failure(waited_s: float, config: WorkerConfig) -> PlanFailure:
+    """Return the failure of a planner that exceeded its time limit."""
+    return PlanFailure(message=f'the planner hangs: no answer for {waited_s:.1f} s '
+                           f'(limit {config.plan_timeout_s:g} s)')

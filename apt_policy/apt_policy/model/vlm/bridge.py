@@ -1,9 +1,8 @@
-"""The bridge to the vision-language model: images and instructions in, tapped features out.
+"""Vision-language model: images and instructions in, features of tapped layers out.
 
-Decoder layers 0, 3, 6 .. are read by hooks at their own output, so before the DeepStack
-residual that the language model adds behind its first layers. Layers behind the deepest
-tap are removed. Which model that is, ``load`` decides; what the features are for, the
-expert.
+Decoder layers 0, 3, 6 .. are read by hooks at their output, before the DeepStack
+residual that the language model adds after its first layers. Layers after the last
+tap are removed.
 
 Letters: B batch, C cameras, L tokens, V vision tokens per camera, d width, N taps.
 """
@@ -23,11 +22,11 @@ from apt_policy.model.vlm.prompt import IMAGE_TOKEN, tokenize
 LORA = {'r': 16, 'lora_alpha': 16, 'bias': 'none',
         'target_modules': ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']}
 FLOAT32_NAMES = ('norm', 'patch_embed', 'pos_embed', 'embed_tokens')
-"""When the whole model learns, parameters with these in their names stay float32."""
+"""Parts of the names of parameters that stay float32 when the whole model is trained."""
 
 
 class VlmBridge(nn.Module):
-    """A Qwen3-VL up to its deepest tap."""
+    """Qwen3-VL up to its last tap."""
 
     def __init__(self, config: VlmConfig, backbone: Backbone) -> None:
         super().__init__()
@@ -43,12 +42,12 @@ class VlmBridge(nn.Module):
 
     @property
     def taps(self) -> int:
-        """How many layers are read (N)."""
+        """Number of layers that are read (N)."""
         return len(self._taps)
 
     @property
     def decoder_layers(self) -> int:
-        """How many layers are run."""
+        """Number of layers that are run."""
         return len(self._language.layers)
 
     @property
@@ -58,27 +57,27 @@ class VlmBridge(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     def tokens_per_camera(self, side: int) -> int:
-        """Vision tokens of one image (V)."""
+        """Count the vision tokens of one image of ``side`` x ``side`` [px] (V)."""
         return self._image.tokens(side)
 
     def token_positions(self, images: Images) -> Tensor:
-        """(B, C, V, 2) mean normalised pixel coordinates of each token; the model is not run."""
+        """Compute the mean normalised pixel coordinates (B, C, V, 2) of each token; the model is not run."""
         return token_means(images.norm_xy, self._image)
 
     def train(self, mode: bool = True) -> 'VlmBridge':
-        """As usual, but a frozen model stays in evaluation mode."""
+        """Set training mode; a frozen model stays in evaluation mode."""
         return super().train(mode and self.config.mode is not VlmMode.FROZEN)
 
     def forward(self, images: Images) -> VlFeatures:
-        """Features of B samples.
+        """Compute the features of B samples.
 
         Raises:
-            PromptError: an instruction that the model cannot take.
-            ValueError: an image size that does not fit the encoder.
+            PromptError: an instruction is too long or contains reserved tokens.
+            ValueError: the image size does not fit the vision encoder.
         """
         valid = images.camera_valid
         per_camera = self._image.tokens(images.rgb.shape[-1])
@@ -89,7 +88,7 @@ class VlmBridge(nn.Module):
         with self._computing():
             embeds, hidden = self._read(ids, attended, images.rgb[valid])
         unpadded = attended[..., None]
-        # Token (b, i) of the sequence is token j of the valid cameras in a row, for both masks alike.
+        # Vision tokens of the sequence and covered_tokens of the valid cameras have the same order.
         attended = attended.clone()
         attended[is_vision] &= covered_tokens(images.mask, self._image)[valid].flatten()
         return VlFeatures(inputs_embeds=embeds.masked_fill(~unpadded, 0.0),
@@ -98,13 +97,13 @@ class VlmBridge(nn.Module):
                           norm_xy=self.token_positions(images))
 
     def _read(self, ids: Tensor, attended: Tensor, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the model; input embeddings (B, L, d) and the taps' outputs (N, B, L, d)."""
+        """Run the model and return input embeddings (B, L, d) and outputs of the taps (N, B, L, d)."""
         pixels, grid = patches(rgb, self._image) if len(rgb) else (None, None)
         embeds: list[Tensor] = []
         outputs: list[Tensor] = []
         layers = self._language.layers
         with ExitStack() as hooks:
-            # Hooks live for this run only: gradient checkpointing runs layers again in the backward pass.
+            # Hooks are removed after this run, because gradient checkpointing runs layers again in the backward pass.
             first = layers[0].register_forward_pre_hook(lambda _, args: embeds.append(args[0]))
             hooks.callback(first.remove)
             for tap in self._taps:
@@ -146,6 +145,6 @@ def build_bridge(config: VlmConfig, device: torch.device) -> VlmBridge:
     """Load the backbone that ``config`` names and wrap it.
 
     Raises:
-        VlmError: it cannot be loaded.
+        VlmError: the backbone cannot be loaded.
     """
     return VlmBridge(config, load_backbone(config, device))

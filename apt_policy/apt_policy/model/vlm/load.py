@@ -1,8 +1,4 @@
-"""Finding a backbone: by hub name, by local folder, or built in code.
-
-Returns the model, its tokenizer and how it wants its images. What is read of it is
-``vlm``'s.
-"""
+"""Loading of the VLM backbone: by hub name, from a local folder, or the tiny one built in code."""
 
 import json
 import logging
@@ -15,6 +11,7 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import cached_file, is_flash_attn_2_available
 
+from apt_policy.core.errors import UserError
 from apt_policy.model.config import TINY_VLM, VlmConfig
 from apt_policy.model.vlm.pixels import ImageSpec
 from apt_policy.model.vlm.prompt import IMAGE_TOKEN, conversation
@@ -23,13 +20,13 @@ from apt_policy.model.vlm.tiny import tiny_config, tiny_model, tiny_tokenizer
 log = logging.getLogger(__name__)
 
 
-class VlmError(ValueError):
-    """A backbone that cannot be loaded; the message says what to give instead."""
+class VlmError(UserError, ValueError):
+    """Error of a backbone that cannot be loaded; the message says what to give instead."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Backbone:
-    """A Qwen3-VL without its language head."""
+    """Qwen3-VL without its language head, with tokenizer and image format."""
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
@@ -40,7 +37,7 @@ def load_backbone(config: VlmConfig, device: torch.device) -> Backbone:
     """Load what ``config.name`` names, in ``config.dtype``, onto ``device``.
 
     Raises:
-        VlmError: not found, not a Qwen3-VL, or without a chat template that takes images.
+        VlmError: the model is not found, is not a Qwen3-VL, or has no chat template with images.
     """
     dtype = getattr(torch, config.dtype)
     if config.name == TINY_VLM:
@@ -64,13 +61,13 @@ def load_backbone(config: VlmConfig, device: torch.device) -> Backbone:
 
 
 def attention_implementation(device: torch.device, dtype: torch.dtype, *, flash_installed: bool) -> str:
-    """Flash attention 2 where it is installed and can run, else torch's fused attention."""
+    """Choose flash attention 2 if it is installed and can run, else torch's fused attention."""
     suits = flash_installed and device.type == 'cuda' and dtype == torch.bfloat16
     return 'flash_attention_2' if suits else 'sdpa'
 
 
 def image_spec(name: str) -> ImageSpec:
-    """How a model of that name wants its images (``preprocessor_config.json``); by default as Qwen3-VL does."""
+    """Read a model's image format from ``preprocessor_config.json``; without that file return that of Qwen3-VL."""
     path = _optional_file(name, 'preprocessor_config.json')
     if path is None:
         log.warning('%s has no preprocessor_config.json; using %s', name, ImageSpec())
@@ -85,7 +82,7 @@ def image_spec(name: str) -> ImageSpec:
 
 
 def _chat_template(name: str) -> str | None:
-    """The processor's template, which goes before the tokenizer's."""
+    """Read the processor's chat template, which takes precedence over the tokenizer's."""
     if path := _optional_file(name, 'chat_template.jinja'):
         return path.read_text()
     if path := _optional_file(name, 'chat_template.json'):
@@ -94,22 +91,22 @@ def _chat_template(name: str) -> str | None:
 
 
 def _require_chat_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Refuse at load what would fail at the first plan: no template, or one that drops images.
+    """Check at load that there is a chat template and that it keeps images, before the first plan fails.
 
     Raises:
-        VlmError: naming the file that is missing or wrong.
+        VlmError: the chat template is missing or wrong; the message names the file.
     """
     remedy = ('Copy chat_template.jinja (or chat_template.json) from the model that it was made from, for example '
               'Qwen/Qwen3-VL-2B-Instruct')
     if not tokenizer.chat_template:
-        raise VlmError(f'{name!r} has no chat template, neither in a file of its own nor in its tokenizer_config.json; '
-                       f'the policy speaks to the model through one. {remedy}')
+        raise VlmError(f'{name!r} has no chat template, neither in its own file nor in its tokenizer_config.json; '
+                       f'the policy needs one to build its input. {remedy}')
     try:
         images = conversation(tokenizer, 'go', 2).count(IMAGE_TOKEN)
     except (TemplateError, TypeError) as error:
-        raise VlmError(f'the chat template of {name!r} cannot take images and text: {error}. {remedy}') from error
+        raise VlmError(f'the chat template of {name!r} does not support images and text: {error}. {remedy}') from error
     if images != 2:
-        raise VlmError(f'the chat template of {name!r} has {images} places {IMAGE_TOKEN} for 2 images. {remedy}')
+        raise VlmError(f'the chat template of {name!r} gives {images} {IMAGE_TOKEN} for 2 images, expected 2. {remedy}')
 
 
 def _optional_file(name: str, file: str) -> Path | None:

@@ -1,7 +1,7 @@
-"""The conversation that the VLM sees: one user turn, images first, then the instruction.
+"""Conversation for the VLM: one user turn, images first, then the instruction.
 
-Images before text and a causal model: vision features are free of language, which is
-what makes a pure vision-action prior possible. Knows nothing of pixels.
+With images before text in a causal model, vision features do not depend on language; a
+vision-action prior needs that.
 """
 
 from collections.abc import Sequence
@@ -10,26 +10,27 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from apt_policy.core.prompt import PromptError
+
 IMAGE_TOKEN = '<|image_pad|>'
-
-
-class PromptError(ValueError):
-    """An instruction that cannot be put before the model; the message says why."""
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, images: Sequence[int],
              tokens_per_image: int, max_text_tokens: int) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask (B, L), left padded, with room for every image token.
+    """Tokenize instructions, with placeholders for image tokens.
 
     Args:
-        tokenizer: with the backbone's chat template.
+        tokenizer: tokenizer with the backbone's chat template.
         prompts: raw instructions.
-        images: how many images go before each.
-        tokens_per_image: placeholders per image.
-        max_text_tokens: an instruction of more tokens is refused.
+        images: number of images before each instruction.
+        tokens_per_image: number of placeholders per image.
+        max_text_tokens: largest number of tokens of an instruction.
+
+    Returns:
+        Token ids and attention mask (B, L), left padded.
 
     Raises:
-        PromptError: reserved token in an instruction, or too long.
+        PromptError: an instruction is too long or contains a reserved token.
     """
     for prompt in prompts:
         _check(tokenizer, prompt, max_text_tokens)
@@ -41,7 +42,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, imag
 
 
 def conversation(tokenizer: PreTrainedTokenizerBase, prompt: str, images: int) -> str:
-    """The templated text, one :data:`IMAGE_TOKEN` per image, generation prompt appended."""
+    """Format the conversation with one :data:`IMAGE_TOKEN` per image and the generation prompt."""
     content = [*({'type': 'image'} for _ in range(images)), {'type': 'text', 'text': prompt}]
     text = tokenizer.apply_chat_template([{'role': 'user', 'content': content}], tokenize=False,
                                          add_generation_prompt=True)

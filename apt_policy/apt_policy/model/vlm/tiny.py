@@ -1,7 +1,7 @@
-"""A Qwen3-VL small enough for tests and the demo, built in code: no download anywhere.
+"""Tiny Qwen3-VL for tests and the demo, built in code without a download.
 
-The real model class with few, narrow layers and random weights from a seed, and a
-byte-level tokenizer with Qwen's special tokens and chat format. It has learned nothing.
+It is the real model class with few, narrow layers and random weights from a seed, and a
+byte-level tokenizer with Qwen's special tokens and chat format. It is untrained.
 """
 
 import torch
@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte, and Qwen's special tokens."""
+    """Build a tokenizer with one token per byte and Qwen's special tokens."""
     alphabet = sorted(ByteLevel.alphabet())
     core = Tokenizer(BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = ByteLevel(add_prefix_space=False)
@@ -33,7 +33,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def as_qwen_tokenizer(core: Tokenizer) -> PreTrainedTokenizerFast:
-    """``core`` with Qwen's special tokens and chat format."""
+    """Add Qwen's special tokens and chat format to ``core``."""
     core.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token='<|endoftext|>',
                                         eos_token='<|im_end|>', additional_special_tokens=SPECIAL_TOKENS[3:])
@@ -42,7 +42,7 @@ def as_qwen_tokenizer(core: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def tiny_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
-    """10 decoder layers of width 96, so 4 taps; DeepStack features enter behind the first 3 layers."""
+    """Build the configuration: 10 decoder layers of width 96, so 4 taps; DeepStack after the first 3 layers."""
     ids = dict(zip(SPECIAL_TOKENS, tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)), strict=True))
     text = {'vocab_size': len(tokenizer), 'hidden_size': 96, 'intermediate_size': 192,
             'num_hidden_layers': 10, 'num_attention_heads': 4, 'num_key_value_heads': 2, 'head_dim': 32,
@@ -58,7 +58,7 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
 
 
 def tiny_model(config: Qwen3VLConfig, seed: int = 0) -> Qwen3VLForConditionalGeneration:
-    """Random weights from ``seed``; the global random state is left as it was."""
+    """Build the model with random weights from ``seed``; the global random state is unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Qwen3VLForConditionalGeneration(config)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from apt_policy.core.contract import RobotContract, contract_to_dict
+from apt_training.convert.arguments import ConvertArguments
 from apt_training.convert.lerobot.files import LerobotError
 from apt_training.convert.lerobot.folder import INFO, EpisodeEntry, EpisodeRows, LerobotFolder
 from apt_training.convert.lerobot.frame_builder import LerobotFrameBuilder
@@ -27,6 +27,7 @@ from apt_training.convert.source import (
 from apt_training.episodes.episode import EpisodeFacts, Frame, Subtask
 
 EPISODES_PER_JOB = 20
+"""Maximum number of episodes of a job."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,18 +46,7 @@ class LerobotConversionConfig:
     """Sentences about assumptions."""
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the flags of this source."""
-    group = parser.add_argument_group('with --from lerobot')
-    add = group.add_argument
-    add('--lerobot-map', type=Path, metavar='FILE',
-        help='which column is which joint, which feature which camera (YAML); default: ALOHA names')
-    add('--intrinsics', type=Path, metavar='FILE', help='intrinsics of the cameras, and mounts of moving ones (YAML)')
-    add('--fov', type=float, metavar='DEG', help='assume this horizontal field of view for cameras without intrinsics')
-    add('--lerobot-rate', type=float, metavar='HZ', help="frames a second that are kept; default: the contract's")
-
-
-def list_jobs(arguments: Namespace, contract: RobotContract) -> Sequence[ConversionJob]:
+def list_jobs(arguments: ConvertArguments, contract: RobotContract) -> Sequence[ConversionJob]:
     """Divide the folders ``arguments.inputs`` into jobs of :data:`EPISODES_PER_JOB` episodes.
 
     Raises:
@@ -187,7 +177,7 @@ def _subtasks(tasks: Sequence[str]) -> tuple[Subtask, ...]:
     return tuple(Subtask(start=start, description=tasks[start].strip()) for start in starts)
 
 
-def _config(folder: LerobotFolder, contract: RobotContract, arguments: Namespace) -> LerobotConversionConfig:
+def _config(folder: LerobotFolder, contract: RobotContract, arguments: ConvertArguments) -> LerobotConversionConfig:
     notes = [f'LeRobot {folder.version}, {folder.fps:g} frames/s; joint angles are taken as radians of the '
              "contract's chain"]
     if arguments.lerobot_map is not None:

@@ -20,9 +20,9 @@ from apt_training.convert.source import ConvertError
 PEEK_NS = 3_000_000_000
 """Time at the beginning of a bag that is examined [ns]."""
 _MAX_SAMPLES = 100
-# Larger offsets are taken for different clocks: no transport delays a message that long.
+# Clocks with larger offsets are taken for different clocks.
 _MAX_OFFSET_S = 1.0
-# Stamps may be ahead of the receive time by the error of time synchronisation.
+# Stamps that are further ahead of the receive time are not used.
 _MAX_LEAD_S = 0.05
 
 
@@ -134,7 +134,7 @@ def _receive_reason(bag: BagReader, name: str, lag_s: float, first_s: float, lim
         raise ConvertError(
             f'{bag.path}: {name}: stamps are {_offset_text(lag_s)} the receive time, from the first message at '
             f'{first_s:.3f} s on: the clocks are not synchronised. Synchronise them (chrony, PTP) and record again, '
-            f'or use receive times for this stream: --receive {name}')
+            f'or use receive times for this stream: --stamp-on-receipt {name}')
     if name != TF and (lag_s > limit_s or lag_s < -_MAX_LEAD_S):
         return (f'{name}: its stamps are {_offset_text(lag_s)} its receive times, so these are used; set '
                 'stamp_on_receipt of the policy node too')

@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 import lz4.frame
 from backports import zstd
 
+from apt_policy.core.errors import UserError
+
 MAGIC = b'\x89MCAP0\r\n'
 # Opcodes of MCAP records (mcap.dev/spec).
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x03, 0x04, 0x05, 0x06
@@ -37,7 +39,7 @@ class TopicInfo(NamedTuple):
     """Serialization format; only ``cdr`` can be decoded."""
 
 
-class RecoveryError(ValueError):
+class RecoveryError(UserError, ValueError):
     """Error of a file that cannot be read at all."""
 
 

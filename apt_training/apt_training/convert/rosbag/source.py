@@ -1,12 +1,12 @@
 """Source ``apt-convert --from rosbag``: flags, and conversion jobs with unique names."""
 
-import argparse
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from apt_policy.core.contract import RobotContract
+from apt_training.convert.arguments import ConvertArguments
 from apt_training.convert.rosbag.bag_reader import bag_files
 from apt_training.convert.rosbag.config import EndEffector, LabelMode, RosbagConversionConfig, SegmentationMode
 from apt_training.convert.rosbag.job import RosbagJob
@@ -15,30 +15,7 @@ from apt_training.convert.rosbag.topic_routes import TF
 from apt_training.convert.source import ConvertError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of this source."""
-    group = parser.add_argument_group('bags (--from rosbag)')
-    group.add_argument('--split-by', choices=[one.value for one in SegmentationMode],
-                       default=SegmentationMode.AUTO.value,
-                       help='what begins an episode; auto: marks if there are any, else new prompts, else the bag')
-    group.add_argument('--labels', choices=[one.value for one in LabelMode], default=LabelMode.AUTO.value,
-                       help='what is learned; auto: targets, else joint commands, else later poses')
-    group.add_argument('--ee-from', choices=[one.value for one in EndEffector], default=EndEffector.AUTO.value,
-                       help='where measured poses come from; auto: TF, and joints for an arm that it lacks')
-    group.add_argument('--reference', metavar='STREAM',
-                       help='camera or arm of whose every message a frame is made; default: one per contract step')
-    group.add_argument('--receive', nargs='+', default=[], metavar='STREAM',
-                       help='cameras, arms or tf whose messages count from their arrival, not from their stamps')
-    group.add_argument('--cameras', nargs='+', metavar='CAMERA', help='cameras to use; default: all of the contract')
-    group.add_argument('--max-drops', type=float, default=0.2, metavar='SHARE',
-                       help='an episode that lacks more of its frames is left out; default %(default)s')
-    group.add_argument('--namespace', default='', help="the robot's namespace in the bags")
-    group.add_argument('--reader', choices=[one.value for one in ReaderChoice], default=ReaderChoice.AUTO.value,
-                       help='what reads the files; auto: rosbag2_py of a sourced ROS distribution, else rosbags')
-    group.add_argument('--prompt', default='', metavar='TEXT', help='for episodes during which none was said')
-
-
-def list_jobs(arguments: argparse.Namespace, contract: RobotContract) -> Sequence[RosbagJob]:
+def list_jobs(arguments: ConvertArguments, contract: RobotContract) -> Sequence[RosbagJob]:
     """List one job per bag; a folder of bags stands for all of them.
 
     Raises:
@@ -96,10 +73,10 @@ def _is_bag(path: Path) -> bool:
         return False
 
 
-def _config(arguments: argparse.Namespace, contract: RobotContract) -> RosbagConversionConfig:
+def _config(arguments: ConvertArguments, contract: RobotContract) -> RosbagConversionConfig:
     streams = (*contract.cameras, *contract.arms)
-    for flag, names, known in (('--receive', arguments.receive, (*streams, TF)),
-                               ('--cameras', arguments.cameras or [], tuple(contract.cameras)),
+    for flag, names, known in (('--stamp-on-receipt', arguments.stamp_on_receipt, (*streams, TF)),
+                               ('--cameras', arguments.cameras or (), tuple(contract.cameras)),
                                ('--reference', [arguments.reference] if arguments.reference else [], streams)):
         unknown = [name for name in names if name not in known]
         if unknown:
@@ -115,8 +92,8 @@ def _config(arguments: argparse.Namespace, contract: RobotContract) -> RosbagCon
         return RosbagConversionConfig(
             split=SegmentationMode(arguments.split_by), labels=LabelMode(arguments.labels),
             end_effector=EndEffector(arguments.ee_from), reference=arguments.reference,
-            receive=tuple(sorted(set(arguments.receive))),
-            cameras=None if arguments.cameras is None else tuple(arguments.cameras), max_drops=arguments.max_drops,
+            receive=tuple(sorted(set(arguments.stamp_on_receipt))),
+            cameras=arguments.cameras, max_drops=arguments.max_drops,
             namespace=arguments.namespace.strip('/'), prompt=arguments.prompt)
     except ValueError as error:
         raise ConvertError(str(error)) from error

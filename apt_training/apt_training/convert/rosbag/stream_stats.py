@@ -13,6 +13,7 @@ from apt_training.convert.source import StreamStats
 _GAP_PERIODS = 2.5
 """Number of median periods above which an interval is a gap."""
 _NO_STREAM = 'no stream'
+"""Name in reports for frames dropped for another reason."""
 
 
 class StreamStatsCollector:

@@ -15,6 +15,7 @@ from apt_training.convert.source import ConvertError
 
 TF = 'tf'
 """Name of the stream of transforms."""
+# Kinds whose header stamps are checked against the receive times.
 _STAMPED = (StreamKind.IMAGE, StreamKind.JOINT_STATE, StreamKind.TRANSFORMS)
 # Names in reports of streams that several topics may carry.
 _REPORT_NAMES = {StreamKind.ACTIVE_PROMPT: 'prompt', StreamKind.EPISODE_MARK: 'episode marks'}
