@@ -45,7 +45,7 @@ study: build ## one training stage against two, in simulation (STUDY=--quick sho
 test: build ## everything that CI runs: check, colcon test, the tests across packages
 	@scripts/test
 
-check: build ## ruff, mypy and the architecture tests
+check: build ## ruff, mypy, and the tests of architecture, language and commands
 	@scripts/check
 
 bench: build ## every benchmark; writes out/bench.json

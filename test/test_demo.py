@@ -92,7 +92,7 @@ def test_children_end_when_the_demonstration_is_killed_outright(tmp_path):
     assert [line for pid, line in family.items() if alive(pid)] == []
 
 
-@pytest.mark.parametrize(('words', 'complaint'), [
+@pytest.mark.parametrize(('words', 'error_text'), [
     (('--seconds', '0'), '--seconds is 0; expected 1 to 3600'),
     (('--speed', '3'), '--speed is 3; expected 0.1 to 1'),
     (('--prompt', ' '), '--prompt is empty'),
@@ -100,8 +100,8 @@ def test_children_end_when_the_demonstration_is_killed_outright(tmp_path):
     (('--secnods', '5'), 'there is no --secnods; did you mean --seconds?'),
     (('--checkpoint', 'missing/folder'), 'missing/folder'),
 ], ids=['no time', 'too fast', 'no prompt', 'no scene', 'mistyped', 'no checkpoint'])
-def test_a_mistake_is_named_and_ends_the_demonstration(words, complaint, tmp_path):
+def test_a_mistake_is_named_and_ends_the_demonstration(words, error_text, tmp_path):
     process = start(*words, '--out', str(tmp_path))
     output = process.communicate(timeout=280)[0]
     assert process.returncode not in (0, None)
-    assert complaint in output
+    assert error_text in output

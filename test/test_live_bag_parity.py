@@ -67,15 +67,15 @@ class Stage:
 
     def __init__(self, node, contract):
         self.node, self.contract = node, contract
-        self.recorded, self.complaints = [], []
+        self.recorded, self.error_texts = [], []
         self.rng = np.random.default_rng(7)
         self.chains = forward_kinematics(contract)
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(node)
-        self.transforms = create_transform_listener(node, lambda topic, text: self.complaints.append(text))
+        self.transforms = create_transform_listener(node, lambda topic, text: self.error_texts.append(text))
         self.assembler = ObservationAssembler(contract, self.transforms, time_bases={ON_RECEIPT: TimeBase.RECEIVE})
         self.inputs = RobotInputs(node, contract, PolicyParams(contract='-', stamp_on_receipt=(ON_RECEIPT,)),
-                                  self.assembler, StreamWarnings(self.complaints.append))
+                                  self.assembler, StreamWarnings(self.error_texts.append))
         self.publishers = {}
         for camera in contract.cameras.values():
             kind = CompressedImage if camera.transport.value == 'compressed' else Image

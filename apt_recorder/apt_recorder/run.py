@@ -129,14 +129,14 @@ class _Session:
         began = told = time.monotonic()
         while not self._stop.is_set():
             elapsed_s = time.monotonic() - began
-            complaints = self._recorder.stream_problems()
-            if elapsed_s >= _MEASURE_S and not complaints:
+            problems = self._recorder.stream_problems()
+            if elapsed_s >= _MEASURE_S and not problems:
                 return True
             if elapsed_s > max(self._arguments.wait, _MEASURE_S):
                 break
             if time.monotonic() - told > 2.0:
                 told = time.monotonic()
-                self._print(f'waiting for {len(complaints)} streams: {complaints[0] if complaints else ""}')
+                self._print(f'waiting for {len(problems)} streams: {problems[0] if problems else ""}')
             time.sleep(_LOOK_S)
         if not self._stop.is_set():
             self._say('not recording, because streams are missing:\n  '

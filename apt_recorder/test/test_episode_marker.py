@@ -53,11 +53,11 @@ def test_the_end_of_the_recording_ends_an_episode_of_its_own_but_not_that_of_oth
     assert other.is_open and other.on_recording_end() == ()
 
 
-@pytest.mark.parametrize(('heard', 'complaint'), [
+@pytest.mark.parametrize(('heard', 'error_text'), [
     (['begin', 'begin'], 'an episode is already open'),
     (['end'], 'no episode is open'),
     (['discard'], 'no episode is open'),
     (['start'], "unknown episode mark 'start', expected one of begin, end, discard")])
-def test_invalid_marks_are_reported(heard, complaint):
+def test_invalid_marks_are_reported(heard, error_text):
     marker = EpisodeMarker()
-    assert complaint in [marker.on_mark(mark) for mark in heard][-1]
+    assert error_text in [marker.on_mark(mark) for mark in heard][-1]

@@ -137,22 +137,22 @@ def test_it_refuses_to_start_and_names_every_stream_that_is_not_well(robot, reco
     broken = robot('--without', 'cam_low', '--late', 'cam_high:2.0', '--slow', 'left:0.05')
     program = record('--wait', 6)
     assert program.wait() == 1
-    for complaint in ('cam_low: cam_low/camera/color/image_rect_raw has no publisher', 'cam_low info: ',
+    for error_text in ('cam_low: cam_low/camera/color/image_rect_raw has no publisher', 'cam_low info: ',
                       'cam_high: messages on cam_high/camera/color/image_rect_raw are 2.', 'left joints: ',
                       '--without NAME leaves a stream out'):
-        assert complaint in program.said
+        assert error_text in program.said
     assert 'cam_left_wrist' not in program.said and not folder.exists()
     program = record('--without', 'cam_low', 'left', '--stamp-on-receipt', 'cam_high', '--duration', 0.5)
     assert program.wait() == 0, program.said
     broken.stop()
 
 
-@pytest.mark.parametrize(('words', 'complaint'), [
+@pytest.mark.parametrize(('words', 'error_text'), [
     (['--storage', 'zip'], "--storage is 'zip'; expected one of: mcap, sqlite3"),
     (['--compress', 'chunk', '--storage', 'sqlite3'], 'sqlite3 has no chunks to compress'),
     (['--duration', '-1'], '--duration is -1; expected 0 or more'),
     (['--without', 'cam_lwo'], "cannot leave out 'cam_lwo'"),
     (['--contract', '/nowhere.yaml'], 'cannot read contract /nowhere.yaml')])
-def test_a_mistake_is_named_before_anything_starts(folder, capsys, words, complaint):
-    assert main([str(folder), *words]) == 2 and complaint in ' '.join(capsys.readouterr().err.split())
+def test_a_mistake_is_named_before_anything_starts(folder, capsys, words, error_text):
+    assert main([str(folder), *words]) == 2 and error_text in ' '.join(capsys.readouterr().err.split())
     assert not folder.exists()

@@ -94,15 +94,15 @@ def test_zeros_behind_a_power_failure_are_cut_off(new_bag, fill, texts, folder):
     assert numbers(texts(path)) == list(range(12))
 
 
-@pytest.mark.parametrize(('name', 'content', 'complaint'), [
+@pytest.mark.parametrize(('name', 'content', 'error_text'), [
     ('bag_0.mcap', b'', 'does not begin with the MCAP magic bytes'),
     ('bag_0.mcap', b'something else entirely', 'does not begin with the MCAP magic bytes'),
     ('bag_0.db3', b'something else entirely', 'cannot recover .*bag_0.db3'),
     ('notes.txt', b'', 'is no bag: it has neither .mcap nor .db3 files')])
-def test_where_nothing_can_be_recovered_the_file_is_named(folder, name, content, complaint):
+def test_where_nothing_can_be_recovered_the_file_is_named(folder, name, content, error_text):
     folder.mkdir()
     (folder / name).write_bytes(content)
-    with pytest.raises(RepairError, match=complaint):
+    with pytest.raises(RepairError, match=error_text):
         recover_bag(folder)
 
 

@@ -72,12 +72,12 @@ def test_a_stream_as_the_contract_says_is_well(monitor, specs):
     assert healthy.problem(now_ns) == ''
 
 
-@pytest.mark.parametrize(('publishers', 'complaint'), [
+@pytest.mark.parametrize(('publishers', 'error_text'), [
     (0, 'cam_high/camera/color/image_rect_raw has no publisher'),
     (1, 'no message received on cam_high/camera/color/image_rect_raw, which /driver publishes')])
-def test_a_silent_stream_is_named_with_its_publishers(monitor, publishers, complaint):
+def test_a_silent_stream_is_named_with_its_publishers(monitor, publishers, error_text):
     silent = monitor('cam_high', publishers=publishers)
-    assert complaint in silent.problem(100 * S)
+    assert error_text in silent.problem(100 * S)
     assert find_problems([silent], 100 * S)[0].startswith('cam_high: ')
 
 
@@ -97,11 +97,11 @@ def test_a_stream_that_stopped_is_silent_then_stopped(monitor):
     assert stopped.has_stopped(now_ns + 3 * S)
 
 
-@pytest.mark.parametrize(('late_s', 'complaint'), [(0.6, '0.60 s old'), (-0.6, '-0.60 s old')])
-def test_wrong_stamps_are_reported_unless_they_are_ignored(monitor, late_s, complaint):
+@pytest.mark.parametrize(('late_s', 'error_text'), [(0.6, '0.60 s old'), (-0.6, '-0.60 s old')])
+def test_wrong_stamps_are_reported_unless_they_are_ignored(monitor, late_s, error_text):
     late = monitor('cam_high')
     now_ns = flow(late, rate_hz=15.0, seconds=3.0, late_s=late_s)
-    assert complaint in late.problem(now_ns) and '--stamp-on-receipt cam_high' in late.problem(now_ns)
+    assert error_text in late.problem(now_ns) and '--stamp-on-receipt cam_high' in late.problem(now_ns)
     ignored = monitor('cam_high', check_age=False)
     assert ignored.problem(flow(ignored, rate_hz=15.0, seconds=3.0, late_s=late_s)) == ''
 

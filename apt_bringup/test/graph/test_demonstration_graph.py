@@ -32,12 +32,12 @@ def test_arguments_reach_the_nodes_that_they_are_for():
     assert demonstrator.parameters['skills'] == ('pick', 'push') and demonstrator.parameters['episodes'] == 3
 
 
-@pytest.mark.parametrize(('given', 'complaint'), [
+@pytest.mark.parametrize(('given', 'error_text'), [
     ({'episode': '3'}, "there is no argument 'episode'; did you mean episodes?"),
     ({'episodes': 'x'}, "episodes is 'x'; expected a number"),
     ({'await_recorder': 'yes'}, "await_recorder is 'yes'; expected one of true, false")])
-def test_a_wrong_argument_is_named_with_what_is_right(given, complaint):
-    with pytest.raises(ArgumentError, match=re.escape(complaint)):
+def test_a_wrong_argument_is_named_with_what_is_right(given, error_text):
+    with pytest.raises(ArgumentError, match=re.escape(error_text)):
         demonstration(**given)
 
 

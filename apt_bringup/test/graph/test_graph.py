@@ -94,7 +94,7 @@ def test_a_checkpoint_of_the_old_place_is_the_one_at_the_new_place(tmp_path):
     assert aloha(checkpoint=str(old)).nodes[-1].parameters['checkpoint'] == str(new)
 
 
-@pytest.mark.parametrize(('given', 'complaint'), [
+@pytest.mark.parametrize(('given', 'error_text'), [
     ({'promt': 'x'}, "there is no argument 'promt'; did you mean prompt?"),
     ({'zzz': 'x'}, 'expected one of robot, prompt'),
     ({'robot': 'ur5'}, "robot is 'ur5'; expected one of sim, aloha"),
@@ -104,18 +104,18 @@ def test_a_checkpoint_of_the_old_place_is_the_one_at_the_new_place(tmp_path):
     ({'contract': 'nope.yaml'}, f'there is no file or folder {Path("nope.yaml").absolute()}'),
     ({'params_file': '/nope'}, "params_file is '/nope'"),
 ])
-def test_a_wrong_argument_is_named_with_what_is_right(given, complaint):
-    with pytest.raises(ArgumentError, match=re.escape(complaint)):
+def test_a_wrong_argument_is_named_with_what_is_right(given, error_text):
+    with pytest.raises(ArgumentError, match=re.escape(error_text)):
         aloha(**given)
 
 
-@pytest.mark.parametrize(('words', 'complaint'), [
+@pytest.mark.parametrize(('words', 'error_text'), [
     (['robot=sim'], 'not of the form name:=value'),
     ([':=sim'], 'not of the form'),
     (['seed:=1', 'seed:=2'], 'given twice'),
 ])
-def test_a_word_that_is_no_argument_is_refused(words, complaint):
-    with pytest.raises(ArgumentError, match=complaint):
+def test_a_word_that_is_no_argument_is_refused(words, error_text):
+    with pytest.raises(ArgumentError, match=error_text):
         parse(words)
 
 

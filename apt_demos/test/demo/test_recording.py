@@ -47,7 +47,7 @@ def test_position_error_of_a_trailing_arm_is_speed_times_delay():
     assert track(trail_s=0.02).position_error == pytest.approx(speed * 0.02, rel=1e-3)
 
 
-@pytest.mark.parametrize(('change', 'complaint'), [
+@pytest.mark.parametrize(('change', 'error_text'), [
     ({'arms': {'left': track(radius=0.0)}}, 'no arm moved more than 0 mm'),
     ({'arms': {'left': track(trail_s=1.0)}}, 'arm left has a median tracking error of 71 mm'),
     ({'arms': {'left': track(seconds=0.0)}}, 'arm left received no target'),
@@ -55,10 +55,10 @@ def test_position_error_of_a_trailing_arm_is_speed_times_delay():
     ({'targets_sent': 120, 'holds': {'STALE_STREAM': 60, 'INFERENCE_FAILED': 20}}, 'target rate is 30.0 Hz'),
     ({'targets_sent': 0}, 'target rate is 0.0 Hz'),
 ], ids=['still', 'trailing', 'silent', 'refused', 'failed beside slow', 'dead'])
-def test_a_failed_demonstration_says_why(recording, change, complaint):
+def test_a_failed_demonstration_says_why(recording, change, error_text):
     failed = dataclasses.replace(recording, **change)
     assert not failed.too_slow
-    assert any(complaint in each.text and each.cause is IssueCause.FAULT for each in failed.issues())
+    assert any(error_text in each.text and each.cause is IssueCause.FAULT for each in failed.issues())
 
 
 @pytest.mark.parametrize(('change', 'words'), [

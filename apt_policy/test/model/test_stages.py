@@ -20,25 +20,25 @@ def vla(small_config, random_expert):
 
 def test_every_weight_of_the_vla_is_accounted_for(prior, vla):
     fresh = {key: value.clone() for key, value in vla.state_dict().items()}
-    ledger = transfer_prior(prior.state_dict(), vla)
-    assert set(ledger.copied) | set(ledger.new) == set(fresh) and not set(ledger.copied) & set(ledger.new)
-    assert set(ledger.copied.values()) == set(prior.state_dict())
+    report = transfer_prior(prior.state_dict(), vla)
+    assert set(report.copied) | set(report.new) == set(fresh) and not set(report.copied) & set(report.new)
+    assert set(report.copied.values()) == set(prior.state_dict())
     for key, value in vla.state_dict().items():
-        source = ledger.copied.get(key)
+        source = report.copied.get(key)
         assert torch.equal(value, fresh[key] if source is None else prior.state_dict()[source])
 
 
 def test_block_i_becomes_block_2i_plus_1_and_even_blocks_are_new(prior, vla):
-    ledger = transfer_prior(prior.state_dict(), vla)
-    assert ledger.copied[f'{LAYERS}.3.attn.to_qkv.weight'] == f'{LAYERS}.1.attn.to_qkv.weight'
-    assert {key.split('.')[3] for key in ledger.new} == {'0', '2'}
+    report = transfer_prior(prior.state_dict(), vla)
+    assert report.copied[f'{LAYERS}.3.attn.to_qkv.weight'] == f'{LAYERS}.1.attn.to_qkv.weight'
+    assert {key.split('.')[3] for key in report.new} == {'0', '2'}
 
 
 def test_the_published_way_copies_the_blocks_only(prior, vla):
     fresh_head = vla.state_dict()['dp_head.act_head.weight'].clone()
-    ledger = transfer_prior(prior.state_dict(), vla, Transfer.BLOCKS_ONLY)
-    assert all(key.startswith(LAYERS) for key in ledger.copied)
-    assert 'dp_head.act_head.weight' in ledger.new
+    report = transfer_prior(prior.state_dict(), vla, Transfer.BLOCKS_ONLY)
+    assert all(key.startswith(LAYERS) for key in report.copied)
+    assert 'dp_head.act_head.weight' in report.new
     assert torch.equal(vla.state_dict()['dp_head.act_head.weight'], fresh_head)
 
 

@@ -152,14 +152,14 @@ def test_ctrl_c_ends_the_waiting(bench, domain):
 
 
 def test_a_mistake_is_named(operate):
-    for words, complaint in ((('--namespace', 'a b', 'status'), "--namespace 'a b' is not valid"),
+    for words, error_text in ((('--namespace', 'a b', 'status'), "--namespace 'a b' is not valid"),
                              (('--timeout', '-1', 'status'), '--timeout is -1; expected more than 0 s'),
                              (('status', '--timeout', '-2'), '--timeout is -2; expected more than 0 s'),
                              (('statsu',), "apt-ctl: there is no verb 'statsu'; did you mean status?"),
                              (('--timeot', '3', 'status'), 'there is no --timeot; did you mean --timeout?'),
                              ((), 'no verb; expected one of enable, disable')):
         status, said = operate(*words)
-        assert status == 2 and complaint in said and 'Traceback' not in said
+        assert status == 2 and error_text in said and 'Traceback' not in said
 
 
 @pytest.mark.parametrize('words', [('--namespace', 'elsewhere', '--timeout', '0.5', 'enable'),
@@ -172,10 +172,10 @@ def test_options_may_stand_before_and_after_the_verb(domain, words):
 
 
 def test_a_policy_that_is_not_there_is_told_with_what_to_check(operate):
-    for verb, complaint in (('enable', 'service /elsewhere/apt_policy/enable not available after 0.5 s'),
+    for verb, error_text in (('enable', 'service /elsewhere/apt_policy/enable not available after 0.5 s'),
                             ('status', 'no message on /elsewhere/apt/status after 0.5 s')):
         status, said = operate('--namespace', 'elsewhere', '--timeout', '0.5', verb)
-        assert status == 1 and complaint in said and 'ROS_DOMAIN_ID and discovery range' in said
+        assert status == 1 and error_text in said and 'ROS_DOMAIN_ID and discovery range' in said
 
 
 def test_stopping_loads_nothing_that_takes_long(half_policy, domain):
@@ -245,9 +245,9 @@ def test_a_mistyped_line_is_named_and_does_nothing(half_policy, domain):
     done = subprocess.run([*COMMAND, 'shell', '--namespace', 'half', '--timeout', '30'], timeout=60.0,
                           capture_output=True, text=True, input='enabel\nenable now\nprompt\nlift it',
                           env={**os.environ, 'ROS_DOMAIN_ID': str(domain)})
-    for complaint in ("there is no verb 'enabel'; did you mean enable?", "enable takes nothing after it, got 'now'",
+    for error_text in ("there is no verb 'enabel'; did you mean enable?", "enable takes nothing after it, got 'now'",
                       'prompt needs an instruction', "there is no verb 'lift'; expected one of enable, disable"):
-        assert complaint in done.stdout
+        assert error_text in done.stdout
     assert done.returncode == 1 and half_policy.told == []
 
 

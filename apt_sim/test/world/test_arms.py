@@ -125,10 +125,10 @@ def test_the_shipped_chain_is_the_one_that_gym_aloha_describes(contract):
             assert link.place.quaternion_xyzw == (0.0, 0.0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize(('changes', 'complaint'), [
+@pytest.mark.parametrize(('changes', 'error_text'), [
     ({'chain': None}, r'arms\.left\.chain is not in the contract, so the simulator .* add the chain'),
     ({'joints': tuple('abcdef')},
      r'arms\.left\.joints is a, b, c, d, e, f; expected those of the simulated arm: waist')])
-def test_an_arm_that_does_not_fit_the_simulated_one_is_rejected(contract, changes, complaint):
-    with pytest.raises(SceneError, match=complaint):
+def test_an_arm_that_does_not_fit_the_simulated_one_is_rejected(contract, changes, error_text):
+    with pytest.raises(SceneError, match=error_text):
         build_model(with_arm(contract, 'left', **changes), NOTHING)

@@ -169,7 +169,7 @@ def test_an_arm_goes_where_it_is_commanded(ear, heard, send, contract):
     np.testing.assert_allclose(heard.position('right'), home, atol=0.01)
 
 
-@pytest.mark.parametrize(('message', 'complaint'), [
+@pytest.mark.parametrize(('message', 'error_text'), [
     (JointGroupCommand(name='arm', cmd=[0.0, math.nan, 0.0, 0.0, 0.0, 0.0]), 'shoulder is nan'),
     (JointGroupCommand(name='arm', cmd=[0.0] * 5), 'got 5 positions, expected 6'),
     (JointGroupCommand(name='arm', cmd=[0.0, 2.0, 0.0, 0.0, 0.0, 0.0]), 'shoulder is 2.0000 rad, outside'),
@@ -177,9 +177,9 @@ def test_an_arm_goes_where_it_is_commanded(ear, heard, send, contract):
     (JointSingleCommand(name='gripper', cmd=math.inf), 'gripper is inf'),
     (JointSingleCommand(name='elbow', cmd=0.0), "single joint is 'elbow'")],
     ids=['nan', 'short', 'beyond a limit', 'other group', 'infinite', 'other joint'])
-def test_a_bad_command_is_refused_in_words_and_the_arm_holds(simulator, ear, heard, send, message, complaint):
+def test_a_bad_command_is_refused_in_words_and_the_arm_holds(simulator, ear, heard, send, message, error_text):
     before = heard.position('left')
-    assert ear.until(lambda: send(message) or ear.spin(0.1) or complaint in simulator.log())
+    assert ear.until(lambda: send(message) or ear.spin(0.1) or error_text in simulator.log())
     assert 'The arm holds its last command' in simulator.log()
     simulated(ear, heard, 0.2)
     np.testing.assert_allclose(heard.position('left'), before, atol=0.01)
@@ -217,14 +217,14 @@ def test_a_signal_at_any_moment_ends_it_cleanly(run_program, number, after_s):
     assert 'Traceback' not in program.log() or 'KeyboardInterrupt' in program.log()
 
 
-@pytest.mark.parametrize(('parameters', 'complaint'), [
+@pytest.mark.parametrize(('parameters', 'error_text'), [
     ({'contract': '/nowhere/robot.yaml'}, 'cannot read contract /nowhere/robot.yaml'),
     ({'widht': 320}, "did you mean 'width'?"),
     ({'viewer': 'true'}, 'the viewer needs a display')], ids=['no contract', 'misspelt', 'no display'])
-def test_what_cannot_start_says_why(run_program, monkeypatch, parameters, complaint):
+def test_what_cannot_start_says_why(run_program, monkeypatch, parameters, error_text):
     monkeypatch.delenv('DISPLAY', raising=False)
     monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
     program = run_program(SIMULATOR, **parameters)
     assert program.wait() == 1
-    assert complaint in program.log()
+    assert error_text in program.log()
     assert 'Traceback' not in program.log()

@@ -13,7 +13,7 @@ def episode(write_episode, tmp_path):
     return tmp_path / 'episode.h5'
 
 
-def complaint(capsys):
+def error_text(capsys):
     """Return stderr, after checking that it is a message and no traceback."""
     text = capsys.readouterr().err
     assert text.startswith('apt-inspect: ') and 'Traceback' not in text
@@ -64,7 +64,7 @@ def test_a_picture_and_a_recording_are_written(episode, tmp_path, capsys):
 def test_without_rerun_the_message_says_what_to_install(episode, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'rerun', None)
     assert main([str(episode), '--rerun', str(tmp_path / 'a.rrd')]) == 2
-    assert 'pip install "rerun-sdk>=0.23"' in complaint(capsys)
+    assert 'pip install "rerun-sdk>=0.23"' in error_text(capsys)
     assert not (tmp_path / 'a.rrd').exists()
 
 
@@ -92,4 +92,4 @@ def test_a_bad_file_among_good_ones_costs_the_status_and_not_the_others(episode,
 def test_mistakes_are_named(episode, tmp_path, capsys, words, says):
     (tmp_path / 'empty').mkdir()
     assert main([word.format(folder=tmp_path) for word in words]) == 2
-    assert says in complaint(capsys)
+    assert says in error_text(capsys)
