@@ -20,18 +20,7 @@ from apt_training.bulk.pool import JobDone, WorkerPoolError
 
 def run_live(settings: RolloutConfig, policy: LivePolicyConfig, plans: tuple[RolloutPlan, ...], episodes: int,
              todo: Sequence[int]) -> Iterator[JobDone]:
-    """Run the rollouts one after the other and yield their results.
-
-    Args:
-        settings: configuration of the rollouts.
-        policy: configuration of the nodes.
-        plans: what the rollouts of each split have in common.
-        episodes: number of rollouts of each plan.
-        todo: numbers of the rollouts, counted over all plans.
-
-    Raises:
-        WorkerPoolError: the graph cannot be started, or a node ended or does not respond.
-    """
+    """Run the rollouts one after the other and yield their results; see :class:`apt_sim.evaluation.live.LiveRunner`."""
     with domain_id() as domain:
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain)}
         try:

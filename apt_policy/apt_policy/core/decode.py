@@ -52,11 +52,6 @@ def stamp_to_ns(stamp: Any) -> int:
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
-def stamp_from_ns(stamp_ns: int) -> tuple[int, int]:
-    """Convert nanoseconds to ``sec`` and ``nanosec``; the inverse of :func:`stamp_to_ns`."""
-    return divmod(int(stamp_ns), 1_000_000_000)
-
-
 def decode_image(message: Any, reader: PixelReader | None = None) -> Rgb:
     """Decode sensor_msgs/Image or CompressedImage to (H, W, 3) uint8 RGB.
 

@@ -116,20 +116,6 @@ def interpolate_pose(start: ArrayLike, end: ArrayLike, fraction: ArrayLike) -> A
     return PosePath(start, end).interpolate(fraction)
 
 
-def mean_rotation(rotations: ArrayLike, weights: ArrayLike) -> Array:
-    """Compute the weighted chordal mean over N rotations: (..., N, 3, 3), (..., N) to (..., 3, 3).
-
-    The mean quaternion is the leading eigenvector of the weighted outer products
-    (Markley et al., Averaging Quaternions, 2007), so the sign of a quaternion does not matter.
-    """
-    rotations = np.asarray(rotations, np.float64)
-    quaternion = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_quat()
-    quaternion = quaternion.reshape(*rotations.shape[:-2], 4)
-    moment = np.einsum('...n,...ni,...nj->...ij', np.asarray(weights, np.float64), quaternion, quaternion)
-    leading = np.linalg.eigh(moment)[1][..., -1]
-    return Rotation.from_quat(leading.reshape(-1, 4)).as_matrix().reshape(*leading.shape[:-1], 3, 3)
-
-
 def is_rigid(pose: ArrayLike, tolerance: float = 1e-3) -> bool:
     """Return whether poses (..., 4, 4) are finite and every rotation is orthonormal and right-handed."""
     pose = np.asarray(pose, np.float64)

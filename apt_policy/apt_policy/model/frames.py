@@ -94,27 +94,14 @@ def first_valid_reference(extrinsics: Tensor, valid: Tensor, candidates: Tensor,
     Raises:
         ValueError: a present arm has no valid candidate.
     """
-    order = torch.arange(candidates.shape[1], device=valid.device)
-    return _pick_reference(extrinsics, valid, candidates, arms, -order.float())
-
-
-def random_valid_reference(extrinsics: Tensor, valid: Tensor, candidates: Tensor, arms: Tensor,
-                           generator: torch.Generator | None = None) -> Tensor:
-    """Select a random valid candidate camera for each arm, for training; see :func:`first_valid_reference`."""
-    preference = torch.rand(len(valid), *candidates.shape, generator=generator, device=valid.device)
-    return _pick_reference(extrinsics, valid, candidates, arms, preference)
-
-
-def _pick_reference(extrinsics: Tensor, valid: Tensor, candidates: Tensor, arms: Tensor,
-                    preference: Tensor) -> Tensor:
     usable = valid[:, candidates.clamp(min=0)] & (candidates >= 0)
     stranded = arms & ~usable.any(-1)
     if bool(stranded.any()):
         sample, arm = stranded.nonzero()[0].tolist()
         raise ValueError(f'sample {sample}, arm {arm}: none of its reference cameras '
                          f'{candidates[arm].tolist()} has an image, so its actions have no frame')
-    best = preference.expand_as(usable).masked_fill(~usable, -torch.inf).argmax(-1)
-    camera = candidates.clamp(min=0).expand(len(valid), -1, -1).gather(-1, best[..., None])[..., 0]
+    first = usable.int().argmax(-1)
+    camera = candidates.clamp(min=0).expand(len(valid), -1, -1).gather(-1, first[..., None])[..., 0]
     return extrinsics[torch.arange(len(valid), device=valid.device)[:, None], camera]
 
 

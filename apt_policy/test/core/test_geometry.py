@@ -87,22 +87,6 @@ def test_interpolation_broadcasts_poses_against_fractions(random_poses):
                                    atol=1e-14)
 
 
-def test_mean_rotation_agrees_with_scipy(random_poses, rng):
-    centre = random_poses(3, 1)[..., :3, :3]
-    turns = Rotation.from_rotvec(rng.normal(scale=0.4, size=(15, 3))).as_matrix().reshape(3, 5, 3, 3)
-    rotations, weights = centre @ turns, rng.uniform(0.1, 1, (3, 5))
-    got = geometry.mean_rotation(rotations, weights)
-    for i in range(3):
-        expected = Rotation.from_matrix(rotations[i]).mean(weights[i]).as_matrix()
-        np.testing.assert_allclose(got[i], expected, atol=1e-10)
-
-
-def test_mean_of_two_equally_weighted_rotations_is_halfway(random_poses):
-    a, b = random_poses(2)[:, :3, :3]
-    middle = geometry.mean_rotation(np.stack([a, b]), [0.7, 0.7])
-    assert geometry.angle_between(middle, geometry.interpolate_rotation(a, b, 0.5)) < 1e-9
-
-
 @pytest.mark.parametrize('break_it', [
     lambda p: p.__setitem__((0, 3), np.nan), lambda p: p.__setitem__((0, slice(0, 3)), 0.0),
     lambda p: p.__setitem__((slice(0, 3), 0), -p[:3, 0]), lambda p: p.__setitem__((3, 0), 0.5)])

@@ -6,14 +6,12 @@ end processes with SIGKILL, which leaves half-written files.
 """
 
 import multiprocessing
-import os
 import signal
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import ModuleType
@@ -29,6 +27,7 @@ from apt_training.bulk.process import (
     init_process,
     run_job,
 )
+from apt_training.environment import environment_variables
 
 ProgressCallback = Callable[[int, Any], None]
 """Function of a job's number and its progress; see :func:`apt_training.bulk.process.report_progress`."""
@@ -156,7 +155,7 @@ class WorkerPool:
             worker = _WorkerProcess(self._answered.put)
             # Before the start, so that a half-started process ends with the block.
             self._workers.append(worker)
-            with _environment(self._environment):
+            with environment_variables(self._environment):
                 worker.start(self._factory, number)
 
     def _next_answered(self) -> '_WorkerProcess':
@@ -265,21 +264,6 @@ def _library() -> ModuleType:
     except ImportError as error:
         raise WorkerPoolError('worker processes need pebble: pip install -r requirements/python.txt') from error
     return pebble
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for processes that start within the block: numpy reads them on import."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _exit_text(exit_: _ProcessExit) -> str:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from tempfile import TemporaryDirectory
 
@@ -19,6 +19,8 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+
+from apt_training.environment import environment_variables
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def run_processes(command: Sequence[str], count: int, stop: threading.Event, *,
     """
     # The agent's messages name its internals; this module logs what matters of them.
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
-    with (_environment({**_defaults(count), **(environment or {})}), TemporaryDirectory() as logs,
+    with (environment_variables({**_defaults(count), **(environment or {})}), TemporaryDirectory() as logs,
           ThreadPoolExecutor(1) as executor):
         agent = _agent(command, count, logs)
         # In a thread of its own, the agent leaves the signal handlers of this program alone.
@@ -99,18 +101,3 @@ def _defaults(count: int) -> dict[str, str]:
         return {}
     defaults = {'GLOO_SOCKET_IFNAME': 'lo', 'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // count))}
     return {name: value for name, value in defaults.items() if name not in os.environ}
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, which the agent passes on to its processes, within the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
