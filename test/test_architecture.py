@@ -23,13 +23,13 @@ VAGUE_NAMES = {'utils', 'util', 'common', 'helpers', 'misc'}
 NODES = ('apt_policy.core', 'apt_policy.ros', *EVERYWHERE)
 MAY_IMPORT = {
     'apt_policy.console': ('apt_policy.core',),
-    'apt_policy.cli': ('apt_policy.core',),
+    'apt_policy.cli': ('apt_policy.core', 'apt_policy.moved'),
     'apt_policy.moved': (),
     'apt_policy.core': (),
     # Checkpoints of an old place are looked for at the new one.
     'apt_policy.model': ('apt_policy.core', 'apt_policy.moved'),
     'apt_policy.inference': ('apt_policy.core', 'apt_policy.model'),
-    'apt_policy.ros': ('apt_policy.core', 'apt_policy.inference', 'apt_policy.console'),
+    'apt_policy.ros': ('apt_policy.core', 'apt_policy.inference', 'apt_policy.console', 'apt_policy.moved'),
     'apt_training': ('apt_policy.core', 'apt_policy.model', 'apt_policy.inference.planner', *EVERYWHERE),
     'apt_control': NODES,
     'apt_recorder': NODES,

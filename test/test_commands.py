@@ -12,6 +12,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from apt_bringup import arguments as launch_arguments
+from apt_bringup.run import DECLARED
 from apt_policy.cli import parse
 from apt_policy.ros import ctl
 
@@ -82,7 +83,11 @@ def read(words):
     if program == 'apt-ctl':
         return ctl._parser().parse_args(argv)
     if program == 'apt_bringup.run':
-        return launch_arguments.parse([word for word in argv if ':=' in word])
+        declared = DECLARED[argv[0]]
+        given = launch_arguments.parse([word for word in argv if ':=' in word])
+        paths = {argument.name for argument in declared if argument.is_path}
+        given = {name: '' if name in paths else value for name, value in given.items()}
+        return launch_arguments.resolve(given, declared)
     package, name = PROGRAMS[program]
     if '--ros-args' in argv:
         argv = argv[:argv.index('--ros-args')]

@@ -45,6 +45,7 @@ def test_a_node_says_in_one_line_what_its_python_lacks_and_how_to_get_it(module,
     ('apt_training.train.main', 'apt-train', 'torch', ['--config', 'debug']),
     ('apt_training.convert.main', 'apt-convert', 'cv2', ['bag', '--contract', 'robot.yaml', '--out', 'out']),
     ('apt_recorder.main', 'apt-record', 'rclpy', ['bag']),
+    ('apt_policy.ros.ctl', 'apt-ctl', 'rclpy', ['disable']),
     ('apt_sim.vqa.main', 'apt-sim-vqa', 'mujoco', ['--shards', '1', '--out', 'out'])])
 def test_a_command_says_it_in_one_line_too(module, program, hidden, words, tmp_path):
     ended = subprocess.run([sys.executable, '-c', HIDE, module, hidden, *words], capture_output=True, text=True,

@@ -176,14 +176,14 @@ def test_an_old_feature_cache_is_read_and_nothing_is_added(resumed, old, feature
     assert 'is corrupt' not in resumed
 
 
-def test_a_half_done_collection_goes_on_to_the_same_bits(collected, old, alike):
+def test_a_half_done_collection_goes_on_to_the_same_episodes(collected, old, alike):
     written, said = collected
     assert '1 of 2 episodes are in collection already' in said
     assert (old / 'collection' / 'episode_000000.h5').stat().st_mtime_ns == written, 'what was whole stays'
     for number in range(2):
         name = f'episode_{number:06d}.h5'
         assert_same_episode(old / 'collection' / name, old / 'demonstrations' / name)
-    # The zeros of /tf have another sign since transforms come from the contract's chain: bags agree in numbers.
+    # Bags are left out: the zeros of /tf have another sign since transforms come from the contract's chain.
     digests = {name: digest for name, digest in EXPECTED['collection'].items() if not name.endswith('.mcap')}
     assert digests and (not alike['pictures'] or same_bits(old / 'collection', digests))
 

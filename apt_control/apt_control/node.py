@@ -23,7 +23,7 @@ def main() -> int:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         try:
             node = IkBridge()
-        except (UserError, ValueError) as error:
+        except (UserError, OSError, ValueError) as error:
             sys.stderr.write(f'ik_bridge: {error_text(error)}\n')
             rclpy.try_shutdown()
             return 1

@@ -14,9 +14,8 @@ import tyro
 from tyro import _errors  # The only place where tyro tells what is wrong before it draws a box; requirements pin it.
 
 from apt_policy.core.errors import UserError, did_you_mean
+from apt_policy.moved import REMOVAL_RELEASE
 
-LAST_RELEASE_OF_OLD_FLAGS = '0.3'
-"""Release that drops flags which were renamed, as docs/moved.md says."""
 _NOT_A_NUMBER = re.compile(r"(int\(\) with base 10|to float): (?P<value>'.*')$")
 T = TypeVar('T')
 
@@ -57,8 +56,11 @@ def parse(arguments: type[T], argv: Sequence[str] | None, *, program: str, examp
         SystemExit: with status 0, after ``--help``.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    words = _rewrite_switches(arguments, _rewrite_renamed(words, renamed or {}, program))
-    _check_flags(arguments, words)
+    # What follows a separator are positional words, whatever they begin with.
+    end = words.index('--') if '--' in words else len(words)
+    flags = _rewrite_switches(arguments, _rewrite_renamed(words[:end], renamed or {}, program))
+    _check_flags(arguments, flags)
+    words = [*flags, *words[end:]]
 
     def refuse(event: _errors.ParseErrorEvent) -> None:
         if text := _sentence(event):
@@ -106,8 +108,7 @@ def _rewrite_renamed(words: Sequence[str], renamed: Mapping[str, str], program: 
         new = known.get(name.replace('_', '-')) if name.startswith('--') else None
         if new and new not in said:
             said.add(new)
-            sys.stderr.write(f'{program}: {name} is now {new}; the old name ends with release '
-                             f'{LAST_RELEASE_OF_OLD_FLAGS}\n')
+            sys.stderr.write(f'{program}: {name} is now {new}; the old name ends with release {REMOVAL_RELEASE}\n')
         result.append(f'{new}{mark}{value}' if new else word)
     return result
 
@@ -132,13 +133,17 @@ def _check_flags(arguments: type, words: Sequence[str]) -> None:
     """Check that each flag exists, before a mistyped one is taken for a missing value.
 
     Raises:
-        UsageError: one does not exist.
+        UsageError: one does not exist, or is a switch with a value.
     """
     known = list(_flags(arguments))
+    switches = {flag for name, hint in get_type_hints(arguments).items() if hint is bool
+                for flag in (_spelled(name), _spelled(f'no_{name}'))}
     for word in words:
         name = word.partition('=')[0]
         if name.startswith('--') and not name.startswith('--tyro-') and name.replace('_', '-') not in known:
             raise UsageError(f'there is no {name}{did_you_mean(name, known)} (see --help)')
+        if '=' in word and name.replace('_', '-') in switches:
+            raise UsageError(f'{name} takes no value (see --help)')
 
 
 def _sentence(event: _errors.ParseErrorEvent) -> str:

@@ -6,7 +6,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-_LAST_RELEASE = '0.3'
+REMOVAL_RELEASE = '0.3'
+"""Release that drops the old names of programs, flags and places, as docs/moved.md says."""
 _OLD_HOME, _NEW_HOME = 'apt_bringup', 'apt_sim'
 """Packages that contained, and contain, the shipped checkpoints."""
 COMMANDS = {
@@ -42,7 +43,7 @@ def run_moved(old: str, new: str, module: str) -> int:
     if find_spec(package) is None:
         print(f'{old} moved to the package {package}, which is not installed here', file=sys.stderr)
         return 2
-    print(f'{old} is now {new}; the old name ends with release {_LAST_RELEASE}', file=sys.stderr)
+    print(f'{old} is now {new}; the old name ends with release {REMOVAL_RELEASE}', file=sys.stderr)
     status: int | None = importlib.import_module(module).main()
     return status or 0
 
@@ -58,7 +59,7 @@ def current_checkpoint(path: str | Path) -> Path:
         return path
     for place in _new_places(path):
         if place.exists():
-            _print_once(f'{path} moved to {place}; the old place ends with release {_LAST_RELEASE}')
+            _print_once(f'{path} moved to {place}; the old place ends with release {REMOVAL_RELEASE}')
             return place
     return path
 

@@ -22,6 +22,8 @@ class Arguments:
     """Kind of input."""
     batch_size: Annotated[int, flag('N', '--bs')] = 8
     """Items per batch."""
+    sheet: bool = True
+    """Draw a contact sheet."""
     workers: Annotated[int, flag('N', default='one per core')] = 0
     """Processes."""
     gc: Annotated[bool | None, flag('{True,False}', default='that of the recipe')] = None
@@ -48,6 +50,11 @@ def test_words_become_values():
     assert read('a --out o --bs 1 --bs 2').batch_size == 2, 'the last one counts'
 
 
+def test_words_after_a_separator_are_positional():
+    assert read('--out o -- a b') == read('a b --out o')
+    assert read('--out o -- --strange').inputs == (Path('--strange'),)
+
+
 def test_an_old_name_works_and_the_new_one_is_said_once(capsys):
     assert read('a --out o --jobs 2 --jobs=3').workers == 3
     assert capsys.readouterr().err == 'apt-x: --jobs is now --workers; the old name ends with release 0.3\n'
@@ -57,6 +64,8 @@ def test_an_old_name_works_and_the_new_one_is_said_once(capsys):
     ('a', 'missing: --out (see --help)'),
     ('--out o', 'missing: INPUT (see --help)'),
     ('a --out', '--out has no value (see --help)'),
+    ('a --out o --sheet=False', '--sheet takes no value (see --help)'),
+    ('a --out o --no-sheet=x', '--no-sheet takes no value (see --help)'),
     ('a --out o --wrokers 3', 'there is no --wrokers; did you mean --workers? (see --help)'),
     ('a --out o --quux', 'there is no --quux (see --help)'),
     ('a --out o --gc b', "unexpected word 'b' (see --help)"),

@@ -165,8 +165,8 @@ class BagWriter:
         if (free := self.free_bytes) < self._config.min_free_bytes:
             self.close()
             raise BagError(f'the disk of {self.folder} has {free / 2**20:.0f} MiB left, less than the '
-                           f'{self._config.min_free_bytes / 2**20:.0f} MiB that --min-free keeps; the recording '
-                           'ended, and is complete up to here')
+                           f'{self._config.min_free_bytes / 2**20:.0f} MiB to keep free (min_free_bytes); the bag '
+                           'is closed, and complete up to here')
 
     def flush_if_due(self, period_s: float) -> None:
         """Flush if the last flush is ``period_s`` [s] or a few megabytes ago.

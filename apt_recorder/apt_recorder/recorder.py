@@ -14,11 +14,10 @@ from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from std_msgs.msg import String
 
-from apt_policy.core import topics
+from apt_policy.core import cdr, topics
 from apt_policy.core.stream_spec import CAMERA_KINDS, FIXED_STREAMS, PROMPT_KINDS, StreamKind, StreamSpec
 from apt_policy.core.topics import EpisodeMark
 from apt_policy.ros.qos import advertise, message_class, profile
-from apt_recorder import cdr
 from apt_recorder.episode_marker import EpisodeMarker
 from apt_recorder.qos import to_rosbags_qos
 from apt_recorder.stream_monitor import PublisherInfo, StreamMonitor, find_problems

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apt_policy.cli import UsageError
+from apt_policy.console import error_text
 from apt_policy.core.contract import load_contract
 from apt_policy.core.shipped import shipped_contract
 from apt_policy.core.stop import stop_requests
@@ -110,19 +111,24 @@ class _Session:
         except BagError as error:
             self._say(str(error))
             return 1
-        sink = WriterThread(bag, capacity_bytes=round(self._arguments.queue * _MIB), report=self._say)
-        self._recorder.start(sink)
+        writer = WriterThread(bag, capacity_bytes=round(self._arguments.queue * _MIB), report=self._say)
+        self._recorder.start(writer)
         self._print(f'recording into {bag.folder}'
                     f'{", in simulated time" if self._recorder.has_simulated_time else ""}')
         self._warn_of_missing_commands()
+        is_complete = True
         try:
-            self._record(sink)
+            self._record(writer)
+        except OSError as error:
+            # The arguments were fine, so the status is not that of a usage error.
+            self._say(error_text(error))
+            is_complete = False
         finally:
             self._end_episode()
             self._recorder.stop()
-            sink.close(lambda: _notes(self._recorder, sink))
-            _print_report(self._recorder, sink, self._console)
-        return 1 if sink.failure else 0
+            writer.close(lambda: _notes(self._recorder, writer))
+            _print_report(self._recorder, writer, self._console)
+        return 0 if is_complete and not writer.failure else 1
 
     def _streams_flow(self) -> bool:
         """Return whether every stream flows as in the contract, within the time that the user allows."""
@@ -150,11 +156,11 @@ class _Session:
             self._say('no publisher of targets or joint commands: episodes will be labelled with measured '
                       'poses, which lag behind the commands')
 
-    def _record(self, sink: WriterThread) -> None:
+    def _record(self, writer: WriterThread) -> None:
         arguments, recorder = self._arguments, self._recorder
         began_ns = recorder.now_ns()
-        with RecordingDisplay(recorder, sink, self._console, hint=_HINT if self._keys.available else '') as show:
-            while not self._stop.is_set() and sink.failure is None:
+        with RecordingDisplay(recorder, writer, self._console, hint=_HINT if self._keys.available else '') as show:
+            while not self._stop.is_set() and writer.failure is None:
                 elapsed_s = (recorder.now_ns() - began_ns) / 1e9
                 if (arguments.duration and elapsed_s >= arguments.duration) or (
                         arguments.episodes and recorder.marker.episodes >= arguments.episodes):
@@ -179,27 +185,27 @@ class _Session:
         self._console.print(f'apt-record: {text}', markup=False, highlight=False, soft_wrap=True)
 
 
-def _notes(recorder: Recorder, sink: WriterThread) -> Mapping[str, str]:
+def _notes(recorder: Recorder, writer: WriterThread) -> Mapping[str, str]:
     """Return facts about the recording for the metadata of the bag."""
     lost = {watch.spec.label: watch.lost for watch in recorder.monitors if watch.lost}
-    return {'lost_in_transport': json.dumps(lost), 'dropped_by_recorder': json.dumps(dict(sink.dropped)),
+    return {'lost_in_transport': json.dumps(lost), 'dropped_by_recorder': json.dumps(dict(writer.dropped)),
             'episodes': str(recorder.marker.episodes), 'discarded': str(recorder.marker.discarded),
             'simulated_time': json.dumps(recorder.has_simulated_time)}
 
 
-def _print_report(recorder: Recorder, sink: WriterThread, console: Console) -> None:
-    bag, marker = sink.bag, recorder.marker
+def _print_report(recorder: Recorder, writer: WriterThread, console: Console) -> None:
+    bag, marker = writer.bag, recorder.marker
     table = Table(title=f'{bag.folder}: {bag.bytes / 2**20:.1f} MiB in {len(bag.files)} files, '
                         f'{marker.episodes} episodes, {marker.discarded} discarded')
     for column in ('stream', 'received', 'written', 'dropped', 'lost before'):
         table.add_column(column, justify='left' if column == 'stream' else 'right')
     for watch in recorder.monitors:
         topic = recorder.resolve_topic_name(watch.spec.topic)
-        if watch.received or sink.written[topic]:
-            table.add_row(watch.spec.label, str(watch.received), str(sink.written[topic]),
-                          str(sink.dropped[topic]), str(watch.lost))
+        if watch.received or writer.written[topic]:
+            table.add_row(watch.spec.label, str(watch.received), str(writer.written[topic]),
+                          str(writer.dropped[topic]), str(watch.lost))
     console.print(table)
-    dropped, lost = sum(sink.dropped.values()), sum(watch.lost for watch in recorder.monitors)
+    dropped, lost = sum(writer.dropped.values()), sum(watch.lost for watch in recorder.monitors)
     if dropped or lost:
         console.print(f'apt-record: {lost} messages were lost before they came here, {dropped} were dropped here',
                       style='bold red', markup=False, highlight=False)

@@ -6,12 +6,12 @@ Publishers are passed in as plain values; nothing here depends on a ROS node.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from apt_policy.core.cdr import decode_leading_stamp_ns
 from apt_policy.core.stream_spec import Need, StreamKind, StreamSpec
 from apt_policy.core.streams import JUMP_NS, Stream
-from apt_recorder.cdr import decode_leading_stamp_ns
 
 _NS = 1_000_000_000
-# A stream has stopped when it is silent for this multiple of its maximum age; a busy machine may delay messages.
+# A stream has stopped when it is silent for this multiple of its longest regular gap: a busy machine delays messages.
 _STOPPED_AGES = 4.0
 _MIN_SILENCE_S = 1.0
 # Kinds of messages that begin with a stamp.

@@ -84,7 +84,6 @@ class RecordingDisplay:
                 f'dropped {dropped}; {marker.episodes} episodes, {episode}')
 
 
-
 class KeyReader:
     """Reader of single keys without Enter; a context manager that restores the terminal."""
 
@@ -118,8 +117,8 @@ class KeyReader:
 
 def error_printer(console: Console) -> Callable[[str], None]:
     """Return a function that prints errors in red, with the terminal's bell."""
-    def print_error(text: str) -> None:
+    def print_with_bell(text: str) -> None:
         console.print(f'apt-record: {text}', style='bold red', markup=False, highlight=False, soft_wrap=True)
         if console.is_terminal:
             console.bell()
-    return print_error
+    return print_with_bell

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
+from apt_policy.core.cdr import encode_string
 from apt_recorder.bag_writer import BagConfig, BagWriter
-from apt_recorder.cdr import encode_string
 
 pytest_plugins = ('live_programs',)
 

@@ -6,8 +6,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import Reader
 
+from apt_policy.core.cdr import encode_string
 from apt_recorder.bag_writer import BagConfig, BagError, BagWriter
-from apt_recorder.cdr import encode_string
 from apt_recorder.storage import BagStorage, Compression
 from apt_recorder.type_definitions import UnknownTypeError
 
@@ -126,6 +126,6 @@ def test_a_storage_without_chunks_cannot_compress_them():
 def test_a_recording_ends_while_the_disk_still_has_room(new_bag, fill, texts, folder):
     bag = new_bag(min_free_bytes=2**60)
     fill(bag, 3)
-    with pytest.raises(BagError, match='less than the 1099511627776 MiB that --min-free keeps'):
+    with pytest.raises(BagError, match='less than the 1099511627776 MiB to keep free'):
         bag.flush()
     assert numbers(texts(folder)) == [0, 1, 2]

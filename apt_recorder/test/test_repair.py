@@ -15,7 +15,7 @@ RECORDING = '''
 import sys, time
 from pathlib import Path
 from apt_recorder.bag_writer import BagWriter, BagConfig
-from apt_recorder.cdr import encode_string
+from apt_policy.core.cdr import encode_string
 from apt_recorder.storage import BagStorage
 bag = BagWriter(Path(sys.argv[1]), BagConfig(storage=BagStorage(sys.argv[2]), max_ns=int(sys.argv[3])))
 bag.add_topic('/text', 'std_msgs/msg/String', [])

@@ -8,11 +8,10 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from apt_policy.core import topics
+from apt_policy.core import cdr, topics
 from apt_policy.core.stream_spec import Need
 from apt_policy.ros import encode
 from apt_policy.ros.stamps import to_time
-from apt_recorder import cdr
 from apt_recorder.stream_monitor import PublisherInfo, StreamMonitor, find_problems
 from apt_recorder.streams import SelectionError, recorded_streams
 

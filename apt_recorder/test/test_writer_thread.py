@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from apt_policy.core.cdr import encode_string
 from apt_recorder.bag_writer import BagConfig, BagWriter
-from apt_recorder.cdr import encode_string
 from apt_recorder.storage import BagStorage
 from apt_recorder.writer_thread import WriterThread
 

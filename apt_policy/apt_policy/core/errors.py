@@ -6,8 +6,8 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Mistake in what a user gave: arguments, files, a robot, or a machine that lacks something.
 
-    A program prints its message as one line and ends with status 2, without a traceback. The message says what was
-    got, what was expected, and what to do.
+    A program prints its message as one line, without a traceback, and ends with a status other than 0. The message
+    says what was got, what was expected, and what to do.
     """
 
 

@@ -24,8 +24,8 @@ def clean_prompt(text: str) -> str:
     line = ' '.join(text.split())
     for index, character in enumerate(line):
         if unicodedata.category(character) in ('Cc', 'Cs'):
-            raise PromptError(f'the prompt contains the control character U+{ord(character):04X} at index {index}; '
-                              'send plain UTF-8 text')
+            raise PromptError(f'the prompt contains the character U+{ord(character):04X} at index {index}, '
+                              'which is not text; send plain UTF-8 text without control characters')
     if not line:
         raise PromptError('the prompt is empty; give an instruction such as "pick up the red cube"')
     return line

@@ -15,14 +15,14 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from typing import ClassVar, NoReturn
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import rclpy
-from rclpy.exceptions import InvalidNamespaceException
-from rclpy.signals import SignalHandlerOptions
-
+from apt_policy.console import explain_missing
 from apt_policy.core.errors import did_you_mean
-from apt_policy.ros.policy_client import VERBS, PolicyClient, RequestError
+
+if TYPE_CHECKING:
+    from apt_policy.ros.policy_client import PolicyClient
 
 _SHELL = 'shell'
 _FLAGS = ('--help', '--namespace', '--timeout')
@@ -31,9 +31,22 @@ _DEFAULT_TIMEOUT_S = 5.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Send one request, or stay; return 0 when done, 1 if refused or not answered, 2 for usage, 130 after Ctrl-C."""
+    with explain_missing('apt-ctl'):
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(words: Sequence[str]) -> int:
+    import rclpy
+    from rclpy.exceptions import InvalidNamespaceException
+    from rclpy.signals import SignalHandlerOptions
+
+    from apt_policy.ros.policy_client import VERBS, PolicyClient, RequestError
     parser = _parser()
-    _Parser.words = list(sys.argv[1:] if argv is None else argv)
-    arguments = parser.parse_args(_Parser.words)
+    # Before argparse, which takes the word after a mistyped flag for the verb.
+    for flag in (word.partition('=')[0] for word in takewhile(lambda word: word != '--', words)):
+        if flag.startswith('--') and flag not in _FLAGS:
+            parser.error(f'there is no {flag}{did_you_mean(flag, _FLAGS)} (see --help)')
+    arguments = parser.parse_args(words)
     if not arguments.timeout > 0.0:
         parser.error(f'--timeout is {arguments.timeout:g}; expected more than 0 s')
     if arguments.request is None and not sys.stdin.isatty():
@@ -60,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run_shell(client: PolicyClient) -> int:
+def _run_shell(client: 'PolicyClient') -> int:
     from apt_policy.ros.ctl_shell import CtlShell
 
     def write(text: str) -> None:
@@ -72,23 +85,23 @@ def _run_shell(client: PolicyClient) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser whose errors are one line, and name the nearest verb or flag."""
+    """Parser without abbreviations whose errors are one line, and name the nearest verb."""
 
-    words: ClassVar[Sequence[str]] = ()
-    """Words of the command line."""
+    def __init__(self, **settings: Any) -> None:
+        """Create a parser; ``settings`` are those of argparse."""
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and end the program with status 2."""
-        flags = [word.partition('=')[0] for word in self.words if word.startswith('--')]
-        if unknown := [flag for flag in flags if flag not in _FLAGS]:
-            message = f'there is no {unknown[0]}{did_you_mean(unknown[0], _FLAGS)} (see --help)'
-        elif verb := re.search(r"argument verb: invalid choice: '([^']*)'", message):
+        from apt_policy.ros.policy_client import VERBS
+        if verb := re.search(r"argument verb: invalid choice: '([^']*)'", message):
             near = did_you_mean(verb[1], (*VERBS, _SHELL))
             message = f'there is no verb {verb[1]!r}' + (near or f'; expected one of {", ".join(VERBS)}')
         self.exit(2, f'apt-ctl: {message}\n')
 
 
 def _parser() -> argparse.ArgumentParser:
+    from apt_policy.ros.policy_client import VERBS
     parser = _Parser(
         prog='apt-ctl', description='Send one request to a running policy; without a verb: stay and take one per line.')
     _add_flags(parser, namespace='', timeout=_DEFAULT_TIMEOUT_S)

@@ -6,7 +6,6 @@ later, and provides the present values as an instance of the dataclass.
 """
 
 import dataclasses
-import difflib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from apt_policy.core.errors import UserError
+from apt_policy.core.errors import UserError, did_you_mean
 
 P = TypeVar('P')
 # Parameters of rclpy itself, some of which are declared only after the node's constructor.
@@ -207,9 +206,8 @@ def _fields(values: Any) -> dict[str, Any]:
 
 def _unknown(name: str, known: Sequence[ParameterSpec]) -> str:
     names = [spec.name for spec in known]
-    close = difflib.get_close_matches(name, names, n=1)
-    return f'there is no parameter {name!r}; ' + (
-        f'did you mean {close[0]!r}?' if close else f'the parameters are {", ".join(names)}')
+    return f'there is no parameter {name!r}' + (
+        did_you_mean(name, names) or f'; the parameters are {", ".join(names)}')
 
 
 def _typed(spec: ParameterSpec, raw: Any) -> Any:

@@ -86,8 +86,8 @@ class RunAction:
         self._looked_ns = steady_ns
         gone_s = self._client.absent_s(steady_ns)
         if gone_s > _GONE_S:
-            session.abandon(f'the client of the goal left the ROS graph {gone_s:.1f} s ago, so the goal could not be '
-                            'cancelled')
+            session.abandon(f'the client of the goal left the ROS graph {gone_s:.1f} s ago, and a run must not '
+                            'outlive the one who can cancel it')
 
     def _cancel(self, _goal: ServerGoalHandle) -> CancelResponse:
         session = self._session()

@@ -19,6 +19,8 @@ from apt_policy.ros.qos import advertise, no_events
 _OK, _WARN, _ERROR = 0, 1, 2
 # Time within which a hold for the same cause is not logged again.
 _REPEAT_S = 1.0
+# Lines per stream in that time: a camera that flickers may have another fault in every image.
+_MOST_FAULTS = 3
 _QUIET = (HoldReason.NONE, HoldReason.INACTIVE, HoldReason.DISABLED, HoldReason.NO_PROMPT)
 """Holds that are no errors."""
 
@@ -71,17 +73,19 @@ class HoldLog:
         """Log through ``node``."""
         self._logger = node.get_logger()
         self._clock = clock or SteadyClock()
-        self._told_ns: dict[tuple[HoldReason, str | None, str], int] = {}
+        self._logged: dict[tuple[HoldReason, str | None], list[tuple[int, str]]] = {}
 
     def log_hold(self, hold: Hold) -> None:
         """Log the start of a hold; reason NONE logs that targets are published."""
         now_ns = self._clock.now_ns()
         # Another fault of the same stream is logged; another age of a stale stream is not.
         fault = hold.detail if hold.reason is HoldReason.BAD_INPUT else ''
-        cause = (hold.reason, hold.stream, fault)
-        if now_ns - self._told_ns.get(cause, -10**12) < _REPEAT_S * 1e9:
+        cause = (hold.reason, hold.stream)
+        recent = [(at_ns, told) for at_ns, told in self._logged.get(cause, ()) if now_ns - at_ns < _REPEAT_S * 1e9]
+        self._logged[cause] = recent
+        if len(recent) >= _MOST_FAULTS or fault in {told for _, told in recent}:
             return
-        self._told_ns[cause] = now_ns
+        recent.append((now_ns, fault))
         if hold.reason is HoldReason.NONE:
             self._logger.info('publishing targets')
         elif hold.reason in _QUIET:

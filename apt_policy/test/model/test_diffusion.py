@@ -63,7 +63,7 @@ def test_held_actions_leave_unchanged_and_enter_every_step_at_its_noise_level():
     clean = torch.zeros(1, 2, 6, 10)
     out = denoise(perfect_predictor(clean, scheduler, seen), noise, scheduler, prefix)
     assert torch.equal(out[0, 0, :2], prefix.actions[0, 0])
-    # Everything else goes its own way: the free arm, and the tail of the prefix one.
+    # Everything else goes its own way: the free arm, and what follows the prefix.
     assert torch.allclose(out[0, 1], clean[0, 1], atol=1e-4)
     assert torch.allclose(out[0, 0, 2:], clean[0, 0, 2:], atol=1e-4)
     for x, timestep in zip(seen, scheduler.timesteps, strict=True):

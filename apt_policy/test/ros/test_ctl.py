@@ -188,8 +188,8 @@ def test_stopping_loads_nothing_that_takes_long(half_policy, domain):
     assert half_policy.told == [False] and 'rclpy' in loaded
     assert not {'scipy', 'torch', 'cv2', 'apt_msgs'} & set(loaded)
     assert [name for name in loaded if name.startswith('apt_policy')] == [
-        'apt_policy', 'apt_policy.core', 'apt_policy.core.errors', 'apt_policy.core.topics', 'apt_policy.ros',
-        'apt_policy.ros.ctl', 'apt_policy.ros.policy_client']
+        'apt_policy', 'apt_policy.console', 'apt_policy.core', 'apt_policy.core.errors', 'apt_policy.core.topics',
+        'apt_policy.ros', 'apt_policy.ros.ctl', 'apt_policy.ros.policy_client']
 
 
 def test_a_stop_that_is_not_answered_is_said_again_and_an_enable_is_not(half_policy, operate):

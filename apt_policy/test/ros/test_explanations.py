@@ -82,3 +82,11 @@ def test_a_hold_is_logged_once_for_its_reason_and_stream_however_it_is_worded(no
         log.log_hold(Hold(reason=HoldReason.STALE_STREAM, detail=detail, stream=stream))
     told = [line for line in capfd.readouterr().err.splitlines() if 'hold STALE_STREAM' in line]
     assert len(told) == 2 and 'top: 0.3 s old' in told[0]
+
+
+def test_a_stream_with_another_fault_in_every_message_does_not_flood_the_log(node, capfd):
+    log = HoldLog(node, StoppedClock())
+    for size in range(50):
+        log.log_hold(Hold(reason=HoldReason.BAD_INPUT, detail=f'{size} bytes are no JPEG image', stream='top'))
+    told = [line for line in capfd.readouterr().err.splitlines() if 'hold BAD_INPUT' in line]
+    assert len(told) == 3 and ['0 bytes' in told[0], '1 bytes' in told[1], '2 bytes' in told[2]] == [True] * 3

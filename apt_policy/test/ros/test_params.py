@@ -80,7 +80,7 @@ WRONG = [
     ({'lights': 1}, 'lights is 1 (int), expected bool'),
     ({'gait': 'hop'}, "gait is 'hop', expected one of walk, trot"),
     ({'names': 'a'}, "names is 'a' (str), expected list of strings"),
-    ({'leg': 3}, "there is no parameter 'leg'; did you mean 'legs'?"),
+    ({'leg': 3}, "there is no parameter 'leg'; did you mean legs?"),
     ({'xyzzy': 3}, "there is no parameter 'xyzzy'; the parameters are robot, speed"),
     ({'robot': 'r', 'gait': 'trot', 'legs': 2}, 'gait trot needs 4 legs'),
 ]

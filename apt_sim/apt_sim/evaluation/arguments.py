@@ -10,6 +10,8 @@ from apt_sim.arguments import TaskArguments
 
 _CORES_FOR_REAL_TIME = 6
 """Cores that rendering, model and nodes keep busy in real time."""
+_SPEED = min(1.0, len(os.sched_getaffinity(0)) / _CORES_FOR_REAL_TIME)
+"""Simulated seconds per second that this machine's cores can follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class SimEvalArguments(TaskArguments):
     """Factor on the time that an instruction may take."""
     ros: bool = False
     """Evaluate through the live node over DDS, in the time of the simulator."""
-    speed: Annotated[float, flag('X')] = round(min(1.0, len(os.sched_getaffinity(0)) / _CORES_FOR_REAL_TIME), 2)
+    speed: Annotated[float, flag('X', default=f'{_SPEED:.2g} on this machine')] = _SPEED
     """With --ros: simulated seconds per second."""
     denoising_steps: Annotated[int, flag('N')] = 10
     """Denoising steps per plan."""

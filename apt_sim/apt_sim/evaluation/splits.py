@@ -4,11 +4,10 @@ Training has few instructions in many scenes. Each test split differs from train
 held-out objects and trays are on the table in training too, without being named in an instruction.
 """
 
-import difflib
 from collections.abc import Sequence
 from enum import Enum
 
-from apt_policy.core.errors import UserError
+from apt_policy.core.errors import UserError, did_you_mean
 from apt_sim.tasks import language
 from apt_sim.tasks.task import Skill, Task
 from apt_sim.world.objects import ALL_OBJECTS, TRAY_COLOURS
@@ -105,6 +104,6 @@ def parse_skills(names: str) -> tuple[Skill, ...]:
 def _known(name: str, choices: list[str], what: str) -> str:
     if name in choices:
         return name
-    near = difflib.get_close_matches(name, choices, n=1)
-    hint = f'did you mean {near[0]!r}? ' if near else ''
-    raise SplitError(f'unknown {what} {name!r}; {hint}expected one of {", ".join(choices)}')
+    near = did_you_mean(name, choices)
+    raise SplitError(f'there is no {what} {name!r}{near or ";"} {"Expected" if near else "expected"} one of '
+                     + ', '.join(choices))

@@ -148,7 +148,7 @@ def test_where_nothing_was_done_nothing_is_written(tmp_path):
 @pytest.mark.parametrize(('words', 'expected'), [
     (['--checkpoint', '/none'], 'there is no checkpoint /none'),
     (['--checkpoint', 'apt_bringup/checkpoints/gone'], 'there is no checkpoint apt_bringup/checkpoints/gone'),
-    (['--split', 'sene'], "did you mean 'seen'?"),
+    (['--split', 'sene'], "did you mean seen?"),
     (['--split', 'unseen_container', '--skills', 'pick'], 'requires place'),
     (['--replan', '99'], 'replan_s is 99.0; expected 0 .. 10'),
     (['--patience', '0'], 'patience is 0.0; expected more than 0'),

@@ -82,10 +82,10 @@ def test_every_split_has_a_way_to_be_named():
 
 
 def test_a_wrong_name_is_answered_with_the_right_ones():
-    said = r"unknown split 'unsen_object'; did you mean 'unseen_object'\? expected one of train"
+    said = r"there is no split 'unsen_object'; did you mean unseen_object\? Expected one of train"
     with pytest.raises(SplitError, match=said):
         parse_split('unsen_object')
-    with pytest.raises(SplitError, match=r"unknown skill 'stack'; expected one of pick, place, hand_over, push"):
+    with pytest.raises(SplitError, match=r"there is no skill 'stack'; expected one of pick, place, hand_over, push"):
         parse_skills('pick,stack')
 
 

@@ -11,6 +11,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+from apt_policy import console
+from apt_policy.core.errors import UserError
 from apt_policy.core.stop import ignore_interrupts
 
 JobWorker = Callable[[int], Any]
@@ -76,8 +78,8 @@ def run_job(number: int) -> Any:
 
 def error_text(error: Exception) -> str:
     """Return the text of an error for the user, with the class name of an unexpected one."""
-    known = type(error).__module__.startswith('apt_') or isinstance(error, OSError)
-    return str(error) if known else f'{type(error).__name__}: {error}'
+    known = isinstance(error, (UserError, OSError))
+    return console.error_text(error) if known else f'{type(error).__name__}: {error}'
 
 
 def _run_guarded(function: Callable[[], Any]) -> Any:

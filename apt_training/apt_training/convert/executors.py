@@ -15,7 +15,7 @@ import cv2
 
 from apt_policy.core.stop import ignore_interrupts
 from apt_training.bulk.pool import JobDone, WorkerPool, WorkerPoolError
-from apt_training.bulk.process import report_progress
+from apt_training.bulk.process import error_text, report_progress
 from apt_training.convert.job_runner import ConversionResult, OutputConfig, run_conversion_job
 from apt_training.convert.source import ConversionJob, ConvertError
 
@@ -73,7 +73,7 @@ class _Converter:
             return run_conversion_job(job, self._output, self._on_progress)
         # The error belongs to this job; the others can be converted.
         except Exception as error:
-            return _failed(job, f'{type(error).__name__}: {error}')
+            return _failed(job, error_text(error))
 
     def _on_progress(self, share: float, frames: int) -> None:
         # Not in the signal handler: a file that is being opened would be left behind.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from apt_training.episodes.episode import CameraFrame
 from apt_training.evaluate.evaluation import Evaluation, Example
-from apt_training.inspect.drawing import arm_colours, new_figure, project_into_view
+from apt_training.inspect.drawing import arm_colours, new_figure, project_into_view, style_axes
 
 _GREY = '#888888'
 _KINDS = {'position': ('position [mm]', 1e3), 'rotation': ('rotation [deg]', 1.0), 'gripper': ('gripper, 0..1', 1.0)}
@@ -31,7 +31,7 @@ def draw_errors(evaluation: Evaluation) -> Figure:
         axes.set_title(label, fontsize=10, loc='left')
         axes.set_xlabel('time ahead [s]', fontsize=9)
         axes.set_ylim(bottom=0)
-        _style_axes(axes)
+        style_axes(axes)
     for style, name in (('-', f'mean of {errors.samples} samples'), ('--', 'best of them'), (':', 'no motion')):
         cells[0].plot([], [], color=_GREY, ls=style, label=name)
     figure.legend(*cells[0].get_legend_handles_labels(), loc='outside lower center', ncols=8, fontsize=8, frameon=False)
@@ -51,7 +51,7 @@ def draw_probe(evaluation: Evaluation) -> Figure | None:
         axes.bar_label(drawn, fmt='%.3g', fontsize=8, padding=2)
         axes.margins(y=0.18)
         axes.set_title(label, fontsize=10, loc='left')
-        _style_axes(axes)
+        style_axes(axes)
     figure.suptitle(f'change of plans with the instruction relative to the noise floor: {probe.ratio:.2f}',
                     fontsize=10, x=0.01, ha='left')
     return figure
@@ -70,7 +70,7 @@ def draw_gates(evaluation: Evaluation) -> Figure:
     axes.set_xticks(blocks, [f'{gate.block}\nVLM {gate.vlm_layer}' for gate in gates], fontsize=8)
     axes.set_xlabel('after block, and the VLM layer mixed in', fontsize=9)
     axes.set_title("gates: 1 keeps the expert's stream, 0 uses the VLM's feature", fontsize=10, loc='left')
-    _style_axes(axes)
+    style_axes(axes)
     return figure
 
 
@@ -117,9 +117,3 @@ def _draw_path(axes: Any, view: CameraFrame, states: NDArray[np.float64], **styl
     seen = [spot for state in states if (spot := project_into_view(view, state[[3, 7, 11]])) is not None]
     if len(seen) > 1:
         axes.plot(*np.array(seen).T, **style)
-
-
-def _style_axes(axes: Any) -> None:
-    axes.tick_params(labelsize=8)
-    for side in ('top', 'right'):
-        axes.spines[side].set_visible(False)

@@ -24,11 +24,11 @@ FOLLOWED_SHARE = 0.5
 
 
 class LanguageFollowing(Enum):
-    """Conclusion of the probe."""
+    """Conclusion of the probe; the values stand in reports."""
 
     IGNORES = 'ignores the instruction'
-    WEAK = 'follows the instruction weakly, by less than half the noise floor'
-    FOLLOWS = 'follows the instruction'
+    WEAK = 'moves a little with the instruction, by less than half the noise floor'
+    FOLLOWS = 'moves with the instruction'
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +11,7 @@ from apt_policy.model.checkpoint import Checkpoint
 from apt_training.evaluate.evaluation import Evaluation
 from apt_training.evaluate.metrics import HorizonErrors, StateErrors, mean_over_horizon
 from apt_training.evaluate.probe import ProbeResult
+from apt_training.inspect.terminal import new_table
 
 
 def print_evaluation(evaluation: Evaluation, checkpoint: Checkpoint, console: Console) -> None:
@@ -28,7 +28,7 @@ def print_evaluation(evaluation: Evaluation, checkpoint: Checkpoint, console: Co
 def _errors(evaluation: Evaluation) -> Table:
     """Return a table with the overall errors, then those of each arm at a few times of the horizon."""
     errors = evaluation.errors
-    table = _table('error', 'position', 'rotation', 'gripper', 'best position', 'no motion')
+    table = new_table('error', 'position', 'rotation', 'gripper', 'best position', 'no motion')
     table.add_row('mean of all', *_cells({kind: mean_over_horizon(getattr(errors, kind), errors.observations)
                                           for kind in ('mean', 'best', 'hold')}), style='bold')
     steps = len(errors.mean.position)
@@ -65,7 +65,7 @@ def _print_probe(evaluation: Evaluation, console: Console) -> None:
 
 
 def _probe(probe: ProbeResult) -> Table:
-    table = _table('', 'position', 'rotation', 'gripper')
+    table = new_table('', 'position', 'rotation', 'gripper')
     rows = {'change with another instruction, same noise': probe.moved,
             'change with other noise, same instruction': probe.floor,
             'error with the own instruction': probe.error_own, 'error with another instruction': probe.error_swapped}
@@ -78,19 +78,12 @@ def _probe(probe: ProbeResult) -> Table:
 
 
 def _gates(evaluation: Evaluation) -> Table:
-    table = _table('gate after block', 'mixes in VLM layer', 'mean', 'spread', 'least', 'greatest')
+    table = new_table('gate after block', 'mixes in VLM layer', 'mean', 'spread', 'least', 'greatest')
     for gate in evaluation.gates:
         table.add_row(str(gate.block), str(gate.vlm_layer), f'{gate.mean:.3f}', f'{gate.spread:.3f}',
                       f'{gate.least:.3f}', f'{gate.greatest:.3f}')
     table.caption = "1: the expert's own stream, 0: the VLM's feature, 0.5: untrained"
     table.caption_justify = 'left'
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for index, column in enumerate(columns):
-        table.add_column(Text(column), justify='right' if index else 'left', header_style='dim', no_wrap=True)
     return table
 
 

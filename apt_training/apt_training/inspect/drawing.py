@@ -5,6 +5,7 @@ Matplotlib is used without a display and without its global state.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,6 +43,13 @@ def new_figure(width_in: float, height_in: float, *, apart_in: float = 0.05, arr
     figure = Figure(figsize=(width_in, height_in), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+def style_axes(axes: Any) -> None:
+    """Set small tick labels, and remove the frame above and on the right."""
+    axes.tick_params(labelsize=8)
+    for side in ('top', 'right'):
+        axes.spines[side].set_visible(False)
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from apt_training.episodes.read import Episode
-from apt_training.inspect.drawing import Picture, arm_colours, draw_strip, evenly_spaced, new_figure, save_figure
+from apt_training.inspect.drawing import (
+    Picture,
+    arm_colours,
+    draw_strip,
+    evenly_spaced,
+    new_figure,
+    save_figure,
+    style_axes,
+)
 
 COLUMNS = 8
 _WIDTH_IN = 14.0
@@ -79,7 +87,7 @@ def _draw_path(axes: Any, episode: Episode, dimensions: tuple[int, int]) -> None
     axes.set_title({1: 'from above', 2: 'from the front'}[second] + ', in the world', fontsize=9, color=_GREY)
     axes.margins(0.12)
     axes.legend(fontsize=8, frameon=False, loc='best')
-    _style_axes(axes)
+    style_axes(axes)
 
 
 def _draw_positions(axes: Any, episode: Episode, frames: Sequence[int]) -> None:
@@ -117,15 +125,9 @@ def _mark_frames(axes: Any, times: Any, frames: Sequence[int]) -> None:
     for frame in frames:
         axes.axvline(times[frame], color='#dddddd', lw=0.8, zorder=0)
     axes.margins(x=0.01)
-    _style_axes(axes)
+    style_axes(axes)
 
 
 def _legend_above(axes: Any, columns: int) -> None:
     axes.legend(fontsize=8, frameon=False, ncols=columns, loc='lower right', bbox_to_anchor=(1.0, 0.99),
                 borderaxespad=0.0)
-
-
-def _style_axes(axes: Any) -> None:
-    axes.tick_params(labelsize=8)
-    for side in ('top', 'right'):
-        axes.spines[side].set_visible(False)

@@ -39,7 +39,7 @@ def print_frame(episode: Episode, index: int, console: Console) -> None:
     console.print(Text(f'{episode.path}, frame {index} of 0 .. {len(episode) - 1}', style='bold'), soft_wrap=True)
     console.print(Text(f'stamp {episode.timestamps[index]:.6f} s, instruction {episode.prompt(index)!r}'),
                   soft_wrap=True)
-    table = _table('pose', 'x [m]', 'y [m]', 'z [m]', 'quaternion x y z w', 'grip')
+    table = new_table('pose', 'x [m]', 'y [m]', 'z [m]', 'quaternion x y z w', 'grip')
     for arm, name in enumerate(facts.arms):
         _add_pose(table, f'ee {name}', episode.world_from_ee[index, arm], episode.gripper[index, arm])
         if episode.desired_world_from_ee is not None:
@@ -80,7 +80,7 @@ def _facts(summary: EpisodeSummary) -> Table:
 
 
 def _arms(arms: Sequence[ArmSummary]) -> Table:
-    table = _table('arm', *(arm.name for arm in arms))
+    table = new_table('arm', *(arm.name for arm in arms))
     for axis, name in enumerate('xyz'):
         table.add_row(f'reached {name}', *(f'{arm.lower[axis]:.3f} .. {arm.upper[axis]:.3f} m' for arm in arms))
     table.add_row('way', *(f'{arm.travel_m:.2f} m' for arm in arms))
@@ -95,7 +95,7 @@ def _arms(arms: Sequence[ArmSummary]) -> Table:
 
 
 def _cameras(cameras: Sequence[CameraSummary]) -> Table:
-    table = _table('camera', 'image', 'as', 'view', 'masked', 'pose', 'same', 'mean')
+    table = new_table('camera', 'image', 'as', 'view', 'masked', 'pose', 'same', 'mean')
     for camera in cameras:
         pose = f'{camera.travel_m:.2f} m, {camera.turn_deg:.0f}°' if camera.moves else 'fixed'
         table.add_row(camera.name, f'{camera.width}x{camera.height}', camera.storage.value,
@@ -104,7 +104,8 @@ def _cameras(cameras: Sequence[CameraSummary]) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """Create a table whose first column is text and whose other columns are numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
         table.add_column(Text(column), justify='right' if index else 'left', header_style='dim', no_wrap=True)

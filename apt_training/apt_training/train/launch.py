@@ -3,6 +3,7 @@
 ``apt-train --gpus N`` uses it for N > 1; under torchrun or a DeepSpeed launcher the processes exist already.
 """
 
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -75,12 +76,15 @@ def _agent(command: Sequence[str], count: int, logs: str) -> ElasticAgent:
 
 def _forward_stop(agent: ElasticAgent, result: 'Future[RunResult]', stop: threading.Event) -> None:
     """Wait for the end of the run, and send SIGTERM to every process once ``stop`` is set."""
-    while not result.done() and not stop.wait(POLL_S):
-        pass
-    for worker in agent.get_worker_group().workers:
-        if not result.done() and worker.id:
+    asked: set[int] = set()
+    while not result.done():
+        # A process has an id once it is started, which may be after ``stop`` is set.
+        started = {worker.id for worker in agent.get_worker_group().workers if worker.id}
+        for pid in started - asked if stop.is_set() else ():
+            asked.add(pid)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.id, signal.SIGTERM)
+                os.kill(pid, signal.SIGTERM)
+        concurrent.futures.wait([result], timeout=POLL_S)
 
 
 def _exit_status(result: RunResult, count: int, *, stopped: bool) -> int:

@@ -3,12 +3,12 @@
 ``--config NAME`` selects a recipe; command-line flags override single values.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
+from apt_policy.core.errors import did_you_mean
 from apt_policy.model.config import TINY_VLM, ExpertSize, Prediction, TrainingStage, VlmConfig, VlmMode
 from apt_training.train.config import CheckpointConfig, ConfigError, EmaConfig, OptimConfig, TrainConfig
 
@@ -88,9 +88,8 @@ def recipe(name: str, stage: TrainingStage, *, vlm_mode: VlmMode = VlmMode.FROZE
         ConfigError: there is no such recipe; the message names the nearest one.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f'did you mean {near[0]!r}?' if near else f'there are {", ".join(RECIPES)}'
-        raise ConfigError(f'no recipe {name!r}; {hint}')
+        raise ConfigError(f'there is no recipe {name!r}' + (
+            did_you_mean(name, RECIPES) or f'; there are {", ".join(RECIPES)}'))
     config = RECIPES[name](stage)
     if stage is TrainingStage.VLA:
         config = replace(config, vlm=replace(config.vlm, mode=vlm_mode))

@@ -67,7 +67,7 @@ class NonFiniteLossGuard:
         if len(self._skipped) < self._max_in_a_row:
             return
         names = sorted({name for sources in self._skipped for name in sources})
-        shown = '\n  '.join(names[:_NAMED_SAMPLES]) or 'none of this rank'
+        shown = '\n  '.join(names[:_NAMED_SAMPLES])
         more = f'\n  and {len(names) - _NAMED_SAMPLES} more' if len(names) > _NAMED_SAMPLES else ''
         raise NonFiniteLossError(f'{len(self._skipped)} batches in a row had no finite loss; samples:\n'
                                  f'  {shown}{more}\n'

@@ -40,7 +40,7 @@ def test_every_recipe_stands_for_both_stages_and_knows_its_name(name, stage):
 
 
 def test_a_mistyped_recipe_suggests_the_nearest():
-    with pytest.raises(ConfigError, match=r"no recipe 'debgu'; did you mean 'debug'"):
+    with pytest.raises(ConfigError, match=r"no recipe 'debgu'; did you mean debug"):
         recipe('debgu', TrainingStage.VLA)
 
 

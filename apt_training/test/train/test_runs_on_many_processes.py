@@ -1,5 +1,7 @@
 """Real processes: DDP and DeepSpeed against a single process, resumed runs against whole ones."""
 
+import signal
+import sys
 import threading
 import time
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from apt_training.train.launch import run_processes
 from apt_training.train.metrics import read_metrics
 from apt_training.train.run_folder import RunFolder
 
@@ -147,6 +150,12 @@ def test_a_signal_saves_and_ends_all_processes_resumable(train_in_processes, tmp
     run = RunFolder(tmp_path / 'run')
     assert run.latest_iteration() == len(losses(tmp_path / 'run')) > 0
     assert run.state_folder(run.latest_iteration()).is_dir()
+
+
+def test_a_stop_before_the_processes_have_started_ends_them_too():
+    stop = threading.Event()
+    stop.set()
+    assert run_processes([sys.executable, '-c', 'import time; time.sleep(250)'], 2, stop) == 128 + signal.SIGTERM
 
 
 def test_when_a_process_is_killed_the_others_end_and_it_is_named(train_in_processes, tmp_path, caplog, capfd):

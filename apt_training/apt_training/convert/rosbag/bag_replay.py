@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apt_policy.core.align import ObservationAssembler
+from apt_policy.core.cdr import decode_leading_stamp_ns
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.decode import DecodeError, decode_joint_positions, decode_transform
 from apt_policy.core.geometry import pose_to_quaternion
@@ -18,7 +19,7 @@ from apt_policy.core.stream_spec import COMMAND_KINDS, StreamKind
 from apt_policy.core.streams import JUMP_NS, Arrival, TimeBase
 from apt_policy.core.transforms import StampedTransform, TransformBuffer, TransformError, TransformRefusedError
 from apt_training.convert.rosbag.bag_reader import BagReader
-from apt_training.convert.rosbag.clocks import PEEK_NS, StreamClocks, decode_leading_stamp_ns
+from apt_training.convert.rosbag.clocks import PEEK_NS, StreamClocks
 from apt_training.convert.rosbag.config import EndEffector, RosbagConversionConfig
 from apt_training.convert.rosbag.labels import CommandError, Labeller
 from apt_training.convert.rosbag.stream_stats import StreamStatsCollector
@@ -103,7 +104,7 @@ class BagReplay:
             True if the clock of the recording jumped; earlier messages are dropped then.
         """
         if route.kind is StreamKind.CLOCK and self._clocks.simulated_ns:
-            now_ns = decode_leading_stamp_ns(raw)
+            now_ns = decode_leading_stamp_ns(raw) or 0
         else:
             now_ns = self.now_ns if self._clocks.simulated_ns else receive_ns + self._clocks.shift_ns
         # A jump from 0 counts too: recorders write 0 while they wait for a simulated clock.
@@ -139,7 +140,8 @@ class BagReplay:
         return self._assembler.arm_states(stamp_ns)
 
     def _process_stamped(self, route: TopicRoute, receive_ns: int, raw: bytes | memoryview) -> int:
-        instant_ns = self.now_ns if self._clocks.bases[route.name] is TimeBase.RECEIVE else decode_leading_stamp_ns(raw)
+        is_stamped = self._clocks.bases[route.name] is not TimeBase.RECEIVE
+        instant_ns = (decode_leading_stamp_ns(raw) or 0) if is_stamped else self.now_ns
         message = self._bag.decode(route.topic, raw)
         stats = self.stats[route.stream]
         stats.record_message(instant_ns, self.now_ns)

@@ -4,11 +4,11 @@ A message has a header stamp and a receive time. Frames are sampled on the clock
 stamps uses its receive times. Stamps are read from the bytes without decoding the messages.
 """
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from apt_policy.core.cdr import decode_leading_stamp_ns
 from apt_policy.core.contract import RobotContract
 from apt_policy.core.stream_spec import StreamKind
 from apt_policy.core.streams import TimeBase
@@ -38,19 +38,6 @@ class StreamClocks:
     """Offset from receive times to the clock of the stamps [ns]."""
     notes: tuple[str, ...]
     """Sentences about automatic choices."""
-
-
-def decode_leading_stamp_ns(raw: bytes | memoryview, *, skip: int = 0) -> int:
-    """Return the stamp at the beginning of a serialized message [ns]; 0 if it is too short.
-
-    Args:
-        raw: serialized message (CDR).
-        skip: bytes between encapsulation and stamp [B].
-    """
-    if len(raw) < 12 + skip:
-        return 0
-    seconds, nanoseconds = struct.unpack_from('<iI' if raw[1] & 1 else '>iI', raw, 4 + skip)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 
 def choose_clocks(bag: BagReader, routes: Mapping[str, TopicRoute], contract: RobotContract,
@@ -108,7 +95,7 @@ def _lags(bag: BagReader, routes: Mapping[str, TopicRoute]
             break
         route = routes[topic]
         if route.kind is StreamKind.CLOCK:
-            clock_ns = decode_leading_stamp_ns(raw)
+            clock_ns = decode_leading_stamp_ns(raw) or 0
             # If the recorder used the simulated clock, receive times are on it already.
             if not simulated_ns and abs(clock_ns - receive_ns) / 1e9 > _MAX_OFFSET_S:
                 simulated_ns = clock_ns

@@ -10,11 +10,16 @@ _LITTLE_ENDIAN = 1
 _NS = 1_000_000_000
 
 
-def decode_leading_stamp_ns(raw: bytes) -> int | None:
-    """Return the stamp [ns] of a message that begins with a header or is a Clock; None if it is too short."""
-    if len(raw) < 12:
+def decode_leading_stamp_ns(raw: bytes | memoryview, *, skip: int = 0) -> int | None:
+    """Return the stamp [ns] of a message that begins with a header or is a Clock; None if it is too short.
+
+    Args:
+        raw: serialized message.
+        skip: bytes between encapsulation and stamp [B].
+    """
+    if len(raw) < 12 + skip:
         return None
-    seconds, nanoseconds = struct.unpack_from(f'{_order(raw)}iI', raw, 4)
+    seconds, nanoseconds = struct.unpack_from(f'{_order(raw)}iI', raw, 4 + skip)
     return int(seconds) * _NS + int(nanoseconds)
 
 
@@ -34,5 +39,5 @@ def encode_string(text: str) -> bytes:
     return b'\x00\x01\x00\x00' + struct.pack('<I', len(data)) + data
 
 
-def _order(raw: bytes) -> str:
-    return '<' if raw[1] == _LITTLE_ENDIAN else '>'
+def _order(raw: bytes | memoryview) -> str:
+    return '<' if raw[1] & _LITTLE_ENDIAN else '>'
