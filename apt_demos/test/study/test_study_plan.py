@@ -171,7 +171,7 @@ def test_a_mistake_in_a_name_ends_it_before_anything_starts(tmp_path, capsys):
 
 def test_a_skill_that_does_not_exist_is_named(tmp_path, capsys):
     assert main(['--quick', '--out', str(tmp_path / 'out'), '--skills', 'pikc']) == 2
-    assert "unknown skill 'pikc'; did you mean 'pick'?" in ' '.join(capsys.readouterr().err.split())
+    assert "there is no skill 'pikc'; did you mean pick?" in ' '.join(capsys.readouterr().err.split())
     assert not (tmp_path / 'out').exists()
 
 

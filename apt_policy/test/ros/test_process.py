@@ -130,7 +130,7 @@ def test_a_signal_ends_it_cleanly_at_any_moment(launch, moment, number):
 def test_parameters_that_cannot_be_used_end_the_start_with_each_reason(launch):
     process, _ = launch('blend_s:=-1.0', 'dead_man_timeout:=0.2', 'chunk_mode:=newest')
     assert process.process.wait(60) == 1
-    for words in ('blend_s is -1.0, outside 0.0 .. 2.0', "did you mean 'dead_man_timeout_s'",
+    for words in ('blend_s is -1.0, outside 0.0 .. 2.0', "did you mean dead_man_timeout_s",
                   'expected one of newest_blend, temporal_ensemble, real_time'):
         assert words in process.text()
     assert 'Traceback' not in process.text()

@@ -205,5 +205,5 @@ def test_wrong_settings_are_refused_before_anything_is_made(tmp_path, capfd):
     assert sim_data.main(words(tmp_path / 'new', 1, '--recovery-share', '-0.1')) == 2
     assert 'recovery_share is -0.1' in capfd.readouterr().err
     assert sim_data.main(words(tmp_path / 'new', 1, '--split', 'trian')) == 2
-    assert "did you mean 'train'?" in capfd.readouterr().err
+    assert "did you mean train?" in capfd.readouterr().err
     assert not (tmp_path / 'new').exists()

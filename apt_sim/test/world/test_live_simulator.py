@@ -219,7 +219,7 @@ def test_a_signal_at_any_moment_ends_it_cleanly(run_program, number, after_s):
 
 @pytest.mark.parametrize(('parameters', 'error_text'), [
     ({'contract': '/nowhere/robot.yaml'}, 'cannot read contract /nowhere/robot.yaml'),
-    ({'widht': 320}, "did you mean 'width'?"),
+    ({'widht': 320}, "did you mean width?"),
     ({'viewer': 'true'}, 'the viewer needs a display')], ids=['no contract', 'misspelt', 'no display'])
 def test_what_cannot_start_says_why(run_program, monkeypatch, parameters, error_text):
     monkeypatch.delenv('DISPLAY', raising=False)
